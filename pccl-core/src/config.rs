@@ -1,0 +1,1 @@
+//! Settings, their defaults, and the environment variables that override them.

@@ -1,0 +1,25 @@
+//! The door between bytes and whoever carries them.
+
+use std::io::{IoSlice, IoSliceMut};
+
+/// What became of one attempt to move bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkIo {
+    /// So many bytes moved, at least one.
+    Moved(usize),
+    /// Nothing now; the owner of the link says when it is worth trying again.
+    Blocked,
+    /// The link has ended, for this reason. No later attempt will do better.
+    Closed(String),
+}
+
+/// A full-duplex stream of bytes to one peer that never blocks: a socket in the product, a pipe of few bytes
+/// in the simulator.
+pub trait Link {
+    /// Reads into the given places in order; none of them is empty.
+    fn try_read(&mut self, places: &mut [IoSliceMut<'_>]) -> LinkIo;
+    /// Copies from the given places in order; what is taken may be overwritten afterwards.
+    fn try_write(&mut self, places: &[IoSlice<'_>]) -> LinkIo;
+    /// Ends both directions at once. Bytes under way may be lost.
+    fn shutdown(&mut self);
+}

@@ -1,0 +1,5 @@
+//! Moves bytes: plan × link × region. Decides nothing, sees no message.
+
+mod link;
+
+pub use link::{Link, LinkIo};

@@ -1,0 +1,68 @@
+//! Every maximum of the library, its unit in its name. Nothing that a network or a caller can do makes us
+//! take more than these allow.
+
+/// Accepted and pending peers of one run.
+pub const MAX_PEERS: usize = 1024;
+/// Operations one peer may have in flight at once.
+pub const MAX_OPS_IN_FLIGHT: usize = 4096;
+/// Distinct tags one peer may use while an epoch lasts (each costs a few bytes of sequence number).
+pub const MAX_TAGS_PER_EPOCH: usize = 1 << 16;
+/// Bytes of one operation's payload.
+pub const MAX_OP_BYTES: u64 = 1 << 40;
+
+/// One control frame, header excluded. An epoch of `MAX_PEERS` peers must fit.
+pub const MAX_CONTROL_FRAME_BYTES: usize = 1 << 20;
+/// One control frame before the sender has joined.
+pub const MAX_CONTROL_FRAME_BEFORE_JOIN_BYTES: usize = 1 << 10;
+/// A text inside a control frame (reasons, host names); longer ones are cut when sent, refused when read.
+pub const MAX_TEXT_BYTES: usize = 1 << 10;
+/// Control bytes queued for one peer that does not read; beyond that it is let go.
+pub const MAX_CONTROL_QUEUE_BYTES: usize = 8 << 20;
+/// Addresses one peer may be reached at.
+pub const MAX_PEER_ADDRESSES: usize = 4;
+
+/// Payload of one data frame: what has to be finished with filler after an abort.
+pub const MAX_SEGMENT_BYTES: usize = 64 << 10;
+/// Default and largest size of a piece (a multiple of the largest element).
+pub const DEFAULT_PIECE_BYTES: u32 = 256 << 10;
+pub const MAX_PIECE_BYTES: u32 = 4 << 20;
+/// Grants of operations not announced here yet, kept for one peer.
+pub const MAX_EARLY_GRANTS_PER_PEER: usize = 2 * MAX_OPS_IN_FLIGHT;
+
+/// Data connections of one pair.
+pub const DEFAULT_POOL_CONNECTIONS: u16 = 8;
+pub const MAX_POOL_CONNECTIONS: u16 = 64;
+/// Connections that have not said who they are, per listening port. One more pushes the oldest out.
+pub const MAX_UNKNOWN_CONNECTIONS: usize = 128;
+/// How long a connection may stay unknown.
+pub const UNKNOWN_CONNECTION_TIMEOUT_MS: u64 = 3_000;
+/// Data connections of peers the master has not told us about yet.
+pub const MAX_PARKED_CONNECTIONS: usize = 64;
+
+pub const DEFAULT_HEARTBEAT_MS: u32 = 500;
+pub const DEFAULT_SILENCE_MS: u32 = 3_000;
+pub const MIN_SILENCE_MS: u32 = 200;
+/// How long linking a newcomer, or re-linking a pair, may take.
+pub const DEFAULT_LINK_TIMEOUT_MS: u32 = 5_000;
+/// How long a newcomer may take to answer a prepare.
+pub const DEFAULT_PREPARE_TIMEOUT_MS: u32 = 500;
+/// A lost data link may be the first sign of a death: this long the master waits for the other signs.
+pub const LINK_LOSS_GRACE_MS: u64 = 20;
+pub const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 5_000;
+/// How long a peer looks for a master that went away.
+pub const DEFAULT_RECONNECT_TIMEOUT_MS: u32 = 60_000;
+/// How long a restarted master waits for the peers of the run it finds.
+pub const DEFAULT_RESUME_GRACE_MS: u32 = 10_000;
+/// A wait longer than this is reported to the master, which looks for a deadlock of mixed calls.
+pub const BLOCKED_REPORT_MS: u64 = 1_000;
+
+/// Log lines about strangers, per listening port and second; the rest are counted.
+pub const MAX_STRANGER_LOG_LINES_PER_S: u32 = 5;
+
+const _: () = assert!(MAX_SEGMENT_BYTES.is_multiple_of(8));
+const _: () = assert!(DEFAULT_PIECE_BYTES.is_multiple_of(8) && DEFAULT_PIECE_BYTES <= MAX_PIECE_BYTES);
+const _: () = assert!(MAX_PEERS <= u16::MAX as usize);
+// An epoch message: 16 bytes a peer and 4 an unlinked pair, of which a connected group of n has under n²/2.
+const _: () = assert!(MAX_PEERS * 32 + MAX_TAGS_PER_EPOCH * 12 < MAX_CONTROL_FRAME_BYTES);
+const _: () = assert!(DEFAULT_HEARTBEAT_MS * 2 < DEFAULT_SILENCE_MS);
+const _: () = assert!(LINK_LOSS_GRACE_MS < MIN_SILENCE_MS as u64);

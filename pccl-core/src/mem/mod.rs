@@ -1,0 +1,5 @@
+//! All `unsafe` about user memory.
+
+mod region;
+
+pub use region::{Buffers, BuffersError};

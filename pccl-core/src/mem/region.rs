@@ -1,0 +1,115 @@
+//! User memory. The only place that turns a caller's pointer into slices.
+//!
+//! The contract, made when a `Buffers` is created and relied on by every block below: the caller vouches
+//! that the memory is valid for `len` bytes (readable, and writable where received into), and that nobody
+//! else writes it, nor reads what is received into, until the `Buffers` is dropped.
+
+/// Read-only memory of the caller.
+#[derive(Debug)]
+struct Source {
+    base: *const u8,
+    len: usize,
+}
+
+/// Memory of the caller that is received into.
+#[derive(Debug)]
+struct Target {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the contract of `Buffers` gives the library sole use of the memory from whatever thread it likes.
+unsafe impl Send for Source {}
+// SAFETY: as above.
+unsafe impl Send for Target {}
+
+/// What one operation works on. In place: `own` and `result` are the same bytes.
+#[derive(Debug)]
+pub struct Buffers {
+    /// `None` in place.
+    source: Option<Source>,
+    target: Target,
+}
+
+/// Why two pointers cannot be one operation's buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuffersError {
+    #[error("a buffer is NULL")]
+    Null,
+    #[error("the buffers overlap in part: they must be the same memory or disjoint")]
+    Overlap,
+}
+
+impl Buffers {
+    /// # Safety
+    /// See the contract at the top of this module; `recv == send` means in place.
+    pub unsafe fn new(send: *const u8, recv: *mut u8, len: usize) -> Result<Buffers, BuffersError> {
+        if send.is_null() || recv.is_null() {
+            return Err(BuffersError::Null);
+        }
+        let target = Target { base: recv, len };
+        if std::ptr::eq(send, recv) {
+            return Ok(Buffers { source: None, target });
+        }
+        if (send as usize) < recv as usize + len && (recv as usize) < send as usize + len {
+            return Err(BuffersError::Overlap);
+        }
+        Ok(Buffers { source: Some(Source { base: send, len }), target })
+    }
+
+    pub fn len(&self) -> usize {
+        self.target.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.target.len == 0
+    }
+
+    pub fn in_place(&self) -> bool {
+        self.source.is_none()
+    }
+
+    /// This peer's own contribution. In place this is also the memory of the result.
+    pub fn own(&self, at: usize, len: usize) -> &[u8] {
+        match &self.source {
+            Some(source) => {
+                check(at, len, source.len);
+                // SAFETY: contract of `Buffers`; the range was checked against its length.
+                unsafe { std::slice::from_raw_parts(source.base.add(at), len) }
+            }
+            None => self.result(at, len),
+        }
+    }
+
+    pub fn result(&self, at: usize, len: usize) -> &[u8] {
+        check(at, len, self.target.len);
+        // SAFETY: contract of `Buffers`; the range was checked; `&self` keeps `result_mut` away.
+        unsafe { std::slice::from_raw_parts(self.target.base.add(at), len) }
+    }
+
+    pub fn result_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
+        check(at, len, self.target.len);
+        // SAFETY: contract of `Buffers`; the range was checked; `&mut self` makes this the only slice.
+        unsafe { std::slice::from_raw_parts_mut(self.target.base.add(at), len) }
+    }
+
+    /// The own contribution beside the place where its sum goes; `None` in place, where they are one.
+    pub fn own_and_result_mut(&mut self, at: usize, len: usize) -> (Option<&[u8]>, &mut [u8]) {
+        check(at, len, self.target.len);
+        let own = self.source.as_ref().map(|source| {
+            // SAFETY: contract of `Buffers`; `new` checked that source and target are disjoint.
+            unsafe { std::slice::from_raw_parts(source.base.add(at), len) }
+        });
+        // SAFETY: contract of `Buffers`; `&mut self` makes this the only slice of the target.
+        (own, unsafe { std::slice::from_raw_parts_mut(self.target.base.add(at), len) })
+    }
+}
+
+/// An offset outside the buffers can only be our own bug: offsets come from the plan, and the engine checks
+/// what the wire says against the plan first.
+fn check(at: usize, len: usize, available: usize) {
+    assert!(
+        at.checked_add(len).is_some_and(|end| end <= available),
+        "range {at}+{len} outside a buffer of {available} bytes"
+    );
+}

@@ -1,0 +1,101 @@
+//! What goes into the peer's machine and what comes out.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::limits;
+use crate::types::{EpochInfo, OpDescriptor, OpKey, PeerId, PhaseCall, Rank, Tag, WorkId};
+use crate::wire::message::{Join, PeerAddress, PeerMessage};
+
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    pub join: Join,
+    /// For the whole of reaching the master and hearing its welcome.
+    pub connect_timeout_ms: u32,
+    /// How long to look for a master that went away.
+    pub reconnect_timeout_ms: u32,
+}
+
+impl PeerConfig {
+    pub fn new(join: Join) -> PeerConfig {
+        PeerConfig {
+            join,
+            connect_timeout_ms: limits::DEFAULT_CONNECT_TIMEOUT_MS,
+            reconnect_timeout_ms: limits::DEFAULT_RECONNECT_TIMEOUT_MS,
+        }
+    }
+}
+
+/// What a program may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Connect,
+    Phase(PhaseCall),
+    AllReduce { tag: Tag, descriptor: OpDescriptor },
+    /// Leave the run. Everything in flight ends with `Aborted` first.
+    Leave,
+}
+
+/// What a program gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    Connected,
+    Updated,
+    PeersPending { peers_pending: u32 },
+    Reduced(ReduceInfo),
+    Left,
+}
+
+/// How an all-reduce went. Byte counts are filled in by whoever moved them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ReduceInfo {
+    /// Peers of the group that took part.
+    pub group_world_size: u32,
+    /// As of the commit, the same at every peer.
+    pub peers_pending: u32,
+    /// Payload sent and received by this peer for this operation.
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The program calls; `work` names the call until its `Complete`.
+    Call { work: WorkId, call: Call },
+    /// `DialMaster` worked: the hello is out, the master's welcome will come as a message.
+    ControlUp,
+    /// `DialMaster` failed, or the connection ended, or what came cannot be decoded.
+    ControlLost { reason: String },
+    Control(crate::wire::message::MasterMessage),
+    /// A data connection with `peer` has exchanged its hellos.
+    LinkUp { peer: PeerId, dialled: bool },
+    /// A data connection with `peer` ended without our order, or carried something damaged.
+    LinkLost { peer: PeerId, reason: String, others_left: usize },
+    DialFailed { peer: PeerId, reason: String },
+    /// The whole result of this instance is here.
+    OpDone { key: OpKey, digest: Option<u64> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Make a control connection and say hello; answered with `ControlUp` or `ControlLost`.
+    DialMaster,
+    /// Close the control connection once everything sent so far is out. No `ControlLost` follows.
+    HangUp,
+    Send(PeerMessage),
+    /// Make so many data connections to this peer; each ends in `LinkUp` or `DialFailed`.
+    Dial { to: PeerAddress, connections: u16 },
+    /// Close all data connections with this peer and forget it.
+    Unlink { peer: PeerId },
+    /// From here on this epoch holds; nothing of an earlier one may land. Comes before its first `Start`.
+    Epoch(Arc<EpochInfo>),
+    /// Begin to move the bytes of `work` as the instance `key`.
+    Start { work: WorkId, key: OpKey, rank: Rank, descriptor: OpDescriptor },
+    /// Move no more bytes of it and restore the input. It may be started again under another key.
+    Stop { work: WorkId, key: OpKey },
+    /// The result stands; the memory goes back to the program.
+    Finish { work: WorkId, key: OpKey },
+    Complete { work: WorkId, outcome: Result<Done, Error> },
+    /// For the log: something the user should know.
+    Log { text: String },
+}

@@ -1,0 +1,5 @@
+//! The peer's machine: its place in the run, and the calls of its program that wait for a decision.
+
+mod io;
+
+pub use io::{Call, Done, Input, Output, PeerConfig, ReduceInfo};

@@ -1,0 +1,3 @@
+//! Loops and tasks: clock, mailboxes, timers, connections.
+
+pub mod node;

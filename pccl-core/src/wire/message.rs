@@ -1,0 +1,148 @@
+//! The control messages, as values. `docs/PROTOCOL.md` has the conversation, `control.rs` the bytes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::types::{EpochInfo, GroupId, OpDescriptor, OpKey, PeerId, PhaseCall, Tag, WorldSizes};
+
+/// Chosen at random by a master when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Incarnation(pub u64);
+
+/// Chosen by the master of a run's first epoch; outlives that master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(pub u64);
+
+/// Proves on a data link that the dialler was told about the run by its master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LinkToken(pub u128);
+
+/// Where a peer may be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    pub peer: PeerId,
+    /// To be tried in order; at most `MAX_PEER_ADDRESSES`, possibly none (a peer that only dials).
+    pub addresses: Vec<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    pub peer: PeerId,
+    pub group: GroupId,
+    /// The port that data links come to; 0 if nobody can dial this peer.
+    pub data_port: u16,
+    /// Where others reach this peer, if that is not where the master sees it.
+    pub announced: Option<(IpAddr, u16)>,
+    pub pool: u16,
+}
+
+/// What became of one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All hold the result.
+    Committed { world: WorldSizes, peers_pending: u32 },
+    /// The peers do not agree on what the operation is; the text has the descriptions.
+    Mismatched { text: String },
+    /// Waits that can never meet; the text says who called what.
+    Deadlocked { text: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PhaseOutcome {
+    /// `update_topology`: the epoch message, if there is a new epoch, came before this one.
+    Updated,
+    Pending { peers_pending: u32 },
+    /// Waits that can never meet; the text says who called what.
+    Deadlocked { text: String },
+}
+
+/// An operation a resuming peer has in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumedOp {
+    pub key: OpKey,
+    pub descriptor: OpDescriptor,
+    pub done: bool,
+}
+
+/// What a peer knows, told to a master that has forgotten it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    pub join: Join,
+    pub run: RunId,
+    /// The master this peer last spoke with.
+    pub incarnation: Incarnation,
+    pub epoch: EpochInfo,
+    /// The instances of the own group that the message of this epoch aborted, as (tag, sequence) of the
+    /// epoch before.
+    pub aborted: Vec<(Tag, u32)>,
+    /// The epoch that `aborted` refers to.
+    pub epoch_before: crate::types::Epoch,
+    pub ops: Vec<ResumedOp>,
+    /// The last verdict on each tag of this epoch, and of the one before.
+    pub verdicts: Vec<(OpKey, Verdict)>,
+    /// A phase call without its outcome: number of the phase, and which.
+    pub phase: Option<(u64, PhaseCall)>,
+    /// The last phase outcome seen.
+    pub phase_last: Option<(u64, PhaseOutcome)>,
+    /// Peers of the own group this peer has a data link to.
+    pub linked: Vec<PeerId>,
+}
+
+/// Peer to master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    Join(Join),
+    Resume(Box<Resume>),
+    /// The first data link to this peer is up.
+    LinkUp { peer: PeerId },
+    /// No data link to this peer can be made from here.
+    LinkFailed { peer: PeerId, reason: String },
+    /// A data link to this peer was lost, or what came over it was damaged.
+    LinkDown { peer: PeerId, reason: String },
+    /// A newcomer's answer to `Prepare`.
+    Prepared { epoch: crate::types::Epoch },
+    Phase { seq: u64, call: PhaseCall },
+    Announce { key: OpKey, descriptor: OpDescriptor },
+    /// The whole result is here. The digest is of the result, where results are verified.
+    Done { key: OpKey, digest: Option<u64> },
+    /// The program has waited long for this operation, and can do nothing else meanwhile.
+    Blocked { key: OpKey },
+    Heartbeat,
+    Leave,
+}
+
+/// Why an epoch began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EpochCause {
+    Admitted,
+    /// Somebody is no longer there; the text says who and why.
+    Lost { text: String },
+    /// A pair's data link; the text says which and why.
+    Relinked { text: String },
+}
+
+/// Master to peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MasterMessage {
+    /// The answer to a hello.
+    Welcome { incarnation: Incarnation, run: RunId, token: LinkToken, heartbeat_ms: u32, silence_ms: u32 },
+    /// The connection ends; connecting again without a change is of no use if `fatal`.
+    Refused { fatal: bool, text: String },
+    /// The join was taken down; the peer waits for the others to agree.
+    Pending,
+    /// Make data links to these peers (they are told the same).
+    LinkTo { peers: Vec<PeerAddress> },
+    /// Close the data links to this peer, and make new ones.
+    Relink { peer: PeerAddress },
+    /// This peer is no longer part of the run: close its data links.
+    Unlink { peer: PeerId },
+    /// To newcomers: they would be in this epoch.
+    Prepare { epoch: crate::types::Epoch },
+    /// From here on `info` holds. Lists the instances of the receiver's group that this aborts, as
+    /// (tag, sequence) in the epoch before; every other one in flight is announced again.
+    NewEpoch { info: EpochInfo, aborted: Vec<(Tag, u32)>, cause: EpochCause },
+    PhaseDone { seq: u64, call: PhaseCall, outcome: PhaseOutcome },
+    Verdict { key: OpKey, verdict: Verdict },
+    /// The peer is out of the run, for this reason. The connection ends.
+    Kicked { text: String },
+    Heartbeat,
+}

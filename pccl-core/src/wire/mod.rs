@@ -1,0 +1,3 @@
+//! Bytes ⇄ messages. Decoding is total: whatever arrives becomes a value or a typed error.
+
+pub mod message;
