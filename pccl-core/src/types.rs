@@ -295,6 +295,9 @@ impl fmt::Display for PhaseCall {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupInfo {
     pub group: GroupId,
+    /// The epoch in which this group last changed. Operations and frames name this one, so that a change in
+    /// one group does not disturb another.
+    pub since: Epoch,
     /// Index is rank. Never empty.
     pub order: Vec<PeerId>,
     /// Pairs of ranks (lower first, sorted) that no schedule may use.

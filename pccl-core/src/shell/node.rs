@@ -19,15 +19,36 @@ pub enum Request {
 
 #[derive(Debug)]
 pub enum Input<L: Link> {
-    Request { work: WorkId, request: Request },
+    Request {
+        work: WorkId,
+        request: Request,
+    },
     ControlUp,
-    ControlLost { reason: String },
+    ControlLost {
+        reason: String,
+    },
     Control(MasterMessage),
     /// A data connection whose hellos are exchanged.
-    LinkUp { link: LinkId, peer: PeerId, dialled: bool, io: L },
-    DialFailed { peer: PeerId, reason: String },
+    LinkUp {
+        link: LinkId,
+        peer: PeerId,
+        generation: u32,
+        dialled: bool,
+        io: L,
+    },
+    DialFailed {
+        peer: PeerId,
+        generation: u32,
+        reason: String,
+    },
     /// The link may have become readable or writable.
-    LinkReady { link: LinkId },
+    LinkReady {
+        link: LinkId,
+    },
+    /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting.
+    Blocked {
+        work: WorkId,
+    },
 }
 
 #[derive(Debug)]
@@ -35,14 +56,28 @@ pub enum Output {
     DialMaster,
     HangUp,
     Send(PeerMessage),
-    Dial { to: PeerAddress, connections: u16 },
+    Dial {
+        to: PeerAddress,
+        connections: u16,
+    },
     /// The link was shut down and dropped; whoever watches it may stop.
-    LinkClosed { link: LinkId },
+    LinkClosed {
+        link: LinkId,
+    },
     /// There are bytes to write and the link did not take them: say `LinkReady` when it is writable.
-    WatchWritable { link: LinkId },
+    WatchWritable {
+        link: LinkId,
+    },
     /// More can be read at once, but others should have their turn first: say `LinkReady` again soon.
-    Again { link: LinkId },
+    Again {
+        link: LinkId,
+    },
     /// The call has ended. No byte of its memory is touched from here on.
-    Complete { work: WorkId, outcome: Result<Done, Error> },
-    Log { text: String },
+    Complete {
+        work: WorkId,
+        outcome: Result<Done, Error>,
+    },
+    Log {
+        text: String,
+    },
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::types::{EpochInfo, GroupId, OpDescriptor, OpKey, PeerId, PhaseCall, Tag, WorldSizes};
+use crate::types::{Epoch, EpochInfo, GroupId, OpDescriptor, OpKey, PeerId, PhaseCall, Tag, WorldSizes};
 
 /// Chosen at random by a master when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +20,9 @@ pub struct LinkToken(pub u128);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
     pub peer: PeerId,
+    /// How often this pair has been linked anew. Data hellos carry it: connections of an older generation are
+    /// closed, those of a newer one wait until the master's word has come here too.
+    pub generation: u32,
     /// To be tried in order; at most `MAX_PEER_ADDRESSES`, possibly none (a peer that only dials).
     pub addresses: Vec<SocketAddr>,
 }
@@ -50,9 +53,13 @@ pub enum Verdict {
 pub enum PhaseOutcome {
     /// `update_topology`: the epoch message, if there is a new epoch, came before this one.
     Updated,
-    Pending { peers_pending: u32 },
+    Pending {
+        peers_pending: u32,
+    },
     /// Waits that can never meet; the text says who called what.
-    Deadlocked { text: String },
+    Deadlocked {
+        text: String,
+    },
 }
 
 /// An operation a resuming peer has in flight.
@@ -71,20 +78,21 @@ pub struct Resume {
     /// The master this peer last spoke with.
     pub incarnation: Incarnation,
     pub epoch: EpochInfo,
-    /// The instances of the own group that the message of this epoch aborted, as (tag, sequence) of the
-    /// epoch before.
+    /// The epoch of the own group before the present one; 0 if this peer knew none.
+    pub since_before: Epoch,
+    /// The instances of `since_before` that the present one aborted.
     pub aborted: Vec<(Tag, u32)>,
-    /// The epoch that `aborted` refers to.
-    pub epoch_before: crate::types::Epoch,
     pub ops: Vec<ResumedOp>,
     /// The last verdict on each tag of this epoch, and of the one before.
     pub verdicts: Vec<(OpKey, Verdict)>,
-    /// A phase call without its outcome: number of the phase, and which.
-    pub phase: Option<(u64, PhaseCall)>,
-    /// The last phase outcome seen.
-    pub phase_last: Option<(u64, PhaseOutcome)>,
-    /// Peers of the own group this peer has a data link to.
-    pub linked: Vec<PeerId>,
+    /// Phase outcomes seen so far, counted from the run's beginning.
+    pub phase_seq: u64,
+    /// A phase call without its outcome.
+    pub phase: Option<PhaseCall>,
+    /// The outcome of phase `phase_seq` − 1, if this peer saw it.
+    pub phase_last: Option<PhaseOutcome>,
+    /// Peers of the own group this peer has a data link to, with the link's generation.
+    pub linked: Vec<(PeerId, u32)>,
 }
 
 /// Peer to master.
@@ -93,19 +101,42 @@ pub enum PeerMessage {
     Join(Join),
     Resume(Box<Resume>),
     /// The first data link to this peer is up.
-    LinkUp { peer: PeerId },
+    LinkUp {
+        peer: PeerId,
+        generation: u32,
+    },
     /// No data link to this peer can be made from here.
-    LinkFailed { peer: PeerId, reason: String },
+    LinkFailed {
+        peer: PeerId,
+        generation: u32,
+        reason: String,
+    },
     /// A data link to this peer was lost, or what came over it was damaged.
-    LinkDown { peer: PeerId, reason: String },
+    LinkDown {
+        peer: PeerId,
+        generation: u32,
+        reason: String,
+    },
     /// A newcomer's answer to `Prepare`.
-    Prepared { epoch: crate::types::Epoch },
-    Phase { seq: u64, call: PhaseCall },
-    Announce { key: OpKey, descriptor: OpDescriptor },
-    /// The whole result is here. The digest is of the result, where results are verified.
-    Done { key: OpKey, digest: Option<u64> },
+    Prepared {
+        epoch: Epoch,
+    },
+    Phase {
+        seq: u64,
+        call: PhaseCall,
+    },
+    Announce {
+        key: OpKey,
+        descriptor: OpDescriptor,
+    },
+    /// The whole result is here.
+    Done {
+        key: OpKey,
+    },
     /// The program has waited long for this operation, and can do nothing else meanwhile.
-    Blocked { key: OpKey },
+    Blocked {
+        key: OpKey,
+    },
     Heartbeat,
     Leave,
 }
@@ -115,34 +146,65 @@ pub enum PeerMessage {
 pub enum EpochCause {
     Admitted,
     /// Somebody is no longer there; the text says who and why.
-    Lost { text: String },
+    Lost {
+        text: String,
+    },
     /// A pair's data link; the text says which and why.
-    Relinked { text: String },
+    Relinked {
+        text: String,
+    },
 }
 
 /// Master to peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MasterMessage {
     /// The answer to a hello.
-    Welcome { incarnation: Incarnation, run: RunId, token: LinkToken, heartbeat_ms: u32, silence_ms: u32 },
+    Welcome {
+        incarnation: Incarnation,
+        run: RunId,
+        token: LinkToken,
+        heartbeat_ms: u32,
+        silence_ms: u32,
+    },
     /// The connection ends; connecting again without a change is of no use if `fatal`.
-    Refused { fatal: bool, text: String },
+    Refused {
+        fatal: bool,
+        text: String,
+    },
     /// The join was taken down; the peer waits for the others to agree.
     Pending,
-    /// Make data links to these peers (they are told the same).
-    LinkTo { peers: Vec<PeerAddress> },
-    /// Close the data links to this peer, and make new ones.
-    Relink { peer: PeerAddress },
+    /// Make data links to these peers (they are told the same). Where the generation is newer than the one
+    /// known here, the data links of before are closed first.
+    LinkTo {
+        peers: Vec<PeerAddress>,
+    },
     /// This peer is no longer part of the run: close its data links.
-    Unlink { peer: PeerId },
+    Unlink {
+        peer: PeerId,
+    },
     /// To newcomers: they would be in this epoch.
-    Prepare { epoch: crate::types::Epoch },
-    /// From here on `info` holds. Lists the instances of the receiver's group that this aborts, as
-    /// (tag, sequence) in the epoch before; every other one in flight is announced again.
-    NewEpoch { info: EpochInfo, aborted: Vec<(Tag, u32)>, cause: EpochCause },
-    PhaseDone { seq: u64, call: PhaseCall, outcome: PhaseOutcome },
-    Verdict { key: OpKey, verdict: Verdict },
+    Prepare {
+        epoch: Epoch,
+    },
+    /// From here on `info` holds. Where the receiver's group has a new `since`, `aborted` lists the instances
+    /// of the old one that end here; every other one in flight is announced again.
+    NewEpoch {
+        info: EpochInfo,
+        aborted: Vec<(Tag, u32)>,
+        cause: EpochCause,
+    },
+    PhaseDone {
+        seq: u64,
+        call: PhaseCall,
+        outcome: PhaseOutcome,
+    },
+    Verdict {
+        key: OpKey,
+        verdict: Verdict,
+    },
     /// The peer is out of the run, for this reason. The connection ends.
-    Kicked { text: String },
+    Kicked {
+        text: String,
+    },
     Heartbeat,
 }

@@ -50,17 +50,31 @@ impl MasterConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A connection has said a valid hello for the control link.
-    Connected { conn: ConnId, from: IpAddr },
-    Message { conn: ConnId, message: PeerMessage },
+    Connected {
+        conn: ConnId,
+        from: IpAddr,
+    },
+    Message {
+        conn: ConnId,
+        message: PeerMessage,
+    },
     /// The connection ended, or sent what cannot be decoded. Also comes for connections closed by order.
-    Closed { conn: ConnId, reason: String },
+    Closed {
+        conn: ConnId,
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    Send { conn: ConnId, message: MasterMessage },
+    Send {
+        conn: ConnId,
+        message: MasterMessage,
+    },
     /// Close it once everything sent so far is out.
-    Close { conn: ConnId },
+    Close {
+        conn: ConnId,
+    },
     /// For the log.
     Event(Event),
 }

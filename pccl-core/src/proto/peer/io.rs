@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::limits;
-use crate::types::{EpochInfo, OpDescriptor, OpKey, PeerId, PhaseCall, Rank, Tag, WorkId};
+use crate::types::{EpochInfo, OpDescriptor, OpKey, PeerId, PhaseCall, Tag, WorkId};
 use crate::wire::message::{Join, PeerAddress, PeerMessage};
 
 #[derive(Clone, Debug)]
@@ -31,7 +31,10 @@ impl PeerConfig {
 pub enum Call {
     Connect,
     Phase(PhaseCall),
-    AllReduce { tag: Tag, descriptor: OpDescriptor },
+    AllReduce {
+        tag: Tag,
+        descriptor: OpDescriptor,
+    },
     /// Leave the run. Everything in flight ends with `Aborted` first.
     Leave,
 }
@@ -61,19 +64,42 @@ pub struct ReduceInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The program calls; `work` names the call until its `Complete`.
-    Call { work: WorkId, call: Call },
+    Call {
+        work: WorkId,
+        call: Call,
+    },
     /// `DialMaster` worked: the hello is out, the master's welcome will come as a message.
     ControlUp,
     /// `DialMaster` failed, or the connection ended, or what came cannot be decoded.
-    ControlLost { reason: String },
+    ControlLost {
+        reason: String,
+    },
     Control(crate::wire::message::MasterMessage),
     /// A data connection with `peer` has exchanged its hellos.
-    LinkUp { peer: PeerId, dialled: bool },
+    LinkUp {
+        peer: PeerId,
+        generation: u32,
+        dialled: bool,
+    },
     /// A data connection with `peer` ended without our order, or carried something damaged.
-    LinkLost { peer: PeerId, reason: String, others_left: usize },
-    DialFailed { peer: PeerId, reason: String },
+    LinkLost {
+        peer: PeerId,
+        reason: String,
+        others_left: usize,
+    },
+    DialFailed {
+        peer: PeerId,
+        generation: u32,
+        reason: String,
+    },
     /// The whole result of this instance is here.
-    OpDone { key: OpKey, digest: Option<u64> },
+    OpDone {
+        key: OpKey,
+    },
+    /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting.
+    Blocked {
+        work: WorkId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,18 +110,48 @@ pub enum Output {
     HangUp,
     Send(PeerMessage),
     /// Make so many data connections to this peer; each ends in `LinkUp` or `DialFailed`.
-    Dial { to: PeerAddress, connections: u16 },
+    Dial {
+        to: PeerAddress,
+        connections: u16,
+    },
     /// Close all data connections with this peer and forget it.
-    Unlink { peer: PeerId },
-    /// From here on this epoch holds; nothing of an earlier one may land. Comes before its first `Start`.
+    Unlink {
+        peer: PeerId,
+    },
+    /// From here on this epoch holds; nothing of an earlier one of the group may land. Comes before its first
+    /// `Start`.
     Epoch(Arc<EpochInfo>),
     /// Begin to move the bytes of `work` as the instance `key`.
-    Start { work: WorkId, key: OpKey, rank: Rank, descriptor: OpDescriptor },
+    Start {
+        work: WorkId,
+        key: OpKey,
+        descriptor: OpDescriptor,
+    },
     /// Move no more bytes of it and restore the input. It may be started again under another key.
-    Stop { work: WorkId, key: OpKey },
+    Stop {
+        work: WorkId,
+        key: OpKey,
+    },
     /// The result stands; the memory goes back to the program.
-    Finish { work: WorkId, key: OpKey },
-    Complete { work: WorkId, outcome: Result<Done, Error> },
+    Finish {
+        work: WorkId,
+        key: OpKey,
+    },
+    Complete {
+        work: WorkId,
+        outcome: Result<Done, Error>,
+    },
     /// For the log: something the user should know.
-    Log { text: String },
+    Log {
+        text: String,
+    },
+}
+
+/// Whether a data hello fits what the master has told us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Yes,
+    /// The master's word about this peer or this generation may still be on its way: ask again later.
+    NotYet,
+    No,
 }

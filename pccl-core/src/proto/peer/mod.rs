@@ -2,4 +2,4 @@
 
 mod io;
 
-pub use io::{Call, Done, Input, Output, PeerConfig, ReduceInfo};
+pub use io::{Admission, Call, Done, Input, Output, PeerConfig, ReduceInfo};
