@@ -1,5 +1,8 @@
 //! Fault-tolerant collective communication over the open internet. `docs/ARCHITECTURE.md` has the map.
 
+// Only `mem` and `kernel` may lift this.
+#![deny(unsafe_code)]
+
 pub mod api;
 pub mod config;
 pub mod error;

@@ -1,1 +1,3 @@
-//! To be furnished.
+//! Arithmetic on spans of elements. To be furnished.
+
+#![allow(unsafe_code)]

@@ -1,5 +1,7 @@
 //! All `unsafe` about user memory.
 
+#![allow(unsafe_code)]
+
 mod region;
 
 pub use region::{Buffers, BuffersError};

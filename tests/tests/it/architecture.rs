@@ -1,0 +1,84 @@
+//! The walls of the house, enforced: which room may use which, what the pure rooms may not touch, where
+//! `unsafe` may stand, how long a file may be. `docs/ARCHITECTURE.md` says why.
+
+pub mod rules;
+mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rules::{Finding, check_core_file, check_file_shape};
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Every file below `dir` with one of these extensions, sorted, as a path relative to `root`.
+fn files(root: &Path, dir: &str, extensions: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![root.join(dir)];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|x| extensions.iter().any(|e| x == *e)) {
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn report(findings: &[Finding]) {
+    let text: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), text.join("\n"));
+}
+
+#[test]
+fn every_room_of_the_core_keeps_to_its_doors() {
+    let root = root();
+    let files = files(&root, "pccl-core/src", &["rs"]);
+    assert!(files.len() > 10, "the core was not found below {}", root.display());
+    let mut findings = Vec::new();
+    for file in &files {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        findings.extend(check_core_file(file, &text));
+    }
+    report(&findings);
+}
+
+#[test]
+fn files_are_small_and_named_by_role() {
+    let root = root();
+    let mut findings = Vec::new();
+    for dir in ["pccl-core", "pccl-ffi", "pccl-py", "pccl-cli", "tests", "stress", "xtask", "include"]
+        .iter()
+        .filter(|dir| root.join(dir).is_dir())
+    {
+        for file in files(&root, dir, &["rs", "py", "c", "h"]) {
+            let text = fs::read_to_string(root.join(&file)).unwrap();
+            findings.extend(check_file_shape(&file, &text));
+        }
+    }
+    report(&findings);
+}
+
+#[test]
+fn the_product_has_every_room_of_the_floor_plan() {
+    let src = root().join("pccl-core/src");
+    for room in rules::ROOMS {
+        let there = src.join(room.name).is_dir() || src.join(format!("{}.rs", room.name)).is_file();
+        assert!(there, "room {} of the floor plan is not there", room.name);
+    }
+    for entry in fs::read_dir(&src).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let name = name.trim_end_matches(".rs");
+        assert!(
+            name == "lib" || rules::ROOMS.iter().any(|room| room.name == name),
+            "{name} is no room of the floor plan: give it doors in rules.rs"
+        );
+    }
+}
