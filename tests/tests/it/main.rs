@@ -1,4 +1,7 @@
 //! The integration tests: one binary, one module per subject.
 
+// Everything here is a test: an unwrap that fails is a test that fails.
+#![allow(clippy::unwrap_used)]
+
 mod architecture;
 mod generated;
