@@ -1,4 +1,16 @@
 //! Bytes ⇄ messages. Decoding is total: whatever arrives becomes a value or a typed error.
 
+mod assembler;
+mod codec;
+mod control;
+mod error;
 pub mod frame;
+pub mod hello;
+mod layout;
 pub mod message;
+
+pub use assembler::FrameAssembler;
+pub use control::{
+    CONTROL_HEADER_BYTES, ControlHeader, decode_master, decode_peer, encode_master, encode_peer,
+};
+pub use error::{EncodeError, WireError};

@@ -1,0 +1,220 @@
+//! How the types of messages lie in a control frame. The order here is the order on the wire;
+//! `docs/PROTOCOL.md` has the same as tables.
+
+use std::collections::BTreeSet;
+
+use super::codec::{Reader, Value, Writer};
+use super::error::WireError;
+use super::message::{
+    EpochCause, Incarnation, Join, LinkToken, MasterMessage, PeerAddress, PeerMessage, PhaseOutcome, Resume,
+    ResumedOp, RunId, Verdict,
+};
+use crate::limits::{MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PEERS, MAX_PIECE_BYTES};
+use crate::types::{
+    DType, Epoch, EpochInfo, GroupId, GroupInfo, OpDescriptor, OpKey, PeerId, PhaseCall, Quantization, Rank,
+    ReduceOp, ScheduleChoice, Tag, WorldSizes,
+};
+
+/// A number under a name.
+macro_rules! newtypes {
+    ($($name:ident($inner:ty)),* $(,)?) => {$(
+        impl Value for $name {
+            const MIN_BYTES: usize = <$inner>::MIN_BYTES;
+            fn put(&self, w: &mut Writer<'_>) {
+                self.0.put(w);
+            }
+            fn get(r: &mut Reader<'_>, field: &'static str) -> Result<Self, WireError> {
+                Value::get(r, field).map($name)
+            }
+        }
+    )*};
+}
+
+/// An enumeration without fields: its code, as one byte.
+macro_rules! codes {
+    ($($name:ident),* $(,)?) => {$(
+        impl Value for $name {
+            const MIN_BYTES: usize = 1;
+            fn put(&self, w: &mut Writer<'_>) {
+                (*self as u8).put(w);
+            }
+            fn get(r: &mut Reader<'_>, field: &'static str) -> Result<Self, WireError> {
+                let value = u8::get(r, field)?;
+                $name::from_code(value).ok_or(WireError::UnknownNumber { field, value })
+            }
+        }
+    )*};
+}
+
+/// Fields one after the other; what was read must pass `check`.
+macro_rules! record {
+    ($name:ident { $($field:ident: $type:ty),* $(,)? } $(check $check:path)?) => {
+        impl Value for $name {
+            const MIN_BYTES: usize = 0 $(+ <$type>::MIN_BYTES)*;
+            fn put(&self, w: &mut Writer<'_>) {
+                $(self.$field.put(w);)*
+            }
+            fn get(r: &mut Reader<'_>, _: &'static str) -> Result<Self, WireError> {
+                let value = $name { $($field: Value::get(r, stringify!($field))?),* };
+                $($check(&value)?;)?
+                Ok(value)
+            }
+        }
+    };
+}
+
+/// One byte says which, then the fields of that one.
+macro_rules! choice {
+    ($name:ident { $($code:literal => $variant:ident $({ $($field:ident),* })? $(($inner:ident))?),* $(,)? }) => {
+        impl Value for $name {
+            const MIN_BYTES: usize = 1;
+            fn put(&self, w: &mut Writer<'_>) {
+                match self {$(
+                    $name::$variant $({ $($field),* })? $(($inner))? => {
+                        w.out.push($code);
+                        $($($field.put(w);)*)?
+                        $($inner.put(w);)?
+                    }
+                )*}
+            }
+            fn get(r: &mut Reader<'_>, field: &'static str) -> Result<Self, WireError> {
+                match u8::get(r, field)? {
+                    $($code => Ok($name::$variant
+                        $({ $($field: Value::get(r, stringify!($field))?),* })?
+                        $((Value::get(r, stringify!($inner))?))?
+                    ),)*
+                    value => Err(WireError::UnknownNumber { field, value }),
+                }
+            }
+        }
+    };
+}
+
+newtypes!(
+    PeerId([u8; 16]),
+    GroupId(u32),
+    Epoch(u64),
+    Tag(u64),
+    Incarnation(u64),
+    RunId(u64),
+    LinkToken(u128),
+);
+codes!(DType, ReduceOp, ScheduleChoice, PhaseCall);
+
+record!(OpKey { epoch: Epoch, tag: Tag, seq: u32 });
+record!(OpDescriptor { count: u64, dtype: DType, op: ReduceOp, quantization: Quantization }
+    check check_descriptor);
+record!(WorldSizes { global: u32, groups: u32, largest_group: u32 });
+record!(GroupInfo { group: GroupId, since: Epoch, order: Vec<PeerId>, unlinked: Vec<(Rank, Rank)> }
+    check check_group);
+record!(EpochInfo {
+    epoch: Epoch,
+    phase_seq: u64,
+    schedule: ScheduleChoice,
+    piece_bytes: u32,
+    groups: Vec<GroupInfo>,
+} check check_epoch);
+record!(Join { peer: PeerId, group: GroupId, data_port: u16, announced: Option<(std::net::IpAddr, u16)>, pool: u16 });
+record!(ResumedOp { key: OpKey, descriptor: OpDescriptor, done: bool });
+record!(Resume {
+    join: Join,
+    run: RunId,
+    incarnation: Incarnation,
+    epoch: EpochInfo,
+    since_before: Epoch,
+    aborted: Vec<(Tag, u32)>,
+    ops: Vec<ResumedOp>,
+    verdicts: Vec<(OpKey, Verdict)>,
+    phase_seq: u64,
+    phase: Option<PhaseCall>,
+    phase_last: Option<PhaseOutcome>,
+    linked: Vec<(PeerId, u32)>,
+});
+
+choice!(Quantization { 0 => None, 1 => MinMax(dtype), 2 => ZeroPointScale(dtype) });
+choice!(Verdict {
+    0 => Committed { world, peers_pending },
+    1 => Mismatched { text },
+    2 => Deadlocked { text },
+});
+choice!(PhaseOutcome { 0 => Updated, 1 => Pending { peers_pending }, 2 => Deadlocked { text } });
+choice!(EpochCause { 0 => Admitted, 1 => Lost { text }, 2 => Relinked { text } });
+choice!(PeerMessage {
+    1 => Join(join),
+    2 => Resume(resume),
+    3 => LinkUp { peer, generation },
+    4 => LinkFailed { peer, generation, reason },
+    5 => LinkDown { peer, generation, reason },
+    6 => Prepared { epoch },
+    7 => Phase { seq, call },
+    8 => Announce { key, descriptor },
+    9 => Done { key },
+    10 => Blocked { key },
+    11 => Heartbeat,
+    12 => Leave,
+});
+// Numbers of their own, so that a message in the wrong direction is an error, never another message.
+choice!(MasterMessage {
+    129 => Welcome { incarnation, run, token, heartbeat_ms, silence_ms },
+    130 => Refused { fatal, text },
+    131 => Pending,
+    132 => LinkTo { peers },
+    133 => Unlink { peer },
+    134 => Prepare { epoch },
+    135 => NewEpoch { info, aborted, cause },
+    136 => PhaseDone { seq, call, outcome },
+    137 => Verdict { key, verdict },
+    138 => Kicked { text },
+    139 => Heartbeat,
+});
+
+/// The first byte of a `Resume`'s body: the one message that may be long before its sender has joined.
+pub(super) const RESUME_CODE: u8 = 2;
+
+impl Value for PeerAddress {
+    const MIN_BYTES: usize = PeerId::MIN_BYTES + 4 + 4;
+    fn put(&self, w: &mut Writer<'_>) {
+        self.peer.put(w);
+        self.generation.put(w);
+        w.count("addresses", self.addresses.len(), MAX_PEER_ADDRESSES);
+        for address in &self.addresses {
+            address.put(w);
+        }
+    }
+    fn get(r: &mut Reader<'_>, _: &'static str) -> Result<Self, WireError> {
+        let peer = Value::get(r, "peer")?;
+        let generation = Value::get(r, "generation")?;
+        Ok(PeerAddress { peer, generation, addresses: r.list_up_to(MAX_PEER_ADDRESSES, "addresses")? })
+    }
+}
+
+fn require(holds: bool, field: &'static str, rule: &'static str) -> Result<(), WireError> {
+    if holds { Ok(()) } else { Err(WireError::RuleBroken { field, rule }) }
+}
+
+fn check_descriptor(descriptor: &OpDescriptor) -> Result<(), WireError> {
+    require(descriptor.count >= 1, "descriptor", "there is at least one element")?;
+    require(descriptor.size_bytes() <= MAX_OP_BYTES, "descriptor", "the payload is within MAX_OP_BYTES")
+}
+
+fn check_group(group: &GroupInfo) -> Result<(), WireError> {
+    let size = group.order.len();
+    require((1..=MAX_PEERS).contains(&size), "order", "a group has 1 to MAX_PEERS members")?;
+    let pairs = &group.unlinked;
+    let ranks = pairs.iter().all(|&(low, high)| low < high && usize::from(high) < size);
+    require(ranks, "unlinked", "pairs are of two ranks of the group, the lower first")?;
+    require(pairs.is_sorted_by(|a, b| a < b), "unlinked", "pairs are sorted, none is there twice")
+}
+
+fn check_epoch(info: &EpochInfo) -> Result<(), WireError> {
+    let groups = &info.groups;
+    require(groups.is_sorted_by(|a, b| a.group < b.group), "groups", "sorted by id, none is there twice")?;
+    require(groups.iter().all(|g| g.since <= info.epoch), "since", "no group is ahead of the epoch")?;
+    require(info.world_size() <= MAX_PEERS, "groups", "a run has at most MAX_PEERS peers")?;
+    let members: BTreeSet<&PeerId> = groups.iter().flat_map(|g| &g.order).collect();
+    require(members.len() == info.world_size(), "order", "nobody is in an epoch twice")?;
+    // Without members there is nothing to cut into pieces: an epoch 0 may leave this open.
+    let piece = info.piece_bytes;
+    let cuts = piece.is_multiple_of(8) && piece <= MAX_PIECE_BYTES && (piece > 0 || groups.is_empty());
+    require(cuts, "piece_bytes", "a multiple of 8, more than 0, within MAX_PIECE_BYTES")
+}
