@@ -66,8 +66,11 @@ fn phase_outcome() -> impl Strategy<Value = PhaseOutcome> {
     ]
 }
 
-/// Group ids with the sizes and link gaps of their groups; members are dealt out by `epoch_info`.
-fn group_shapes() -> impl Strategy<Value = Vec<(u32, usize, Vec<(Rank, Rank)>)>> {
+/// Group id, size and unlinked pairs.
+type GroupShape = (u32, usize, Vec<(Rank, Rank)>);
+
+/// Groups without their members, whom `epoch_info` deals out.
+fn group_shapes() -> impl Strategy<Value = Vec<GroupShape>> {
     let shape = (1usize..6).prop_flat_map(|size| {
         let pairs: Vec<(Rank, Rank)> =
             (1..size as Rank).flat_map(|high| (0..high).map(move |low| (low, high))).collect();
