@@ -36,6 +36,11 @@ pub const MAX_POOL_CONNECTIONS: u16 = 64;
 pub const MAX_UNKNOWN_CONNECTIONS: usize = 128;
 /// How long a connection may stay unknown.
 pub const UNKNOWN_CONNECTION_TIMEOUT_MS: u64 = 3_000;
+/// Connections the system may hold that were not accepted yet, per listening port.
+pub const LISTEN_BACKLOG: i32 = 1024;
+/// How long, and for how many bytes, a connection we end is still read, so that our last words arrive.
+pub const MAX_LINGER_MS: u64 = 1_000;
+pub const MAX_LINGER_BYTES: usize = 1 << 20;
 /// Data connections of peers the master has not told us about yet.
 pub const MAX_PARKED_CONNECTIONS: usize = 64;
 
@@ -53,6 +58,8 @@ pub const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 5_000;
 pub const DEFAULT_RECONNECT_TIMEOUT_MS: u32 = 60_000;
 /// How long a restarted master waits for the peers of the run it finds.
 pub const DEFAULT_RESUME_GRACE_MS: u32 = 10_000;
+/// No setting of a time may be longer: a day.
+pub const MAX_TIMEOUT_MS: u32 = 86_400_000;
 /// A wait longer than this is reported to the master, which looks for a deadlock of mixed calls.
 pub const BLOCKED_REPORT_MS: u64 = 1_000;
 

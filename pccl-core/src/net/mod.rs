@@ -1,1 +1,10 @@
-//! To be furnished.
+//! TCP: listening, dialling, hellos, framing of control messages. Knows the meaning of neither messages nor
+//! tensor bytes.
+
+pub mod bind;
+pub mod control;
+pub mod dial;
+pub mod door;
+pub mod link;
+pub mod options;
+pub mod strangers;

@@ -1,0 +1,119 @@
+//! A data connection as the engine sees it.
+
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Result};
+use std::net::Shutdown;
+use std::rc::Rc;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use crate::exec::{Link, LinkIo};
+
+/// One TCP connection. Whoever waits for its readiness holds the other reference to the stream.
+#[derive(Debug)]
+pub struct TcpLink {
+    stream: Rc<TcpStream>,
+}
+
+impl TcpLink {
+    pub fn new(stream: Rc<TcpStream>) -> TcpLink {
+        TcpLink { stream }
+    }
+}
+
+impl Link for TcpLink {
+    fn try_read(&mut self, places: &mut [IoSliceMut<'_>]) -> LinkIo {
+        loop {
+            match self.stream.try_read_vectored(places) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return outcome(result),
+            }
+        }
+    }
+
+    fn try_write(&mut self, places: &[IoSlice<'_>]) -> LinkIo {
+        loop {
+            match self.stream.try_write_vectored(places) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return outcome(result),
+            }
+        }
+    }
+
+    fn shutdown(&mut self) {
+        end(&self.stream);
+    }
+}
+
+fn outcome(result: Result<usize>) -> LinkIo {
+    match result {
+        Ok(0) => LinkIo::Closed("closed by the peer".into()),
+        Ok(bytes) => LinkIo::Moved(bytes),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => LinkIo::Blocked,
+        Err(error) => LinkIo::Closed(error.to_string()),
+    }
+}
+
+/// Ends both directions, also for whoever else holds the socket: a forked child would keep it open.
+pub fn end(stream: &TcpStream) {
+    // It may have ended by itself; then there is nothing left to do.
+    let _ = SockRef::from(stream).shutdown(Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpLink, Rc<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let ours = Rc::new(ours.unwrap());
+        (TcpLink::new(ours.clone()), ours, theirs.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_an_empty_link_is_blocked() {
+        let (mut ours, ready, theirs) = pair().await;
+        let mut theirs = TcpLink::new(Rc::new(theirs));
+        let (mut a, mut b) = ([0; 3], [0; 8]);
+        assert_eq!(ours.try_read(&mut [IoSliceMut::new(&mut a)]), LinkIo::Blocked);
+        assert_eq!(theirs.try_write(&[IoSlice::new(b"hello"), IoSlice::new(b" you")]), LinkIo::Moved(9));
+        ready.readable().await.unwrap();
+        let places = &mut [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        assert_eq!(ours.try_read(places), LinkIo::Moved(9));
+        assert_eq!((&a, &b[..6]), (b"hel", &b"lo you"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_full_link_is_blocked_and_an_ended_one_closed() {
+        let (mut ours, ready, theirs) = pair().await;
+        let bytes = vec![7; 1 << 20];
+        let mut written = 0;
+        loop {
+            match ours.try_write(&[IoSlice::new(&bytes)]) {
+                LinkIo::Moved(n) => written += n,
+                other => break assert_eq!(other, LinkIo::Blocked),
+            }
+        }
+        assert!(written > 0);
+        drop(theirs);
+        ready.readable().await.unwrap();
+        let mut place = [0; 8];
+        assert!(matches!(ours.try_read(&mut [IoSliceMut::new(&mut place)]), LinkIo::Closed(_)));
+    }
+
+    #[tokio::test]
+    async fn shutdown_ends_it_for_the_other_side_while_a_reference_lives() {
+        let (mut ours, _still_held, theirs) = pair().await;
+        ours.shutdown();
+        let mut theirs_link = TcpLink::new(Rc::new(theirs));
+        theirs_link.stream.readable().await.unwrap();
+        let mut place = [0; 8];
+        assert_eq!(
+            theirs_link.try_read(&mut [IoSliceMut::new(&mut place)]),
+            LinkIo::Closed("closed by the peer".into())
+        );
+    }
+}

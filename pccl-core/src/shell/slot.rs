@@ -1,0 +1,132 @@
+//! Where a user thread waits for what its communicator's thread finds out.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::proto::peer::Done;
+
+/// The outcome of one call, once there is one; it stays.
+#[derive(Debug, Default)]
+pub struct Slot {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outcome: Option<Result<Done>>,
+    waker: Option<Waker>,
+}
+
+/// The duty to fill a slot. Dropped without an outcome, as when the thread that had it panics, it says so to
+/// whoever waits: nobody waits for ever.
+#[derive(Debug)]
+pub struct Completer(Option<Arc<Slot>>);
+
+impl Slot {
+    pub fn new() -> (Completer, Arc<Slot>) {
+        let slot = Arc::new(Slot::default());
+        (Completer(Some(slot.clone())), slot)
+    }
+
+    pub fn wait(&self) -> Result<Done> {
+        let mut state = self.lock();
+        loop {
+            if let Some(outcome) = &state.outcome {
+                return outcome.clone();
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// `None` if there is no outcome within `ms`.
+    pub fn wait_timeout(&self, ms: u64) -> Option<Result<Done>> {
+        let deadline = Instant::now() + Duration::from_millis(ms);
+        let mut state = self.lock();
+        loop {
+            if state.outcome.is_some() {
+                return state.outcome.clone();
+            }
+            let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.lock().outcome.is_some()
+    }
+
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Done>> {
+        let mut state = self.lock();
+        if let Some(outcome) = &state.outcome {
+            return Poll::Ready(outcome.clone());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn fill(&self, outcome: Result<Done>) {
+        let waker = {
+            let mut state = self.lock();
+            state.outcome = Some(outcome);
+            state.waker.take()
+        };
+        self.changed.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic is done under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Completer {
+    pub fn complete(mut self, outcome: Result<Done>) {
+        if let Some(slot) = self.0.take() {
+            slot.fill(outcome);
+        }
+    }
+}
+
+impl Drop for Completer {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            let reason = "the communicator's thread has ended without an answer to this call; \
+                          destroy the communicator and make a new one";
+            slot.fill(Err(Error::new(ErrorKind::Internal, reason)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_reaches_a_waiting_thread_and_stays() {
+        let (completer, slot) = Slot::new();
+        assert_eq!(slot.wait_timeout(0), None);
+        let waiting = slot.clone();
+        let thread = std::thread::spawn(move || waiting.wait());
+        completer.complete(Ok(Done::Left));
+        assert_eq!(thread.join().unwrap(), Ok(Done::Left));
+        assert_eq!(slot.wait_timeout(0), Some(Ok(Done::Left)));
+        assert!(slot.is_done());
+    }
+
+    #[test]
+    fn a_panic_of_the_answering_thread_is_an_error_for_the_waiting_one() {
+        let (completer, slot) = Slot::new();
+        let thread = std::thread::spawn(move || {
+            let _completer = completer;
+            panic!("planted");
+        });
+        assert_eq!(slot.wait().unwrap_err().kind, ErrorKind::Internal);
+        assert!(thread.join().is_err());
+    }
+}
