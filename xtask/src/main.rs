@@ -1,1 +1,66 @@
-fn main() {}
+//! `cargo xtask`: every chore of this repository. CI runs the same recipes a person runs.
+
+mod bench;
+mod bindings;
+mod fix;
+mod place;
+mod sim;
+mod step;
+mod tally;
+mod test;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Every chore of pccl",
+    after_help = "A change is ready when these two pass:\n  \
+                  cargo xtask verify   (what breaks it is mostly mended by: cargo xtask fix)\n  \
+                  cargo xtask test\n\
+                  A violation that the simulator finds is looked at with:\n  \
+                  cargo xtask sim --seed N --trace"
+)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Format, lints, licences and duplicates of dependencies, drift of generated documents. Never writes
+    /// to the tree.
+    Verify,
+    /// Formats, and writes the generated parts of the documents anew.
+    Fix,
+    /// Everything that can fail: Rust tests, simulator seeds, seeded bugs, C and Python programs. Ends with
+    /// `N passed, N failed, N skipped`.
+    Test {
+        /// Run only one kind of test.
+        #[arg(long, value_parser = test::KINDS)]
+        only: Option<String>,
+    },
+    /// Runs the simulator: `cargo xtask sim --start 0 --count 2000`, or `--seed 7 --trace` for one run in
+    /// words. What follows is passed on; `cargo xtask sim --help` lists it.
+    #[command(disable_help_flag = true)]
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measures, on loopback, what there is to measure.
+    Bench,
+}
+
+fn main() -> ExitCode {
+    let passed = match Cli::parse().chore {
+        Chore::Verify => verify::run(),
+        Chore::Fix => fix::run(),
+        Chore::Test { only } => test::run(only.as_deref()),
+        Chore::Sim { arguments } => sim::run(&arguments),
+        Chore::Bench => bench::run(),
+    };
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

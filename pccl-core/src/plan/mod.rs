@@ -1,5 +1,57 @@
 //! Schedules as forests: pure functions from an epoch and a descriptor to what each peer does.
+//!
+//! `docs/SCHEDULES.md` has the pictures, and why no forest can stand still.
 
+mod choose;
+mod chunks;
+mod digest;
+mod links;
+mod mesh;
+mod ring;
+mod trees;
 mod view;
 
+pub use choose::{MESH_SHARE_BYTES, Reason, choose};
 pub use view::{ChunkView, PlanView, Schedule, child_at_turn, turn_of_child};
+
+use crate::types::{EpochInfo, GroupInfo, OpDescriptor, Rank};
+
+/// Why there is no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("a group of one has nobody to reduce with")]
+    Alone,
+    #[error("there is no way over links from rank 0 to rank {unreachable}")]
+    Disconnected { unreachable: Rank },
+    #[error("rank {rank} is not part of a group of {world_size}")]
+    NoSuchRank { rank: Rank, world_size: usize },
+}
+
+/// What `rank` has to do in this operation. All members get views of one and the same forest.
+pub fn plan(
+    group: &GroupInfo,
+    info: &EpochInfo,
+    rank: Rank,
+    descriptor: &OpDescriptor,
+) -> Result<PlanView, PlanError> {
+    if usize::from(rank) >= group.order.len() {
+        return Err(PlanError::NoSuchRank { rank, world_size: group.order.len() });
+    }
+    let (schedule, _) = choose(group, info, descriptor)?;
+    let world_size = group.order.len() as Rank;
+    let piece_elements = chunks::piece_elements(info.piece_bytes, descriptor);
+    let count = descriptor.count;
+    Ok(PlanView {
+        schedule,
+        rank,
+        world_size,
+        count,
+        piece_elements,
+        digest: digest::digest(group, schedule, piece_elements, descriptor),
+        chunks: match schedule {
+            Schedule::Ring => ring::chunks(world_size, rank, count),
+            Schedule::Mesh => mesh::chunks(world_size, rank, count),
+            Schedule::Trees => trees::chunks(group, rank, count),
+        },
+    })
+}

@@ -95,3 +95,109 @@ fn take<'a>(bytes: &mut &'a [u8], max: usize) -> &'a [u8] {
     *bytes = tail;
     head
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::strategies::peer_message;
+    use super::super::{decode_peer, encode_peer};
+    use super::*;
+
+    /// A frame around a body that need not be a message.
+    fn frame(body: &[u8]) -> Vec<u8> {
+        let header = ControlHeader { len: body.len() as u32, crc: crc32fast::hash(body) };
+        [&header.encode()[..], body].concat()
+    }
+
+    fn bodies(assembler: &mut FrameAssembler, mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
+        let mut bodies = Vec::new();
+        while let Some(body) = assembler.next_body(&mut bytes)? {
+            bodies.push(body);
+        }
+        assert!(bytes.is_empty());
+        Ok(bodies)
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_however_the_stream_is_cut(
+            messages in prop::collection::vec(peer_message(), 1..6),
+            cuts in prop::collection::vec(1usize..400, 1..20),
+        ) {
+            let mut stream = Vec::new();
+            for message in &messages {
+                encode_peer(message, &mut stream).unwrap();
+            }
+            let mut assembler = FrameAssembler::new(MAX_CONTROL_FRAME_BYTES);
+            let (mut rest, mut read) = (&stream[..], Vec::new());
+            for cut in cuts.iter().cycle() {
+                let part = take(&mut rest, *cut);
+                for body in bodies(&mut assembler, part).unwrap() {
+                    read.push(decode_peer(&body).unwrap());
+                }
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(read, messages);
+        }
+
+        #[test]
+        fn random_bytes_end_the_stream_for_good(bytes in prop::collection::vec(any::<u8>(), 12..100)) {
+            let mut assembler = FrameAssembler::before_join();
+            prop_assert_eq!(bodies(&mut assembler, &bytes), Err(WireError::HeaderDamaged));
+            prop_assert_eq!(bodies(&mut assembler, &frame(&[11])), Err(WireError::HeaderDamaged));
+        }
+    }
+
+    #[test]
+    fn memory_is_taken_as_bytes_arrive_and_never_beyond_the_frame() {
+        let whole = frame(&vec![RESUME_CODE; 50_000]);
+        let mut assembler = FrameAssembler::before_join();
+        for (arrived, byte) in whole[..whole.len() - 1].iter().enumerate() {
+            assert_eq!(bodies(&mut assembler, &[*byte]), Ok(Vec::new()));
+            let allowed = (2 * (arrived + 1)).min(50_000);
+            assert!(assembler.body.capacity() <= allowed, "{} after {arrived}", assembler.body.capacity());
+        }
+        let last = &whole[whole.len() - 1..];
+        assert_eq!(bodies(&mut assembler, last).map(|bodies| bodies.len()), Ok(1));
+        assert_eq!(assembler.body.capacity(), 0);
+    }
+
+    #[test]
+    fn before_joining_only_a_resume_may_be_long() {
+        let (short, max) = (MAX_CONTROL_FRAME_BEFORE_JOIN_BYTES, MAX_CONTROL_FRAME_BYTES);
+        let before =
+            |body: Vec<u8>| bodies(&mut FrameAssembler::before_join(), &frame(&body)).map(|b| b.len());
+        assert_eq!(before(vec![1; short]), Ok(1));
+        assert_eq!(before(vec![RESUME_CODE; max]), Ok(1));
+        let too_long = |len: usize, max: usize| Err(WireError::FrameTooLong { len: len as u32, max });
+        assert_eq!(before(vec![1; short + 1]), too_long(short + 1, short));
+        assert_eq!(before(vec![RESUME_CODE; max + 1]), too_long(max + 1, max));
+        // The first byte of the body is enough to tell.
+        let first = &frame(&vec![1; short + 1])[..CONTROL_HEADER_BYTES + 1];
+        let mut assembler = FrameAssembler::before_join();
+        assert_eq!(bodies(&mut assembler, first).map(|b| b.len()), too_long(short + 1, short));
+    }
+
+    #[test]
+    fn a_new_limit_holds_from_the_next_frame_on() {
+        let long = frame(&vec![1; 2000]);
+        let mut assembler = FrameAssembler::before_join();
+        assert_eq!(bodies(&mut assembler, &frame(&[1])).map(|bodies| bodies.len()), Ok(1));
+        assembler.set_max_len(2000);
+        assert_eq!(bodies(&mut assembler, &long).map(|bodies| bodies.len()), Ok(1));
+        assembler.set_max_len(1999);
+        assert_eq!(bodies(&mut assembler, &long), Err(WireError::FrameTooLong { len: 2000, max: 1999 }));
+    }
+
+    #[test]
+    fn damaged_and_empty_frames_are_refused() {
+        let mut damaged = frame(&[1, 2, 3]);
+        damaged[CONTROL_HEADER_BYTES + 1] ^= 1;
+        let read = |bytes: &[u8]| bodies(&mut FrameAssembler::new(100), bytes);
+        assert_eq!(read(&damaged), Err(WireError::BodyDamaged));
+        assert_eq!(read(&frame(&[])), Err(WireError::FrameEmpty));
+    }
+}

@@ -3,11 +3,15 @@
 mod assembler;
 mod codec;
 mod control;
+#[cfg(test)]
+mod control_tests;
 mod error;
 pub mod frame;
 pub mod hello;
 mod layout;
 pub mod message;
+#[cfg(test)]
+mod strategies;
 
 pub use assembler::FrameAssembler;
 pub use control::{

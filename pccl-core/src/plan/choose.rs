@@ -1,0 +1,94 @@
+//! Which schedule an operation uses, and why.
+
+use std::fmt;
+
+use super::chunks::after;
+use super::links::Links;
+use super::{PlanError, Schedule};
+use crate::types::{EpochInfo, GroupInfo, OpDescriptor, Rank, ScheduleChoice};
+
+/// Up to this many bytes of a payload for each peer of the group, its latency counts for more than its
+/// bandwidth: a mesh has two one-way delays, a ring of N has 2(N − 1).
+pub const MESH_SHARE_BYTES: u64 = 64 << 10;
+
+/// Why a schedule was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The master's setting.
+    Forced,
+    /// With two peers a ring is a mesh.
+    WorldOfTwo,
+    SmallPayload {
+        size_bytes: u64,
+        limit_bytes: u64,
+    },
+    LargePayload {
+        size_bytes: u64,
+        limit_bytes: u64,
+    },
+    /// A mesh was wanted, but this pair has no link.
+    MeshLacksLink(Rank, Rank),
+    /// A ring was wanted, but these neighbours have no link.
+    RingLacksLink(Rank, Rank),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Forced => f.write_str("the master's setting"),
+            Reason::WorldOfTwo => f.write_str("there are only two peers"),
+            Reason::SmallPayload { size_bytes, limit_bytes } => {
+                write!(f, "{size_bytes} bytes are at most {limit_bytes}: latency counts")
+            }
+            Reason::LargePayload { size_bytes, limit_bytes } => {
+                write!(f, "{size_bytes} bytes are more than {limit_bytes}: bandwidth counts")
+            }
+            Reason::MeshLacksLink(a, b) => write!(f, "no mesh, as ranks {a} and {b} have no link"),
+            Reason::RingLacksLink(a, b) => write!(f, "no ring, as its neighbours {a} and {b} have no link"),
+        }
+    }
+}
+
+/// A pure function of the epoch and the descriptor, so all members choose alike.
+///
+/// Mesh for two peers and for small payloads, ring for large ones; what is forced or wanted but lacks a
+/// link gives way to the ring, the ring to trees.
+pub fn choose(
+    group: &GroupInfo,
+    info: &EpochInfo,
+    descriptor: &OpDescriptor,
+) -> Result<(Schedule, Reason), PlanError> {
+    let world_size = group.order.len() as Rank;
+    if world_size < 2 {
+        return Err(PlanError::Alone);
+    }
+    let (wanted, reason) = wanted(world_size, info.schedule, descriptor);
+    let missing = group.unlinked.iter().find(|&&(a, b)| a != b && a < world_size && b < world_size);
+    let Some(&(a, b)) = missing else { return Ok((wanted, reason)) };
+    if let Some(unreachable) = Links::of(group).tree(0).unreached() {
+        return Err(PlanError::Disconnected { unreachable });
+    }
+    let neighbours = |&(a, b): &(Rank, Rank)| after(world_size, a, 1) == b || after(world_size, b, 1) == a;
+    let gap =
+        group.unlinked.iter().filter(|&&(a, b)| a < world_size && b < world_size).find(|p| neighbours(p));
+    match (gap, wanted) {
+        (Some(&(a, b)), _) => Ok((Schedule::Trees, Reason::RingLacksLink(a, b))),
+        (None, Schedule::Mesh) => Ok((Schedule::Ring, Reason::MeshLacksLink(a, b))),
+        (None, _) => Ok((Schedule::Ring, reason)),
+    }
+}
+
+/// What would be best if every pair had a link.
+fn wanted(world_size: Rank, choice: ScheduleChoice, descriptor: &OpDescriptor) -> (Schedule, Reason) {
+    let size_bytes = descriptor.size_bytes();
+    let limit_bytes = MESH_SHARE_BYTES * u64::from(world_size);
+    match choice {
+        ScheduleChoice::Ring => (Schedule::Ring, Reason::Forced),
+        ScheduleChoice::Mesh => (Schedule::Mesh, Reason::Forced),
+        ScheduleChoice::Auto if world_size == 2 => (Schedule::Mesh, Reason::WorldOfTwo),
+        ScheduleChoice::Auto if size_bytes <= limit_bytes => {
+            (Schedule::Mesh, Reason::SmallPayload { size_bytes, limit_bytes })
+        }
+        ScheduleChoice::Auto => (Schedule::Ring, Reason::LargePayload { size_bytes, limit_bytes }),
+    }
+}

@@ -1,0 +1,27 @@
+//! How a payload is cut: into chunks by owner, and chunks into pieces.
+
+use crate::types::{OpDescriptor, Rank};
+
+/// First element and number of elements of `owner`'s equal share of `count` elements. May be empty.
+pub fn equal_share(count: u64, world_size: Rank, owner: Rank) -> (u64, u64) {
+    let border = |index: u64| (u128::from(index) * u128::from(count) / u128::from(world_size)) as u64;
+    let first = border(u64::from(owner));
+    (first, border(u64::from(owner) + 1) - first)
+}
+
+/// Elements of a full piece: what fits `piece_bytes`, at least 1, and never so few that the number of a piece
+/// would not fit its 32 bits.
+pub fn piece_elements(piece_bytes: u32, descriptor: &OpDescriptor) -> u64 {
+    let fitting = u64::from(piece_bytes) / descriptor.dtype.size_bytes() as u64;
+    fitting.max(descriptor.count.div_ceil(u64::from(u32::MAX))).max(1)
+}
+
+/// `rank` plus `steps`, around the ring.
+pub fn after(world_size: Rank, rank: Rank, steps: Rank) -> Rank {
+    ((u32::from(rank) + u32::from(steps)) % u32::from(world_size)) as Rank
+}
+
+/// Steps from `from` to `to`, around the ring.
+pub fn distance(world_size: Rank, from: Rank, to: Rank) -> Rank {
+    after(world_size, to, world_size - from)
+}

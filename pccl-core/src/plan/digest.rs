@@ -1,0 +1,31 @@
+//! One number for "the same operation in the same way".
+
+use super::Schedule;
+use crate::types::{DType, GroupInfo, OpDescriptor, Quantization};
+
+/// CRC-32 of a canonical form of everything a plan follows from. Travels with grants and frames.
+pub fn digest(group: &GroupInfo, schedule: Schedule, piece_elements: u64, descriptor: &OpDescriptor) -> u32 {
+    let (quantization, quantized) = match descriptor.quantization {
+        Quantization::None => (0, DType::U8),
+        Quantization::MinMax(dtype) => (1, dtype),
+        Quantization::ZeroPointScale(dtype) => (2, dtype),
+    };
+    let schedule = match schedule {
+        Schedule::Ring => 0,
+        Schedule::Mesh => 1,
+        Schedule::Trees => 2,
+    };
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&[descriptor.dtype as u8, descriptor.op as u8, quantization, quantized as u8, schedule]);
+    for number in [descriptor.count, piece_elements, u64::from(group.group.0), group.order.len() as u64] {
+        crc.update(&number.to_le_bytes());
+    }
+    for peer in &group.order {
+        crc.update(&peer.0);
+    }
+    for &(a, b) in &group.unlinked {
+        crc.update(&a.to_le_bytes());
+        crc.update(&b.to_le_bytes());
+    }
+    crc.finalize()
+}

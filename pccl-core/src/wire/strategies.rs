@@ -1,0 +1,220 @@
+//! Any message, for property tests.
+
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::message::*;
+use crate::limits::{MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PIECE_BYTES};
+use crate::types::*;
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), Just("é".repeat(crate::limits::MAX_TEXT_BYTES / 2))]
+}
+
+fn peer() -> impl Strategy<Value = PeerId> {
+    any::<[u8; 16]>().prop_map(PeerId)
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    any::<u64>().prop_map(Epoch)
+}
+
+fn key() -> impl Strategy<Value = OpKey> {
+    (epoch(), any::<u64>(), any::<u32>()).prop_map(|(epoch, tag, seq)| OpKey { epoch, tag: Tag(tag), seq })
+}
+
+fn dtype() -> impl Strategy<Value = DType> {
+    prop::sample::select(DType::ALL.to_vec())
+}
+
+fn descriptor() -> impl Strategy<Value = OpDescriptor> {
+    let quantization = prop_oneof![
+        Just(Quantization::None),
+        dtype().prop_map(Quantization::MinMax),
+        dtype().prop_map(Quantization::ZeroPointScale),
+    ];
+    let op = prop::sample::select(ReduceOp::ALL.to_vec());
+    (any::<u64>(), dtype(), op, quantization).prop_map(|(count, dtype, op, quantization)| {
+        let count = 1 + count % (MAX_OP_BYTES / dtype.size_bytes() as u64);
+        OpDescriptor { count, dtype, op, quantization }
+    })
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        any::<[u32; 4]>().prop_map(|[global, groups, largest_group, peers_pending]| Verdict::Committed {
+            world: WorldSizes { global, groups, largest_group },
+            peers_pending,
+        }),
+        text().prop_map(|text| Verdict::Mismatched { text }),
+        text().prop_map(|text| Verdict::Deadlocked { text }),
+    ]
+}
+
+fn phase_call() -> impl Strategy<Value = PhaseCall> {
+    prop_oneof![Just(PhaseCall::UpdateTopology), Just(PhaseCall::ArePeersPending)]
+}
+
+fn phase_outcome() -> impl Strategy<Value = PhaseOutcome> {
+    prop_oneof![
+        Just(PhaseOutcome::Updated),
+        any::<u32>().prop_map(|peers_pending| PhaseOutcome::Pending { peers_pending }),
+        text().prop_map(|text| PhaseOutcome::Deadlocked { text }),
+    ]
+}
+
+/// Group id, size and unlinked pairs.
+type GroupShape = (u32, usize, Vec<(Rank, Rank)>);
+
+/// Groups without their members, whom `epoch_info` deals out.
+fn group_shapes() -> impl Strategy<Value = Vec<GroupShape>> {
+    let shape = (1usize..6).prop_flat_map(|size| {
+        let pairs: Vec<(Rank, Rank)> =
+            (1..size as Rank).flat_map(|high| (0..high).map(move |low| (low, high))).collect();
+        let most = pairs.len();
+        (Just(size), prop::sample::subsequence(pairs, 0..=most))
+    });
+    btree_map(any::<u32>(), shape, 0..4).prop_map(|groups| {
+        let sorted = |(id, (size, mut unlinked)): (u32, (usize, Vec<(Rank, Rank)>))| {
+            unlinked.sort();
+            (id, size, unlinked)
+        };
+        groups.into_iter().map(sorted).collect()
+    })
+}
+
+fn epoch_info() -> impl Strategy<Value = EpochInfo> {
+    let members = btree_set(peer(), 20).prop_map(|set| set.into_iter().collect::<Vec<_>>()).prop_shuffle();
+    let schedule =
+        prop_oneof![Just(ScheduleChoice::Auto), Just(ScheduleChoice::Ring), Just(ScheduleChoice::Mesh)];
+    let figures = (any::<u64>(), any::<u64>(), schedule, 1..=MAX_PIECE_BYTES / 8);
+    (figures, group_shapes(), members).prop_map(|((epoch, phase_seq, schedule, eighths), shapes, members)| {
+        let mut members = members.into_iter();
+        let groups = shapes.into_iter().map(|(group, size, unlinked)| GroupInfo {
+            group: GroupId(group),
+            since: Epoch(epoch / 2),
+            order: members.by_ref().take(size).collect(),
+            unlinked,
+        });
+        let groups = groups.collect();
+        EpochInfo { epoch: Epoch(epoch), phase_seq, schedule, piece_bytes: eighths * 8, groups }
+    })
+}
+
+fn instances() -> impl Strategy<Value = Vec<(Tag, u32)>> {
+    vec((any::<u64>().prop_map(Tag), any::<u32>()), 0..5)
+}
+
+fn join() -> impl Strategy<Value = Join> {
+    let announced = option::of((any::<IpAddr>(), any::<u16>()));
+    (peer(), any::<u32>(), any::<u16>(), announced, any::<u16>()).prop_map(
+        |(peer, group, data_port, announced, pool)| Join {
+            peer,
+            group: GroupId(group),
+            data_port,
+            announced,
+            pool,
+        },
+    )
+}
+
+fn resume() -> impl Strategy<Value = Box<Resume>> {
+    let op = (key(), descriptor(), any::<bool>()).prop_map(|(key, descriptor, done)| ResumedOp {
+        key,
+        descriptor,
+        done,
+    });
+    let run = (join(), any::<u64>(), any::<u64>(), epoch_info(), epoch(), instances());
+    let calls = (vec(op, 0..4), vec((key(), verdict()), 0..4));
+    let phases = (any::<u64>(), option::of(phase_call()), option::of(phase_outcome()));
+    let linked = vec((peer(), any::<u32>()), 0..5);
+    (run, calls, phases, linked).prop_map(|(run, (ops, verdicts), (phase_seq, phase, phase_last), linked)| {
+        let (join, id, incarnation, epoch, since_before, aborted) = run;
+        Box::new(Resume {
+            join,
+            run: RunId(id),
+            incarnation: Incarnation(incarnation),
+            epoch,
+            since_before,
+            aborted,
+            ops,
+            verdicts,
+            phase_seq,
+            phase,
+            phase_last,
+            linked,
+        })
+    })
+}
+
+pub(super) fn peer_message() -> impl Strategy<Value = PeerMessage> {
+    prop_oneof![
+        join().prop_map(PeerMessage::Join),
+        resume().prop_map(PeerMessage::Resume),
+        (peer(), any::<u32>()).prop_map(|(peer, generation)| PeerMessage::LinkUp { peer, generation }),
+        (peer(), any::<u32>(), text()).prop_map(|(peer, generation, reason)| PeerMessage::LinkFailed {
+            peer,
+            generation,
+            reason
+        }),
+        (peer(), any::<u32>(), text()).prop_map(|(peer, generation, reason)| PeerMessage::LinkDown {
+            peer,
+            generation,
+            reason
+        }),
+        epoch().prop_map(|epoch| PeerMessage::Prepared { epoch }),
+        (any::<u64>(), phase_call()).prop_map(|(seq, call)| PeerMessage::Phase { seq, call }),
+        (key(), descriptor()).prop_map(|(key, descriptor)| PeerMessage::Announce { key, descriptor }),
+        key().prop_map(|key| PeerMessage::Done { key }),
+        key().prop_map(|key| PeerMessage::Blocked { key }),
+        Just(PeerMessage::Heartbeat),
+        Just(PeerMessage::Leave),
+    ]
+}
+
+fn peer_address() -> impl Strategy<Value = PeerAddress> {
+    let address = (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from);
+    (peer(), any::<u32>(), vec(address, 0..=MAX_PEER_ADDRESSES))
+        .prop_map(|(peer, generation, addresses)| PeerAddress { peer, generation, addresses })
+}
+
+fn epoch_cause() -> impl Strategy<Value = EpochCause> {
+    prop_oneof![
+        Just(EpochCause::Admitted),
+        text().prop_map(|text| EpochCause::Lost { text }),
+        text().prop_map(|text| EpochCause::Relinked { text }),
+    ]
+}
+
+fn welcome() -> impl Strategy<Value = MasterMessage> {
+    (any::<[u64; 2]>(), any::<u128>(), any::<[u32; 2]>()).prop_map(
+        |([incarnation, run], token, [heartbeat_ms, silence_ms])| MasterMessage::Welcome {
+            incarnation: Incarnation(incarnation),
+            run: RunId(run),
+            token: LinkToken(token),
+            heartbeat_ms,
+            silence_ms,
+        },
+    )
+}
+
+pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
+    prop_oneof![
+        welcome(),
+        (any::<bool>(), text()).prop_map(|(fatal, text)| MasterMessage::Refused { fatal, text }),
+        Just(MasterMessage::Pending),
+        vec(peer_address(), 0..5).prop_map(|peers| MasterMessage::LinkTo { peers }),
+        peer().prop_map(|peer| MasterMessage::Unlink { peer }),
+        epoch().prop_map(|epoch| MasterMessage::Prepare { epoch }),
+        (epoch_info(), instances(), epoch_cause())
+            .prop_map(|(info, aborted, cause)| MasterMessage::NewEpoch { info, aborted, cause }),
+        (any::<u64>(), phase_call(), phase_outcome())
+            .prop_map(|(seq, call, outcome)| MasterMessage::PhaseDone { seq, call, outcome }),
+        (key(), verdict()).prop_map(|(key, verdict)| MasterMessage::Verdict { key, verdict }),
+        text().prop_map(|text| MasterMessage::Kicked { text }),
+        Just(MasterMessage::Heartbeat),
+    ]
+}

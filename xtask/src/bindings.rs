@@ -1,0 +1,104 @@
+//! The bindings, tested by programs of their own languages.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use crate::place::{answers, cargo, command, root, target};
+use crate::step::Steps;
+
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+const PROGRAM_LIMIT: Duration = Duration::from_secs(120);
+const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+/// Compiles every program of tests/c as strict C99 against the header, and runs it.
+pub fn c(steps: &mut Steps) {
+    let programs = files_with(&root().join("tests/c"), "c");
+    if programs.is_empty() {
+        return steps.skip("C programs", "there is no C program yet");
+    }
+    if !answers("gcc", &["--version"]) {
+        return steps.skip("C programs", "gcc is not installed");
+    }
+    if !steps.run("C library", LIMIT, cargo(&["build", "-p", "pccl-ffi"])) {
+        return;
+    }
+    let built = target().join("debug");
+    let out = target().join("c");
+    if let Err(e) = fs::create_dir_all(&out) {
+        steps.note("C programs", Err(format!("{}: {e}", out.display())));
+        return;
+    }
+    headers(steps);
+    for program in programs {
+        let name = program.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let binary = out.join(&name);
+        let mut gcc = command("gcc", &["-std=c99"]);
+        gcc.args(STRICT).arg("-Iinclude").arg(&program).arg("-o").arg(&binary);
+        gcc.arg("-L")
+            .arg(&built)
+            .arg("-lpccl")
+            .arg(format!("-Wl,-rpath,{}", built.display()))
+            .arg("-lpthread");
+        if steps.run(&format!("C program {name}, compiled"), PROGRAM_LIMIT, gcc) {
+            steps.run(&format!("C program {name}"), PROGRAM_LIMIT, command(&binary.to_string_lossy(), &[]));
+        }
+    }
+}
+
+/// The header on its own, in the languages it is promised for.
+fn headers(steps: &mut Steps) {
+    for (compiler, language, standard) in
+        [("gcc", "c", "-std=c99"), ("gcc", "c", "-std=c11"), ("g++", "c++", "-std=c++11")]
+    {
+        let name = format!("header as {}", &standard[5..]);
+        if !answers(compiler, &["--version"]) {
+            steps.skip(&name, &format!("{compiler} is not installed"));
+            continue;
+        }
+        let mut check = command(compiler, &[standard, "-x", language, "-fsyntax-only"]);
+        check.args(STRICT).args(["-Wno-pragma-once-outside-header", "include/pccl.h"]);
+        steps.run(&name, PROGRAM_LIMIT, check);
+    }
+}
+
+/// Puts the extension module beside the Python sources in a scratch package, and runs the unit tests.
+pub fn python(steps: &mut Steps) {
+    if !root().join("pccl-py/tests").is_dir() {
+        return steps.skip("Python tests", "there is no Python test yet");
+    }
+    if !answers("python3", &["--version"]) {
+        return steps.skip("Python tests", "python3 is not installed");
+    }
+    if !steps.run("Python module", LIMIT, cargo(&["build", "-p", "pccl-py"])) {
+        return;
+    }
+    let scratch = target().join("python");
+    if let Err(e) = assemble(&scratch.join("pccl")) {
+        steps.note("Python package", Err(format!("{}: {e}", scratch.display())));
+        return;
+    }
+    let mut unittest = command("python3", &["-B", "-m", "unittest", "discover", "-v", "-s", "pccl-py/tests"]);
+    unittest.env("PYTHONPATH", &scratch);
+    steps.run("Python tests", PROGRAM_LIMIT, unittest);
+}
+
+fn assemble(package: &Path) -> io::Result<()> {
+    fs::create_dir_all(package)?;
+    for entry in fs::read_dir(root().join("pccl-py/python/pccl"))? {
+        let path = entry?.path();
+        if path.is_file() {
+            fs::copy(&path, package.join(path.file_name().unwrap_or_default()))?;
+        }
+    }
+    fs::copy(target().join("debug/lib_pccl.so"), package.join("_pccl.abi3.so"))?;
+    Ok(())
+}
+
+fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: Vec<PathBuf> = paths.filter(|p| p.extension().is_some_and(|x| x == extension)).collect();
+    files.sort();
+    files
+}

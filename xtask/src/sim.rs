@@ -1,0 +1,26 @@
+//! `cargo xtask sim`: the simulator, built with its own profile (optimised, with assertions).
+
+use std::process::Command;
+
+use crate::place::{cargo, root};
+
+/// The simulator as a command, with one of the planted bugs compiled in or none.
+pub fn command(seeded_bugs: bool, arguments: &[&str]) -> Command {
+    let mut command = cargo(&["run", "--quiet", "--profile", "sim", "-p", "pccl-tests", "--bin", "sim"]);
+    if seeded_bugs {
+        command.args(["--features", "seeded-bugs"]);
+    }
+    command.arg("--").args(arguments);
+    command
+}
+
+pub fn is_there() -> bool {
+    let bin = root().join("tests/src/bin");
+    bin.join("sim.rs").is_file() || bin.join("sim/main.rs").is_file()
+}
+
+pub fn run(arguments: &[String]) -> bool {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // Not a step: the simulator's progress belongs on the terminal as it is.
+    command(false, &arguments).status().is_ok_and(|status| status.success())
+}
