@@ -26,12 +26,16 @@ pub const MAX_SEGMENT_BYTES: usize = 64 << 10;
 /// Default and largest size of a piece (a multiple of the largest element).
 pub const DEFAULT_PIECE_BYTES: u32 = 256 << 10;
 pub const MAX_PIECE_BYTES: u32 = 4 << 20;
+/// Messages of one peer kept while a restarted master waits for the others.
+pub const MAX_HELD_MESSAGES_PER_PEER: usize = 4 * MAX_OPS_IN_FLIGHT;
 /// Grants of operations not announced here yet, kept for one peer.
 pub const MAX_EARLY_GRANTS_PER_PEER: usize = 2 * MAX_OPS_IN_FLIGHT;
 
 /// Data connections of one pair.
 pub const DEFAULT_POOL_CONNECTIONS: u16 = 8;
 pub const MAX_POOL_CONNECTIONS: u16 = 64;
+/// Data connections of one peer with all others together: pools shrink so that descriptors suffice.
+pub const MAX_DATA_CONNECTIONS: usize = 512;
 /// Connections that have not said who they are, per listening port. One more pushes the oldest out.
 pub const MAX_UNKNOWN_CONNECTIONS: usize = 128;
 /// How long a connection may stay unknown.

@@ -6,3 +6,4 @@
 
 pub mod master;
 pub mod peer;
+pub mod table;

@@ -1,5 +1,290 @@
 //! The master's machine: who is accepted, which epoch holds, what became of each operation.
 
+mod epochs;
 mod io;
+mod ops;
+mod pairs;
+mod phases;
+mod recovery;
+mod roster;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 pub use io::{ConnId, Event, Input, MasterConfig, Output};
+pub use state::{PeerEvent, PeerState, TABLE};
+
+use self::epochs::{Dirty, Prepare};
+use self::ops::GroupOps;
+use self::pairs::Pairs;
+use self::recovery::Recovery;
+use crate::types::{Epoch, EpochInfo, GroupId, OpKey, PeerId, PhaseCall, Time};
+use crate::wire::message::{Join, MasterMessage, PeerMessage, RunId};
+
+#[derive(Debug)]
+struct Conn {
+    from: IpAddr,
+    peer: Option<PeerId>,
+    heard: Time,
+}
+
+#[derive(Debug)]
+struct Peer {
+    conn: ConnId,
+    join: Join,
+    from: IpAddr,
+    state: PeerState,
+    /// Grows with each join: newcomers are admitted, and ranked, in this order.
+    joined: u64,
+    phase: Option<PhaseCall>,
+    /// The operation its program waits for and can do nothing else.
+    blocked: Option<OpKey>,
+    /// Operations announced and without a verdict.
+    open_ops: usize,
+}
+
+/// See the four verbs. Everything a run is, apart from its bytes.
+#[derive(Debug)]
+pub struct Master {
+    config: MasterConfig,
+    run: RunId,
+    conns: BTreeMap<ConnId, Conn>,
+    peers: BTreeMap<PeerId, Peer>,
+    pairs: Pairs,
+    info: EpochInfo,
+    next_epoch: Epoch,
+    groups: BTreeMap<GroupId, GroupOps>,
+    /// Groups whose members or links are no longer what their epoch says.
+    dirty: BTreeMap<GroupId, Dirty>,
+    /// A pair that schedules avoid has got its link: adopted at the next update.
+    links_changed: bool,
+    phase_seq: u64,
+    in_phase: usize,
+    blocked_peers: usize,
+    member_count: usize,
+    prepare: Option<Prepare>,
+    recovery: Option<Recovery>,
+    /// Whether any operation was committed: then no older run can take this one's place.
+    has_committed: bool,
+    joins: u64,
+    /// Newcomers that could be admitted now; `None`: to be counted anew.
+    ready_newcomers: Option<usize>,
+    newcomers_changed: bool,
+    next_tick: Time,
+    seen: Time,
+    outputs: VecDeque<Output>,
+}
+
+impl Master {
+    pub fn new(config: MasterConfig, now: Time) -> Master {
+        Master {
+            run: RunId(config.incarnation.0),
+            conns: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            pairs: Pairs::default(),
+            info: EpochInfo {
+                schedule: config.schedule,
+                piece_bytes: config.piece_bytes,
+                ..EpochInfo::default()
+            },
+            next_epoch: Epoch(1),
+            groups: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            links_changed: false,
+            phase_seq: 0,
+            in_phase: 0,
+            blocked_peers: 0,
+            member_count: 0,
+            prepare: None,
+            recovery: None,
+            has_committed: false,
+            joins: 0,
+            ready_newcomers: None,
+            newcomers_changed: false,
+            next_tick: now.plus_ms(u64::from(config.heartbeat_ms)),
+            seen: now,
+            outputs: VecDeque::new(),
+            config,
+        }
+    }
+
+    pub fn handle(&mut self, input: Input, now: Time) {
+        self.observe(now);
+        match input {
+            Input::Connected { conn, from } => self.on_connected(conn, from),
+            Input::Message { conn, message } => self.on_message(conn, message),
+            Input::Closed { conn, reason } => self.on_closed(conn, &reason),
+        }
+        self.settle();
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub fn next_deadline(&self) -> Option<Time> {
+        let prepare = self.prepare.as_ref().map(|p| p.deadline);
+        let recovery = self.recovery.as_ref().map(|r| r.deadline);
+        [Some(self.next_tick), self.pairs.next_deadline(), prepare, recovery].into_iter().flatten().min()
+    }
+
+    pub fn on_deadline(&mut self, now: Time) {
+        self.observe(now);
+        if now >= self.next_tick {
+            self.tick(now);
+        }
+        self.expire_pairs(now);
+        self.expire_prepare(now);
+        self.expire_recovery(now);
+        self.settle();
+    }
+
+    /// The epoch that holds; its number is 0 while there is none.
+    pub fn epoch(&self) -> &EpochInfo {
+        &self.info
+    }
+
+    fn observe(&mut self, now: Time) {
+        // A gap in our own clock (a frozen machine) says nothing about the peers: give them all their time again.
+        let gap_us = u64::from(self.config.silence_ms / 2) * 1000;
+        if now.since_us(self.seen) > gap_us {
+            for conn in self.conns.values_mut() {
+                conn.heard = now;
+            }
+        }
+        self.seen = now;
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.next_tick = now.plus_ms(u64::from(self.config.heartbeat_ms));
+        let silence_us = u64::from(self.config.silence_ms) * 1000;
+        let silent = |c: &Conn| now.since_us(c.heard) > silence_us;
+        let quiet: Vec<ConnId> = self.conns.iter().filter(|(_, c)| silent(c)).map(|(id, _)| *id).collect();
+        for conn in quiet {
+            self.outputs.push_back(Output::Close { conn });
+            self.on_closed(conn, &format!("silent for more than {} ms", self.config.silence_ms));
+        }
+        let everyone: Vec<ConnId> = self.conns.keys().copied().collect();
+        for conn in everyone {
+            self.outputs.push_back(Output::Send { conn, message: MasterMessage::Heartbeat });
+        }
+    }
+
+    fn on_message(&mut self, conn: ConnId, message: PeerMessage) {
+        let now = self.seen;
+        let Some(state) = self.conns.get_mut(&conn) else { return };
+        state.heard = now;
+        let from = match (state.peer, message) {
+            (None, PeerMessage::Join(join)) => return self.on_join(conn, join),
+            (None, PeerMessage::Resume(resume)) => return self.on_resume(conn, *resume),
+            (None, PeerMessage::Heartbeat) => return,
+            (None, other) => {
+                return self.refuse(conn, true, format!("{} before join", name(&other)));
+            }
+            (Some(peer), message) => (peer, message),
+        };
+        if self.recovery.is_some() {
+            return self.hold_message(from.0, from.1);
+        }
+        self.on_peer_message(from.0, from.1);
+    }
+
+    fn on_peer_message(&mut self, from: PeerId, message: PeerMessage) {
+        match message {
+            PeerMessage::Join(_) | PeerMessage::Resume(_) => {
+                self.kick(from, format!("{} after it had joined", name(&message)));
+            }
+            PeerMessage::LinkUp { peer, generation } => self.on_link_up(from, peer, generation),
+            PeerMessage::LinkFailed { peer, generation, reason } => {
+                self.on_link_failed(from, peer, generation, reason);
+            }
+            PeerMessage::LinkDown { peer, generation, reason } => {
+                self.on_link_down(from, peer, generation, reason);
+            }
+            PeerMessage::Prepared { epoch } => self.on_prepared(from, epoch),
+            PeerMessage::Phase { seq, call } => self.on_phase(from, seq, call),
+            PeerMessage::Announce { key, descriptor } => self.on_announce(from, key, descriptor),
+            PeerMessage::Done { key } => self.on_done(from, key),
+            PeerMessage::Blocked { key } => self.on_blocked(from, key),
+            PeerMessage::Heartbeat => {}
+            PeerMessage::Leave => self.on_leave(from),
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.recovery.is_some() {
+            return;
+        }
+        loop {
+            let renewed = self.renew_groups();
+            self.refuse_hopeless();
+            if !(renewed || self.finish_phase() || self.accept_first()) {
+                break;
+            }
+        }
+    }
+
+    fn send(&mut self, to: PeerId, message: MasterMessage) {
+        if let Some(peer) = self.peers.get(&to) {
+            self.outputs.push_back(Output::Send { conn: peer.conn, message });
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn members(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
+        self.peers.iter().filter(|(_, p)| p.state == PeerState::Member).map(|(id, p)| (*id, p))
+    }
+
+    /// The group of a member, and the epoch in which it last changed.
+    fn member_group(&self, id: PeerId) -> Option<(GroupId, Epoch)> {
+        let peer = self.peers.get(&id).filter(|p| p.state == PeerState::Member)?;
+        let group = peer.join.group;
+        Some((group, self.info.group(group)?.since))
+    }
+
+    fn members_of(&self, group: GroupId) -> Vec<PeerId> {
+        self.info.group(group).map(|g| g.order.clone()).unwrap_or_default()
+    }
+
+    fn group_size(&self, group: GroupId) -> usize {
+        self.info.group(group).map_or(0, |g| g.order.len())
+    }
+
+    fn step(&mut self, id: PeerId, event: PeerEvent) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        match crate::proto::table::step(TABLE, peer.state, event) {
+            Ok(next) => {
+                if next == PeerState::Member {
+                    self.member_count += 1;
+                }
+                peer.state = next;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// For texts about messages that came at the wrong time.
+fn name(message: &PeerMessage) -> &'static str {
+    match message {
+        PeerMessage::Join(_) => "join",
+        PeerMessage::Resume(_) => "resume",
+        PeerMessage::LinkUp { .. } => "link-up",
+        PeerMessage::LinkFailed { .. } => "link-failed",
+        PeerMessage::LinkDown { .. } => "link-down",
+        PeerMessage::Prepared { .. } => "prepared",
+        PeerMessage::Phase { .. } => "phase call",
+        PeerMessage::Announce { .. } => "announcement",
+        PeerMessage::Done { .. } => "done",
+        PeerMessage::Blocked { .. } => "blocked",
+        PeerMessage::Heartbeat => "heartbeat",
+        PeerMessage::Leave => "leave",
+    }
+}

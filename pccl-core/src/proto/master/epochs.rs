@@ -1,0 +1,308 @@
+//! How one epoch follows another.
+
+use std::collections::BTreeSet;
+
+use super::Master;
+use super::PeerEvent;
+use super::io::Event;
+use super::pairs::PairState;
+use crate::topo;
+use crate::types::{Epoch, GroupId, GroupInfo, PeerId, Rank, Tag, Time};
+use crate::wire::message::{EpochCause, MasterMessage, PhaseOutcome};
+
+/// Why a group's epoch can no longer hold.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    reasons: Vec<String>,
+    lost: bool,
+}
+
+impl Dirty {
+    pub fn lost(&mut self, reason: String) {
+        self.reasons.push(reason);
+        self.lost = true;
+    }
+
+    pub fn relinked(&mut self, reason: String) {
+        self.reasons.push(reason);
+    }
+}
+
+/// An epoch that newcomers have been asked about.
+#[derive(Debug)]
+pub(super) struct Prepare {
+    pub epoch: Epoch,
+    pub newcomers: Vec<PeerId>,
+    pub waiting: BTreeSet<PeerId>,
+    pub deadline: Time,
+}
+
+enum Layout {
+    Empty,
+    Ready(GroupInfo),
+    /// No schedule exists, but a link that would make one is being made.
+    Healing,
+    MustGo(Vec<PeerId>),
+}
+
+/// What a new epoch means for one group, beyond its order.
+type Aborted = Vec<(GroupId, Vec<(Tag, u32)>)>;
+
+impl Master {
+    /// A new epoch for the groups that lost somebody or something. True if there is one.
+    pub(super) fn renew_groups(&mut self) -> bool {
+        let mut aborted: Aborted = Vec::new();
+        let mut reasons = Vec::new();
+        let mut lost = false;
+        while let Some((group, layout)) = self.next_layout() {
+            let info = match layout {
+                Layout::MustGo(peers) => {
+                    for peer in peers {
+                        self.kick(
+                            peer,
+                            "no schedule exists: its data links to the rest of its group are gone".into(),
+                        );
+                    }
+                    continue;
+                }
+                Layout::Ready(info) => Some(info),
+                Layout::Empty | Layout::Healing => None,
+            };
+            if let Some(dirty) = self.dirty.remove(&group) {
+                reasons.extend(dirty.reasons);
+                lost |= dirty.lost;
+            }
+            let survivors = info.as_ref().map(|g| g.order.clone()).unwrap_or_default();
+            aborted.push((group, self.aborted_by_loss(group, &survivors)));
+            self.set_group(group, info);
+        }
+        if aborted.is_empty() {
+            return false;
+        }
+        let text = reasons.join("; ");
+        let cause = if lost { EpochCause::Lost { text } } else { EpochCause::Relinked { text } };
+        let epoch = self.next_epoch;
+        self.begin_epoch(epoch, aborted, cause);
+        true
+    }
+
+    /// The first dirty group that can be laid out anew (or must lose somebody first).
+    fn next_layout(&self) -> Option<(GroupId, Layout)> {
+        let layouts = self.dirty.keys().map(|group| (*group, self.layout(*group, &[], self.next_epoch)));
+        layouts.into_iter().find(|(_, layout)| !matches!(layout, Layout::Healing))
+    }
+
+    fn set_group(&mut self, group: GroupId, info: Option<GroupInfo>) {
+        self.info.groups.retain(|g| g.group != group);
+        self.info.groups.extend(info);
+        self.info.groups.sort_by_key(|g| g.group);
+        for peer in self.peers.values_mut().filter(|p| p.join.group == group) {
+            peer.open_ops = 0;
+            self.blocked_peers -= usize::from(peer.blocked.take().is_some());
+        }
+        self.newcomers_changed();
+    }
+
+    /// The group's remaining members in their order, then the newcomers, over the links there are.
+    fn layout(&self, group: GroupId, newcomers: &[PeerId], since: Epoch) -> Layout {
+        let mut members = self.members_of(group);
+        members.retain(|id| self.peers.contains_key(id));
+        members.extend(newcomers);
+        if members.is_empty() {
+            return Layout::Empty;
+        }
+        let pairs =
+            || members.iter().enumerate().flat_map(|(i, a)| members[i + 1..].iter().map(move |b| (*a, *b)));
+        let unusable = |suspects: bool| -> Vec<(PeerId, PeerId)> {
+            let avoid = |a, b| {
+                self.pairs.get(a, b).is_none_or(|p| p.state() != PairState::Up || suspects && p.is_suspect())
+            };
+            pairs().filter(|(a, b)| avoid(*a, *b)).collect()
+        };
+        let mut unlinked = unusable(true);
+        let mut order = topo::order(&members, &unlinked);
+        if matches!(order.kind, topo::OrderKind::Disconnected { .. }) {
+            unlinked = unusable(false);
+            order = topo::order(&members, &unlinked);
+        }
+        if let topo::OrderKind::Disconnected { without } = order.kind {
+            let linking = pairs().any(|(a, b)| self.pairs.state(a, b) == PairState::Linking);
+            return if linking { Layout::Healing } else { Layout::MustGo(without) };
+        }
+        let rank = |id: &PeerId| order.order.iter().position(|o| o == id).unwrap_or(0) as Rank;
+        let mut unlinked: Vec<(Rank, Rank)> =
+            unlinked.iter().map(|(a, b)| (rank(a), rank(b))).map(|(a, b)| (a.min(b), a.max(b))).collect();
+        unlinked.sort_unstable();
+        Layout::Ready(GroupInfo { group, since, order: order.order, unlinked })
+    }
+
+    /// Whether the present epoch's schedules may use this pair.
+    pub(super) fn uses(&self, group: GroupId, a: PeerId, b: PeerId) -> bool {
+        let Some(info) = self.info.group(group) else { return false };
+        let rank = |id| info.order.iter().position(|o| *o == id).map(|r| r as Rank);
+        match (rank(a), rank(b)) {
+            (Some(a), Some(b)) => info.unlinked.binary_search(&(a.min(b), a.max(b))).is_err(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn begin_first_epoch(&mut self, first: PeerId) {
+        let Some(group) = self.peers.get(&first).map(|p| p.join.group) else { return };
+        let epoch = self.next_epoch;
+        self.set_group(
+            group,
+            Some(GroupInfo { group, since: epoch, order: vec![first], unlinked: Vec::new() }),
+        );
+        self.begin_epoch(epoch, Vec::new(), EpochCause::Admitted);
+    }
+
+    /// Tells every member. `aborted` has the groups that changed; a group not in it goes on undisturbed.
+    fn begin_epoch(&mut self, epoch: Epoch, aborted: Aborted, cause: EpochCause) {
+        self.info.epoch = epoch;
+        self.info.phase_seq = self.phase_seq;
+        self.next_epoch = epoch.next();
+        let reason = match &cause {
+            EpochCause::Admitted => "newcomers admitted".to_owned(),
+            EpochCause::Lost { text } | EpochCause::Relinked { text } => text.clone(),
+        };
+        let count = aborted.iter().map(|(_, list)| list.len()).sum();
+        self.event(Event::EpochBegan { epoch, world_size: self.info.world_size(), aborted: count, reason });
+        let members: Vec<(PeerId, GroupId)> = self.members().map(|(id, p)| (id, p.join.group)).collect();
+        for (id, group) in members {
+            let list = aborted.iter().find(|(g, _)| *g == group).map(|(_, list)| list.clone());
+            self.send(
+                id,
+                MasterMessage::NewEpoch {
+                    info: self.info.clone(),
+                    aborted: list.unwrap_or_default(),
+                    cause: cause.clone(),
+                },
+            );
+        }
+    }
+
+    /// All members are in `update_topology`. True if something changed.
+    pub(super) fn finish_update(&mut self) -> bool {
+        if !self.dirty.is_empty() {
+            return false;
+        }
+        if let Some(prepare) = &self.prepare {
+            if prepare.waiting.is_empty() {
+                self.commit_prepare();
+                return true;
+            }
+            return false;
+        }
+        let newcomers = self.admissible();
+        if !newcomers.is_empty() {
+            self.begin_prepare(newcomers);
+            return false;
+        }
+        if std::mem::take(&mut self.links_changed) && self.adopt_links() {
+            return true;
+        }
+        self.end_phase(PhaseOutcome::Updated);
+        self.retry_failed_pairs();
+        true
+    }
+
+    /// Marks the groups whose order would be another with the links there are now.
+    fn adopt_links(&mut self) -> bool {
+        let stale: Vec<GroupId> = self
+            .info
+            .groups
+            .iter()
+            .filter(|g| matches!(self.layout(g.group, &[], g.since), Layout::Ready(info) if info != **g))
+            .map(|g| g.group)
+            .collect();
+        for group in &stale {
+            self.dirty.entry(*group).or_default().relinked("a pair has its link again".to_owned());
+        }
+        !stale.is_empty()
+    }
+
+    /// Members whose pair had to be given up try once more, in the background.
+    fn retry_failed_pairs(&mut self) {
+        let until = self.seen.plus_ms(u64::from(self.config.link_timeout_ms));
+        let unlinked: Vec<(PeerId, PeerId)> = self
+            .info
+            .groups
+            .iter()
+            .flat_map(|g| {
+                g.unlinked.iter().map(|(a, b)| (g.order[usize::from(*a)], g.order[usize::from(*b)]))
+            })
+            .filter(|(a, b)| self.pairs.state(*a, *b) == PairState::Failed)
+            .collect();
+        for (a, b) in unlinked {
+            if self.pairs.relink(super::pairs::pair_key(a, b), self.undialable(a, b), until) {
+                self.tell_to_link(a, b);
+            }
+        }
+    }
+
+    fn begin_prepare(&mut self, newcomers: Vec<PeerId>) {
+        let epoch = self.next_epoch;
+        for id in &newcomers {
+            self.step(*id, PeerEvent::Prepare);
+            self.send(*id, MasterMessage::Prepare { epoch });
+        }
+        let deadline = self.seen.plus_ms(u64::from(self.config.prepare_timeout_ms));
+        let waiting = newcomers.iter().copied().collect();
+        self.prepare = Some(Prepare { epoch, newcomers, waiting, deadline });
+    }
+
+    pub(super) fn on_prepared(&mut self, from: PeerId, epoch: Epoch) {
+        let Some(prepare) = self.prepare.as_mut().filter(|p| p.epoch == epoch) else { return };
+        if prepare.waiting.remove(&from) {
+            self.step(from, PeerEvent::Answer);
+        }
+    }
+
+    /// Calls off a prepare; its epoch number is never used.
+    pub(super) fn burn_prepare(&mut self) {
+        let Some(prepare) = self.prepare.take() else { return };
+        self.next_epoch = prepare.epoch.next();
+        for id in prepare.newcomers {
+            self.step(id, PeerEvent::Burn);
+        }
+        self.newcomers_changed();
+    }
+
+    pub(super) fn expire_prepare(&mut self, now: Time) {
+        let Some(prepare) = self.prepare.as_ref().filter(|p| p.deadline <= now) else { return };
+        let late: Vec<PeerId> = prepare.waiting.iter().copied().collect();
+        let ms = self.config.prepare_timeout_ms;
+        for id in late {
+            self.kick(id, format!("did not answer within {ms} ms when it was to be admitted"));
+        }
+    }
+
+    fn commit_prepare(&mut self) {
+        let Some(prepare) = self.prepare.take() else { return };
+        let mut by_group: std::collections::BTreeMap<GroupId, Vec<PeerId>> = Default::default();
+        for id in prepare.newcomers {
+            if let Some(peer) = self.peers.get(&id) {
+                by_group.entry(peer.join.group).or_default().push(id);
+            }
+        }
+        let mut changed: Aborted = Vec::new();
+        for (group, newcomers) in by_group {
+            let layout = self.layout(group, &newcomers, prepare.epoch);
+            let event = if matches!(layout, Layout::Ready(_)) { PeerEvent::Commit } else { PeerEvent::Burn };
+            for id in newcomers {
+                self.step(id, event);
+            }
+            let Layout::Ready(info) = layout else { continue };
+            // All members wait in this call, so there is nothing in flight to abort.
+            self.groups.remove(&group);
+            changed.push((group, Vec::new()));
+            self.set_group(group, Some(info));
+        }
+        let callers_seq = self.phase_seq;
+        self.phase_seq += 1; // a newcomer begins to count after this call
+        self.begin_epoch(prepare.epoch, changed, EpochCause::Admitted);
+        self.phase_seq = callers_seq;
+        self.end_phase(PhaseOutcome::Updated);
+        self.retry_failed_pairs();
+    }
+}

@@ -1,0 +1,163 @@
+//! Data links as the peer decides about them: whom to dial, how often, what to report.
+
+use std::collections::BTreeMap;
+
+use super::io::{Admission, Output};
+use super::{Peer, State};
+use crate::limits;
+use crate::types::{PeerId, Time};
+use crate::wire::message::{LinkToken, PeerAddress, PeerMessage};
+
+/// How long the end with the lower id has the widening of the pool to itself.
+const WIDEN_AFTER_MS: u64 = 1_000;
+
+#[derive(Debug)]
+struct Link {
+    address: PeerAddress,
+    /// Connections that are up.
+    up: usize,
+    reported_failed: bool,
+    reported_down: bool,
+    widen_at: Option<Time>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    links: BTreeMap<PeerId, Link>,
+}
+
+impl Links {
+    pub fn linked(&self) -> Vec<(PeerId, u32)> {
+        let up = self.links.iter().filter(|(_, l)| l.up > 0 && !l.reported_down);
+        up.map(|(id, l)| (*id, l.address.generation)).collect()
+    }
+
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.links.values().filter_map(|l| l.widen_at).min()
+    }
+}
+
+impl Peer {
+    /// Whether a data connection that says it comes from `peer` may be taken.
+    pub fn admits(&self, peer: PeerId, generation: u32, token: LinkToken) -> Admission {
+        let known = [self.control.welcome.map(|w| w.token), self.control.token_before];
+        if !known.contains(&Some(token)) {
+            return Admission::NotYet;
+        }
+        match self.links.links.get(&peer) {
+            None => Admission::NotYet,
+            Some(link) if generation > link.address.generation => Admission::NotYet,
+            Some(link) if generation < link.address.generation => Admission::No,
+            Some(link) if link.up >= usize::from(limits::MAX_POOL_CONNECTIONS) => Admission::No,
+            Some(_) => Admission::Yes,
+        }
+    }
+
+    /// What a data hello of ours carries.
+    pub fn token(&self) -> Option<LinkToken> {
+        self.control.welcome.map(|w| w.token)
+    }
+
+    pub(super) fn on_link_to(&mut self, address: PeerAddress) {
+        if !matches!(self.state, State::Pending | State::Member) {
+            return;
+        }
+        let peer = address.peer;
+        if let Some(known) = self.links.links.get(&peer) {
+            if known.address.generation >= address.generation {
+                return;
+            }
+            self.outputs.push_back(Output::Unlink { peer });
+        }
+        let link = Link {
+            address: address.clone(),
+            up: 0,
+            reported_failed: false,
+            reported_down: false,
+            widen_at: None,
+        };
+        self.links.links.insert(peer, link);
+        if !address.addresses.is_empty() {
+            self.outputs.push_back(Output::Dial { to: address, connections: 1 });
+        }
+    }
+
+    pub(super) fn on_unlink(&mut self, peer: PeerId) {
+        if self.links.links.remove(&peer).is_some() {
+            self.outputs.push_back(Output::Unlink { peer });
+        }
+    }
+
+    pub(super) fn drop_links(&mut self) {
+        for peer in std::mem::take(&mut self.links.links).into_keys() {
+            self.outputs.push_back(Output::Unlink { peer });
+        }
+    }
+
+    pub(super) fn on_link_up(&mut self, peer: PeerId, generation: u32, dialled: bool) {
+        let (now, id) = (self.seen, self.id());
+        let Some(link) = self.links.links.get_mut(&peer).filter(|l| l.address.generation == generation)
+        else {
+            return;
+        };
+        link.up += 1;
+        let first = link.up == 1;
+        if dialled && link.widen_at.is_none() {
+            // Both ends could dial; one of them should. The other takes over if that one cannot.
+            let delay_ms = if id < peer { 0 } else { WIDEN_AFTER_MS };
+            link.widen_at = Some(now.plus_ms(delay_ms));
+        }
+        if first {
+            self.send(PeerMessage::LinkUp { peer, generation });
+        }
+        self.widen_pools();
+    }
+
+    /// Connections wanted with each peer: the pool, less where there are so many peers that descriptors run out.
+    fn pool(&self) -> usize {
+        let wanted = match self.config.join.pool {
+            0 => limits::DEFAULT_POOL_CONNECTIONS,
+            pool => pool.min(limits::MAX_POOL_CONNECTIONS),
+        };
+        let share = limits::MAX_DATA_CONNECTIONS / self.links.links.len().max(1);
+        usize::from(wanted).min(share.max(1))
+    }
+
+    pub(super) fn widen_pools(&mut self) {
+        let (now, pool) = (self.seen, self.pool());
+        let mut dials = Vec::new();
+        for link in self.links.links.values_mut() {
+            if link.widen_at.is_some_and(|at| at <= now) {
+                link.widen_at = None;
+                if link.up < pool && !link.reported_down {
+                    dials.push((link.address.clone(), (pool - link.up) as u16));
+                }
+            }
+        }
+        for (to, connections) in dials {
+            self.outputs.push_back(Output::Dial { to, connections });
+        }
+    }
+
+    pub(super) fn on_dial_failed(&mut self, peer: PeerId, generation: u32, reason: String) {
+        let Some(link) = self.links.links.get_mut(&peer).filter(|l| l.address.generation == generation)
+        else {
+            return;
+        };
+        if link.up == 0 && !std::mem::replace(&mut link.reported_failed, true) {
+            self.log(format!("no data link to peer {peer} from here: {reason}"));
+            self.send(PeerMessage::LinkFailed { peer, generation, reason });
+        }
+    }
+
+    pub(super) fn on_link_lost(&mut self, peer: PeerId, reason: String, others_left: usize) {
+        let Some(link) = self.links.links.get_mut(&peer) else { return };
+        link.up = others_left;
+        link.widen_at = None;
+        let generation = link.address.generation;
+        if !std::mem::replace(&mut link.reported_down, true) {
+            self.log(format!("data link to peer {peer} lost: {reason}"));
+            self.send(PeerMessage::LinkDown { peer, generation, reason });
+        }
+    }
+}

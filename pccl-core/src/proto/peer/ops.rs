@@ -1,0 +1,203 @@
+//! All-reduces of this peer: announced, moved, done, and what the master says of them.
+
+use std::collections::BTreeMap;
+
+use super::io::{Done, Output, ReduceInfo};
+use super::{Peer, usage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::types::{Epoch, OpDescriptor, OpKey, Quantization, Tag, WorkId};
+use crate::wire::message::{PeerMessage, ResumedOp, Verdict};
+
+#[derive(Debug)]
+struct Op {
+    work: WorkId,
+    key: OpKey,
+    descriptor: OpDescriptor,
+    done: bool,
+    /// The program waits for it and can do nothing else.
+    blocked: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ops {
+    in_flight: BTreeMap<Tag, Op>,
+    /// The last verdict on each tag of the group's present epoch: the next sequence is one more.
+    judged: BTreeMap<Tag, (u32, Verdict)>,
+    judged_before: Vec<(OpKey, Verdict)>,
+    pub since_before: Epoch,
+    pub aborted: Vec<(Tag, u32)>,
+}
+
+impl Ops {
+    /// The tags in flight in words, if there are any.
+    pub fn tags_in_flight(&self) -> Option<String> {
+        let mut tags = self.in_flight.keys();
+        let first = tags.next()?;
+        Some(match tags.len() {
+            0 => first.to_string(),
+            more => format!("{first} and {more} more"),
+        })
+    }
+
+    pub fn resumed(&self) -> Vec<ResumedOp> {
+        let ops = self.in_flight.values();
+        ops.map(|op| ResumedOp { key: op.key, descriptor: op.descriptor, done: op.done }).collect()
+    }
+
+    /// The last verdict on each tag, of the present epoch `since` and of the one before.
+    pub fn verdicts(&self, since: Epoch) -> Vec<(OpKey, Verdict)> {
+        let judged = self.judged.iter();
+        let now = judged.map(|(tag, (seq, v))| (OpKey { epoch: since, tag: *tag, seq: *seq }, v.clone()));
+        self.judged_before.iter().cloned().chain(now).collect()
+    }
+}
+
+impl Peer {
+    pub(super) fn call_all_reduce(&mut self, work: WorkId, tag: Tag, descriptor: OpDescriptor) -> Result<()> {
+        self.must_be_member("all_reduce")?;
+        self.must_not_be_in_phase("all_reduce")?;
+        check_descriptor(tag, &descriptor)?;
+        if self.ops.in_flight.contains_key(&tag) {
+            return Err(invalid(format!(
+                "all_reduce: {tag} is in flight already; await it, or use another tag"
+            )));
+        }
+        if self.ops.in_flight.len() >= limits::MAX_OPS_IN_FLIGHT {
+            return Err(usage(format!(
+                "all_reduce: {} operations are in flight, no more can be",
+                limits::MAX_OPS_IN_FLIGHT
+            )));
+        }
+        if !self.ops.judged.contains_key(&tag) && self.ops.judged.len() >= limits::MAX_TAGS_PER_EPOCH {
+            return Err(usage(format!(
+                "all_reduce: {} distinct tags were used in this epoch, no more can be; use tags again",
+                limits::MAX_TAGS_PER_EPOCH
+            )));
+        }
+        self.must_have_company()?;
+        let seq = self.ops.judged.get(&tag).map_or(0, |(seq, _)| seq + 1);
+        let key = OpKey { epoch: self.since(), tag, seq };
+        self.begin(Op { work, key, descriptor, done: false, blocked: false });
+        Ok(())
+    }
+
+    fn begin(&mut self, op: Op) {
+        let Op { work, key, descriptor, blocked, .. } = op;
+        self.send(PeerMessage::Announce { key, descriptor });
+        if blocked {
+            self.send(PeerMessage::Blocked { key });
+        }
+        self.outputs.push_back(Output::Start { work, key, descriptor });
+        self.ops.in_flight.insert(key.tag, op);
+    }
+
+    pub(super) fn on_op_done(&mut self, key: OpKey) {
+        if let Some(op) = self.ops.in_flight.get_mut(&key.tag).filter(|op| op.key == key) {
+            op.done = true;
+            self.send(PeerMessage::Done { key });
+        }
+    }
+
+    pub(super) fn on_blocked(&mut self, work: WorkId) {
+        if let Some(op) = self.ops.in_flight.values_mut().find(|op| op.work == work) {
+            op.blocked = true;
+            let key = op.key;
+            self.send(PeerMessage::Blocked { key });
+        }
+    }
+
+    pub(super) fn on_verdict(&mut self, key: OpKey, verdict: Verdict) {
+        let Some(op) = self.ops.in_flight.get(&key.tag).filter(|op| op.key == key) else {
+            return self.log(format!("a verdict on {key}, which is not in flight here"));
+        };
+        let (work, done) = (op.work, op.done);
+        self.ops.in_flight.remove(&key.tag);
+        self.ops.judged.insert(key.tag, (key.seq, verdict.clone()));
+        match verdict {
+            Verdict::Committed { peers_pending, .. } if done => {
+                let group_world_size = self.group().map_or(0, |g| g.order.len()) as u32;
+                self.outputs.push_back(Output::Finish { work, key });
+                let info = ReduceInfo { group_world_size, peers_pending, tx_bytes: 0, rx_bytes: 0 };
+                self.complete(work, Ok(Done::Reduced(info)));
+            }
+            Verdict::Committed { .. } => {
+                let reason = format!("the master committed {key}, which is not done here");
+                self.fail(work, key, Error::new(ErrorKind::Internal, reason));
+            }
+            Verdict::Mismatched { text } => self.fail(work, key, invalid(text)),
+            Verdict::Deadlocked { text } => self.fail(work, key, usage(text)),
+        }
+    }
+
+    fn fail(&mut self, work: WorkId, key: OpKey, error: Error) {
+        self.outputs.push_back(Output::Stop { work, key });
+        self.complete(work, Err(error));
+    }
+
+    /// The epoch has changed; `before` is the `since` of this group until now. Where the group itself changed,
+    /// the listed instances end, and every other one begins anew.
+    pub(super) fn change_epoch(&mut self, before: Epoch, aborted: Vec<(Tag, u32)>, reason: &str) {
+        let Some(info) = self.epoch.clone() else { return };
+        let since = self.since();
+        if since == before {
+            return self.outputs.push_back(Output::Epoch(info));
+        }
+        let ops = std::mem::take(&mut self.ops.in_flight);
+        for op in ops.values() {
+            self.outputs.push_back(Output::Stop { work: op.work, key: op.key });
+        }
+        self.outputs.push_back(Output::Epoch(info));
+        self.remember_verdicts(before);
+        self.ops.since_before = before;
+        let alone = self.must_have_company();
+        for (tag, op) in ops {
+            if op.key.epoch == before && aborted.contains(&(tag, op.key.seq)) {
+                let text = format!("{} was aborted: {reason}; its input is intact, call again", op.key);
+                self.complete(op.work, Err(Error::new(ErrorKind::Aborted, text)));
+            } else if let Err(error) = &alone {
+                self.complete(op.work, Err(error.clone()));
+            } else {
+                let key = OpKey { epoch: since, tag, seq: 0 };
+                self.begin(Op { key, done: false, ..op });
+            }
+        }
+        self.ops.aborted = aborted;
+    }
+
+    fn remember_verdicts(&mut self, epoch: Epoch) {
+        let judged = std::mem::take(&mut self.ops.judged).into_iter();
+        self.ops.judged_before =
+            judged.map(|(tag, (seq, verdict))| (OpKey { epoch, tag, seq }, verdict)).collect();
+    }
+
+    pub(super) fn end_ops(&mut self, kind: ErrorKind, reason: &str) {
+        for op in std::mem::take(&mut self.ops).in_flight.into_values() {
+            self.outputs.push_back(Output::Stop { work: op.work, key: op.key });
+            let text = format!("{} ended: {reason}", op.key);
+            self.complete(op.work, Err(Error::new(kind, text)));
+        }
+    }
+}
+
+fn check_descriptor(tag: Tag, descriptor: &OpDescriptor) -> Result<()> {
+    if descriptor.count == 0 {
+        return Err(invalid(format!("all_reduce of {tag}: the count is 0; at least one element is needed")));
+    }
+    if descriptor.size_bytes() > limits::MAX_OP_BYTES {
+        return Err(invalid(format!(
+            "all_reduce of {tag}: {descriptor} is over {} bytes",
+            limits::MAX_OP_BYTES
+        )));
+    }
+    if descriptor.quantization != Quantization::None {
+        return Err(invalid(format!(
+            "all_reduce of {tag}: quantization is not available in this version; use none"
+        )));
+    }
+    Ok(())
+}
+
+fn invalid(reason: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, reason)
+}
