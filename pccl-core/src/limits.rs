@@ -26,6 +26,8 @@ pub const MAX_SEGMENT_BYTES: usize = 64 << 10;
 /// Default and largest size of a piece (a multiple of the largest element).
 pub const DEFAULT_PIECE_BYTES: u32 = 256 << 10;
 pub const MAX_PIECE_BYTES: u32 = 4 << 20;
+/// Verdicts a peer remembers for a restarted master.
+pub const MAX_RESUME_VERDICTS: usize = 1024;
 /// Messages of one peer kept while a restarted master waits for the others.
 pub const MAX_HELD_MESSAGES_PER_PEER: usize = 4 * MAX_OPS_IN_FLIGHT;
 /// Grants of operations not announced here yet, kept for one peer.

@@ -79,9 +79,11 @@ impl Master {
         let size = self.group_size(group);
         let instances = self.groups.get_mut(&group).map(|ops| &mut ops.instances);
         let instance = instances.and_then(|i| i.get_mut(&(key.tag, key.seq)));
-        let Some(instance) = instance.filter(|i| i.announced.contains(&from)) else {
+        // Without the instance its verdict is on the way already.
+        let Some(instance) = instance else { return };
+        if !instance.announced.contains(&from) {
             return self.kick(from, format!("finished {key}, which it never announced"));
-        };
+        }
         if instance.verdict.is_some() {
             return;
         }

@@ -217,7 +217,7 @@ impl Peer {
             since_before: self.ops.since_before,
             aborted: self.ops.aborted.clone(),
             ops: self.ops.resumed(),
-            verdicts: self.ops.verdicts(self.since()),
+            verdicts: self.ops.verdicts(),
             phase_seq: self.phases.seq,
             phase: self.phases.waiting_for(),
             phase_last: self.phases.last.clone(),

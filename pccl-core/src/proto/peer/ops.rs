@@ -1,6 +1,6 @@
 //! All-reduces of this peer: announced, moved, done, and what the master says of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::io::{Done, Output, ReduceInfo};
 use super::{Peer, usage};
@@ -22,9 +22,10 @@ struct Op {
 #[derive(Debug, Default)]
 pub(super) struct Ops {
     in_flight: BTreeMap<Tag, Op>,
-    /// The last verdict on each tag of the group's present epoch: the next sequence is one more.
-    judged: BTreeMap<Tag, (u32, Verdict)>,
-    judged_before: Vec<(OpKey, Verdict)>,
+    /// The last sequence with a verdict on each tag of the group's present epoch: the next one is one more.
+    judged: BTreeMap<Tag, u32>,
+    /// The latest verdicts of this epoch and the one before: a restarted master may need them.
+    recent: VecDeque<(OpKey, Verdict)>,
     pub since_before: Epoch,
     pub aborted: Vec<(Tag, u32)>,
 }
@@ -45,11 +46,16 @@ impl Ops {
         ops.map(|op| ResumedOp { key: op.key, descriptor: op.descriptor, done: op.done }).collect()
     }
 
-    /// The last verdict on each tag, of the present epoch `since` and of the one before.
-    pub fn verdicts(&self, since: Epoch) -> Vec<(OpKey, Verdict)> {
-        let judged = self.judged.iter();
-        let now = judged.map(|(tag, (seq, v))| (OpKey { epoch: since, tag: *tag, seq: *seq }, v.clone()));
-        self.judged_before.iter().cloned().chain(now).collect()
+    pub fn verdicts(&self) -> Vec<(OpKey, Verdict)> {
+        self.recent.iter().cloned().collect()
+    }
+
+    fn remember(&mut self, key: OpKey, verdict: Verdict) {
+        self.judged.insert(key.tag, key.seq);
+        if self.recent.len() >= limits::MAX_RESUME_VERDICTS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((key, verdict));
     }
 }
 
@@ -76,7 +82,7 @@ impl Peer {
             )));
         }
         self.must_have_company()?;
-        let seq = self.ops.judged.get(&tag).map_or(0, |(seq, _)| seq + 1);
+        let seq = self.ops.judged.get(&tag).map_or(0, |seq| seq + 1);
         let key = OpKey { epoch: self.since(), tag, seq };
         self.begin(Op { work, key, descriptor, done: false, blocked: false });
         Ok(())
@@ -113,7 +119,7 @@ impl Peer {
         };
         let (work, done) = (op.work, op.done);
         self.ops.in_flight.remove(&key.tag);
-        self.ops.judged.insert(key.tag, (key.seq, verdict.clone()));
+        self.ops.remember(key, verdict.clone());
         match verdict {
             Verdict::Committed { peers_pending, .. } if done => {
                 let group_world_size = self.group().map_or(0, |g| g.order.len()) as u32;
@@ -148,7 +154,8 @@ impl Peer {
             self.outputs.push_back(Output::Stop { work: op.work, key: op.key });
         }
         self.outputs.push_back(Output::Epoch(info));
-        self.remember_verdicts(before);
+        self.ops.judged.clear();
+        self.ops.recent.retain(|(key, _)| key.epoch == before);
         self.ops.since_before = before;
         let alone = self.must_have_company();
         for (tag, op) in ops {
@@ -163,12 +170,6 @@ impl Peer {
             }
         }
         self.ops.aborted = aborted;
-    }
-
-    fn remember_verdicts(&mut self, epoch: Epoch) {
-        let judged = std::mem::take(&mut self.ops.judged).into_iter();
-        self.ops.judged_before =
-            judged.map(|(tag, (seq, verdict))| (OpKey { epoch, tag, seq }, verdict)).collect();
     }
 
     pub(super) fn end_ops(&mut self, kind: ErrorKind, reason: &str) {
