@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use pccl_core::proto::table::diagram;
+use pccl_core::proto::{master, peer};
+
 use crate::architecture;
 
 /// A block of a document between `<!-- generated: NAME -->` and `<!-- end -->`.
@@ -12,7 +15,17 @@ struct Block {
 }
 
 fn blocks() -> Vec<Block> {
-    vec![Block { file: "docs/ARCHITECTURE.md", name: "doors", text: architecture::rules::doors_table() }]
+    let states = |name, diagram: String| Block {
+        file: "docs/STATES.md",
+        name,
+        text: format!("```mermaid\n{diagram}```"),
+    };
+    vec![
+        Block { file: "docs/ARCHITECTURE.md", name: "doors", text: architecture::rules::doors_table() },
+        states("peer", diagram(peer::TABLE, peer::State::Idle)),
+        states("operation", diagram(peer::OP_TABLE, peer::OpState::Moving)),
+        states("master", diagram(master::TABLE, master::PeerState::Pending)),
+    ]
 }
 
 /// The document with the block's place filled; `None` if it has no such place.

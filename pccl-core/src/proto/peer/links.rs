@@ -53,6 +53,11 @@ impl Peer {
         }
     }
 
+    /// Whether a connection of this generation still belongs to a pair we know.
+    pub fn expects(&self, peer: PeerId, generation: u32) -> bool {
+        self.links.links.get(&peer).is_some_and(|l| l.address.generation == generation)
+    }
+
     /// What a data hello of ours carries.
     pub fn token(&self) -> Option<LinkToken> {
         self.control.welcome.map(|w| w.token)

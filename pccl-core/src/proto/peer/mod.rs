@@ -3,6 +3,7 @@
 mod control;
 mod io;
 mod links;
+mod op_state;
 mod ops;
 mod phases;
 mod state;
@@ -13,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use io::{Admission, Call, Done, Input, Output, PeerConfig, ReduceInfo};
+pub use op_state::{OP_TABLE, OpEvent, OpState};
 pub use state::{Event, State, TABLE};
 
 use self::control::Control;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::io::{Done, Output, ReduceInfo};
+use super::op_state::{OP_TABLE, OpEvent, OpState};
 use super::{Peer, usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -14,9 +15,17 @@ struct Op {
     work: WorkId,
     key: OpKey,
     descriptor: OpDescriptor,
-    done: bool,
+    state: OpState,
     /// The program waits for it and can do nothing else.
     blocked: bool,
+}
+
+impl Op {
+    fn step(&mut self, event: OpEvent) -> bool {
+        let next = crate::proto::table::step(OP_TABLE, self.state, event);
+        self.state = next.unwrap_or(self.state);
+        next.is_ok()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +52,8 @@ impl Ops {
 
     pub fn resumed(&self) -> Vec<ResumedOp> {
         let ops = self.in_flight.values();
-        ops.map(|op| ResumedOp { key: op.key, descriptor: op.descriptor, done: op.done }).collect()
+        ops.map(|op| ResumedOp { key: op.key, descriptor: op.descriptor, done: op.state == OpState::Held })
+            .collect()
     }
 
     pub fn verdicts(&self) -> Vec<(OpKey, Verdict)> {
@@ -84,7 +94,7 @@ impl Peer {
         self.must_have_company()?;
         let seq = self.ops.judged.get(&tag).map_or(0, |seq| seq + 1);
         let key = OpKey { epoch: self.since(), tag, seq };
-        self.begin(Op { work, key, descriptor, done: false, blocked: false });
+        self.begin(Op { work, key, descriptor, state: OpState::Moving, blocked: false });
         Ok(())
     }
 
@@ -100,8 +110,9 @@ impl Peer {
 
     pub(super) fn on_op_done(&mut self, key: OpKey) {
         if let Some(op) = self.ops.in_flight.get_mut(&key.tag).filter(|op| op.key == key) {
-            op.done = true;
-            self.send(PeerMessage::Done { key });
+            if op.step(OpEvent::ResultHere) {
+                self.send(PeerMessage::Done { key });
+            }
         }
     }
 
@@ -114,14 +125,16 @@ impl Peer {
     }
 
     pub(super) fn on_verdict(&mut self, key: OpKey, verdict: Verdict) {
-        let Some(op) = self.ops.in_flight.get(&key.tag).filter(|op| op.key == key) else {
+        let Some(op) = self.ops.in_flight.get_mut(&key.tag).filter(|op| op.key == key) else {
             return self.log(format!("a verdict on {key}, which is not in flight here"));
         };
-        let (work, done) = (op.work, op.done);
+        let commits = matches!(verdict, Verdict::Committed { .. });
+        let legal = op.step(if commits { OpEvent::Commit } else { OpEvent::Judge });
+        let work = op.work;
         self.ops.in_flight.remove(&key.tag);
         self.ops.remember(key, verdict.clone());
         match verdict {
-            Verdict::Committed { peers_pending, .. } if done => {
+            Verdict::Committed { peers_pending, .. } if legal => {
                 let group_world_size = self.group().map_or(0, |g| g.order.len()) as u32;
                 self.outputs.push_back(Output::Finish { work, key });
                 let info = ReduceInfo { group_world_size, peers_pending, tx_bytes: 0, rx_bytes: 0 };
@@ -158,15 +171,15 @@ impl Peer {
         self.ops.recent.retain(|(key, _)| key.epoch == before);
         self.ops.since_before = before;
         let alone = self.must_have_company();
-        for (tag, op) in ops {
-            if op.key.epoch == before && aborted.contains(&(tag, op.key.seq)) {
+        for (tag, mut op) in ops {
+            if aborted.contains(&(tag, op.key.seq)) && op.step(OpEvent::Abort) {
                 let text = format!("{} was aborted: {reason}; its input is intact, call again", op.key);
                 self.complete(op.work, Err(Error::new(ErrorKind::Aborted, text)));
             } else if let Err(error) = &alone {
                 self.complete(op.work, Err(error.clone()));
-            } else {
+            } else if op.step(OpEvent::Carry) {
                 let key = OpKey { epoch: since, tag, seq: 0 };
-                self.begin(Op { key, done: false, ..op });
+                self.begin(Op { key, ..op });
             }
         }
         self.ops.aborted = aborted;
