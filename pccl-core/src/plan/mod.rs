@@ -11,6 +11,9 @@ mod ring;
 mod trees;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use choose::{MESH_SHARE_BYTES, Reason, choose};
 pub use view::{ChunkView, PlanView, Schedule, child_at_turn, turn_of_child};
 
@@ -38,10 +41,20 @@ pub fn plan(
         return Err(PlanError::NoSuchRank { rank, world_size: group.order.len() });
     }
     let (schedule, _) = choose(group, info, descriptor)?;
+    Ok(view(group, schedule, info.piece_bytes, rank, descriptor))
+}
+
+fn view(
+    group: &GroupInfo,
+    schedule: Schedule,
+    piece_bytes: u32,
+    rank: Rank,
+    descriptor: &OpDescriptor,
+) -> PlanView {
     let world_size = group.order.len() as Rank;
-    let piece_elements = chunks::piece_elements(info.piece_bytes, descriptor);
+    let piece_elements = chunks::piece_elements(piece_bytes, descriptor);
     let count = descriptor.count;
-    Ok(PlanView {
+    PlanView {
         schedule,
         rank,
         world_size,
@@ -53,5 +66,5 @@ pub fn plan(
             Schedule::Mesh => mesh::chunks(world_size, rank, count),
             Schedule::Trees => trees::chunks(group, rank, count),
         },
-    })
+    }
 }

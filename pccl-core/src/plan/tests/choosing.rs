@@ -1,0 +1,157 @@
+//! Which schedule, why, and when two peers mean the same.
+
+use super::{bytes, group, info};
+use crate::plan::chunks::{equal_share, piece_elements};
+use crate::plan::{PlanError, Reason, Schedule, choose, plan};
+use crate::types::{
+    DType, EpochInfo, GroupInfo, OpDescriptor, PeerId, Quantization, ReduceOp, ScheduleChoice,
+};
+use proptest::prelude::*;
+
+fn chosen(
+    group: &GroupInfo,
+    schedule: ScheduleChoice,
+    size_bytes: u64,
+) -> Result<(Schedule, Reason), PlanError> {
+    choose(group, &EpochInfo { schedule, ..info(8) }, &bytes(size_bytes))
+}
+
+#[test]
+fn small_payloads_use_the_mesh_and_large_ones_the_ring() {
+    let limit_bytes = 5 * (64 << 10);
+    let small = Reason::SmallPayload { size_bytes: limit_bytes, limit_bytes };
+    let large = Reason::LargePayload { size_bytes: limit_bytes + 1, limit_bytes };
+    let group = group(5, &[]);
+    assert_eq!(chosen(&group, ScheduleChoice::Auto, limit_bytes), Ok((Schedule::Mesh, small)));
+    assert_eq!(chosen(&group, ScheduleChoice::Auto, limit_bytes + 1), Ok((Schedule::Ring, large)));
+}
+
+#[test]
+fn two_peers_use_the_mesh_at_any_size() {
+    let two = Ok((Schedule::Mesh, Reason::WorldOfTwo));
+    assert_eq!(chosen(&group(2, &[]), ScheduleChoice::Auto, 1 << 40), two);
+}
+
+#[test]
+fn the_masters_setting_wins_where_it_can() {
+    let linked = group(5, &[]);
+    assert_eq!(chosen(&linked, ScheduleChoice::Mesh, 1 << 30), Ok((Schedule::Mesh, Reason::Forced)));
+    assert_eq!(chosen(&linked, ScheduleChoice::Ring, 1), Ok((Schedule::Ring, Reason::Forced)));
+    let lacks_a_diagonal = group(5, &[(1, 3)]);
+    assert_eq!(chosen(&lacks_a_diagonal, ScheduleChoice::Ring, 1), Ok((Schedule::Ring, Reason::Forced)));
+}
+
+#[test]
+fn a_mesh_that_lacks_a_link_becomes_a_ring() {
+    let expected = Ok((Schedule::Ring, Reason::MeshLacksLink(1, 3)));
+    assert_eq!(chosen(&group(5, &[(1, 3)]), ScheduleChoice::Mesh, 1), expected);
+    assert_eq!(chosen(&group(5, &[(1, 3)]), ScheduleChoice::Auto, 1), expected);
+}
+
+#[test]
+fn a_ring_that_lacks_a_link_becomes_trees() {
+    for choice in [ScheduleChoice::Auto, ScheduleChoice::Ring, ScheduleChoice::Mesh] {
+        let closing = Ok((Schedule::Trees, Reason::RingLacksLink(0, 4)));
+        assert_eq!(chosen(&group(5, &[(0, 4)]), choice, 1), closing);
+        let inner = Ok((Schedule::Trees, Reason::RingLacksLink(2, 3)));
+        assert_eq!(chosen(&group(5, &[(0, 2), (2, 3)]), choice, 1 << 30), inner);
+    }
+}
+
+#[test]
+fn without_a_way_or_a_partner_there_is_no_plan() {
+    let split = group(4, &[(0, 2), (0, 3), (1, 2), (1, 3)]);
+    let disconnected = PlanError::Disconnected { unreachable: 2 };
+    assert_eq!(chosen(&split, ScheduleChoice::Auto, 9), Err(disconnected));
+    assert_eq!(plan(&split, &info(8), 1, &bytes(9)), Err(disconnected));
+    assert_eq!(
+        chosen(&group(2, &[(0, 1)]), ScheduleChoice::Auto, 9),
+        Err(PlanError::Disconnected { unreachable: 1 })
+    );
+    assert_eq!(plan(&group(1, &[]), &info(8), 0, &bytes(9)), Err(PlanError::Alone));
+    assert_eq!(
+        plan(&group(3, &[]), &info(8), 3, &bytes(9)),
+        Err(PlanError::NoSuchRank { rank: 3, world_size: 3 })
+    );
+}
+
+#[test]
+fn pairs_of_ranks_that_do_not_exist_change_nothing() {
+    assert_eq!(
+        chosen(&group(3, &[(1, 9), (2, 3)]), ScheduleChoice::Mesh, 1),
+        Ok((Schedule::Mesh, Reason::Forced))
+    );
+}
+
+#[test]
+fn reasons_read_as_sentences() {
+    assert_eq!(Reason::MeshLacksLink(1, 3).to_string(), "no mesh, as ranks 1 and 3 have no link");
+    let small = Reason::SmallPayload { size_bytes: 4, limit_bytes: 8 };
+    assert_eq!(small.to_string(), "4 bytes are at most 8: latency counts");
+}
+
+#[test]
+fn a_digest_tells_everything_apart_that_a_plan_follows_from() {
+    let base = OpDescriptor::plain(1000, DType::F32, ReduceOp::Sum);
+    let group3 = group(4, &[]);
+    let mut swapped = group3.clone();
+    swapped.order.swap(0, 1);
+    let mut stranger = group3.clone();
+    stranger.order[3] = PeerId([9; 16]);
+    let ring = EpochInfo { schedule: ScheduleChoice::Ring, ..info(64) };
+    let quantized = |quantization| OpDescriptor { quantization, ..base };
+    let cases = [
+        (&group3, info(64), base),
+        (&swapped, info(64), base),
+        (&stranger, info(64), base),
+        (&group(4, &[(0, 2)]), info(64), base),
+        (&group(4, &[(1, 3)]), info(64), base),
+        (&group(4, &[(1, 2)]), info(64), base),
+        (&group3, ring, base),
+        (&group3, info(128), base),
+        (&group3, info(64), OpDescriptor { count: 1001, ..base }),
+        (&group3, info(64), OpDescriptor { op: ReduceOp::Avg, ..base }),
+        (&group3, info(64), OpDescriptor { dtype: DType::I32, ..base }),
+        (&group3, info(64), quantized(Quantization::MinMax(DType::U8))),
+        (&group3, info(64), quantized(Quantization::MinMax(DType::U16))),
+        (&group3, info(64), quantized(Quantization::ZeroPointScale(DType::U8))),
+    ];
+    let mut digests: Vec<u32> = Vec::new();
+    for (group, info, descriptor) in &cases {
+        let of_each: Vec<u32> =
+            (0..4).map(|rank| plan(group, info, rank, descriptor).unwrap().digest).collect();
+        assert!(of_each.iter().all(|&digest| digest == of_each[0]), "all members mean the same");
+        digests.push(of_each[0]);
+    }
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!(digests.len(), cases.len());
+}
+
+#[test]
+fn what_an_epoch_says_of_other_things_is_not_in_the_digest() {
+    let base = plan(&group(3, &[]), &info(64), 0, &bytes(9)).unwrap().digest;
+    let later = EpochInfo { phase_seq: 7, epoch: crate::types::Epoch(9), ..info(64) };
+    assert_eq!(plan(&group(3, &[]), &later, 0, &bytes(9)).unwrap().digest, base);
+}
+
+#[test]
+fn a_piece_has_at_least_one_element_and_its_number_fits() {
+    assert_eq!(piece_elements(64, &OpDescriptor::plain(9, DType::F64, ReduceOp::Sum)), 8);
+    assert_eq!(piece_elements(0, &OpDescriptor::plain(9, DType::F64, ReduceOp::Sum)), 1);
+    assert_eq!(piece_elements(8, &bytes(1 << 40)), 257);
+}
+
+proptest! {
+    #[test]
+    fn shares_tile_any_payload_and_differ_by_one_at_most(count in any::<u64>(), world_size in 1u16..1024) {
+        let shares: Vec<_> = (0..world_size).map(|owner| equal_share(count, world_size, owner)).collect();
+        let mut end = 0;
+        for &(first, elements) in &shares {
+            prop_assert_eq!(first, end);
+            end += elements;
+            prop_assert!(elements.abs_diff(count / u64::from(world_size)) <= 1);
+        }
+        prop_assert_eq!(end, count);
+    }
+}
