@@ -1,7 +1,15 @@
-//! All `unsafe` about user memory.
+//! All `unsafe` about user memory, and the memory the library keeps for itself.
 
 #![allow(unsafe_code)]
 
+mod pool;
 mod region;
+mod save;
+#[cfg(test)]
+mod test_memory;
 
+pub use pool::Pool;
 pub use region::{Buffers, BuffersError};
+pub use save::SaveArea;
+#[cfg(test)]
+pub(crate) use test_memory::TestMemory;

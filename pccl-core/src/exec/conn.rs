@@ -1,0 +1,149 @@
+//! A link and its two halves, pumped until it blocks or has had its share.
+
+use super::context::Context;
+use super::engine::Output;
+use super::frames::Core;
+use super::link::{Link, LinkIo};
+use super::rx::{Rx, Speaker};
+use super::tx::Tx;
+use crate::mem::Pool;
+use crate::types::{LinkId, OpKey, PeerId, Time};
+
+pub(super) struct Conn<L> {
+    pub speaker: Speaker,
+    io: L,
+    rx: Rx,
+    tx: Tx,
+    /// The link took less than it was given; nothing more is tried until it is said to be ready.
+    blocked: bool,
+    /// Since when the link takes nothing although there is something to write.
+    stuck_since: Option<Time>,
+    /// `Again` was put out, and the host has not come back yet.
+    again: bool,
+    /// The share of writing was used up; nothing more is written until the host comes back.
+    paused: bool,
+    /// What was written during which pump.
+    written: (u64, usize),
+}
+
+/// How an attempt to write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// A piece or grants went out whole; there may be more for this peer.
+    Whole,
+    /// Nothing to write, or not now.
+    Nothing,
+}
+
+impl<L: Link> Conn<L> {
+    pub fn new(link: LinkId, id: PeerId, peer: usize, io: L) -> Conn<L> {
+        Conn {
+            speaker: Speaker { link, id, peer, last: None },
+            io,
+            rx: Rx::new(),
+            tx: Tx::new(),
+            blocked: false,
+            stuck_since: None,
+            again: false,
+            paused: false,
+            written: (0, 0),
+        }
+    }
+
+    /// The host says that the link may have become ready.
+    pub fn wake(&mut self) {
+        self.blocked = false;
+        self.again = false;
+        self.paused = false;
+    }
+
+    /// Reads until the link blocks or has had its share. An error is the reason to drop the link.
+    pub fn read(&mut self, core: &mut Core) -> Result<(), String> {
+        let mut bytes = 0;
+        while bytes < core.cx.config.pump_budget_bytes {
+            core.cx.counters.reads += 1;
+            match self.rx.read(&mut self.io, core) {
+                LinkIo::Moved(0) | LinkIo::Blocked => return Ok(()),
+                LinkIo::Moved(moved) => {
+                    bytes += moved;
+                    core.cx.counters.bytes_read += moved as u64;
+                }
+                LinkIo::Closed(reason) => return Err(reason),
+            }
+            self.rx.digest(&mut self.speaker, core).map_err(|fault| fault.to_string())?;
+        }
+        self.tell_again(core);
+        Ok(())
+    }
+
+    /// Writes what is under way, and one new piece if there is one, as far as the link takes it.
+    pub fn write(&mut self, core: &mut Core, pump: u64, now: Time) -> Result<Wrote, String> {
+        if self.blocked || self.paused {
+            return Ok(Wrote::Nothing);
+        }
+        if self.written.0 != pump {
+            self.written = (pump, 0);
+        }
+        while self.tx.stage(self.speaker.peer, core) {
+            if self.written.1 >= core.cx.config.pump_budget_bytes {
+                self.paused = true;
+                self.tell_again(core);
+                return Ok(Wrote::Nothing);
+            }
+            core.cx.counters.writes += 1;
+            match self.tx.write(&mut self.io, core) {
+                LinkIo::Moved(0) | LinkIo::Blocked => {
+                    self.blocked = true;
+                    self.stuck_since.get_or_insert(now);
+                    core.cx.outputs.push_back(Output::WatchWritable { link: self.speaker.link });
+                    return Ok(Wrote::Nothing);
+                }
+                LinkIo::Moved(moved) => {
+                    self.written.1 += moved;
+                    core.cx.counters.bytes_written += moved as u64;
+                    self.stuck_since = None;
+                }
+                LinkIo::Closed(reason) => return Err(reason),
+            }
+            if self.tx.settle(core) {
+                return Ok(Wrote::Whole);
+            }
+        }
+        Ok(Wrote::Nothing)
+    }
+
+    fn tell_again(&mut self, core: &mut Core) {
+        if !std::mem::replace(&mut self.again, true) {
+            core.cx.outputs.push_back(Output::Again { link: self.speaker.link });
+        }
+    }
+
+    /// Since when this link makes no progress, if it should.
+    pub fn stuck_since(&self) -> Option<Time> {
+        self.stuck_since
+    }
+
+    pub fn restart_patience(&mut self, now: Time) {
+        self.stuck_since = self.stuck_since.map(|_| now);
+    }
+
+    /// The operation in this slot is over.
+    pub fn forget(&mut self, op: usize, key: OpKey, cx: &mut Context) {
+        self.rx.forget(op, &mut cx.scratch);
+        if self.tx.forget(op) {
+            cx.counters.voids_sent += 1;
+        }
+        if self.speaker.last.is_some_and(|(last, ..)| last == key) {
+            self.speaker.last = None;
+        }
+        if !self.tx.under_way() {
+            self.blocked = false;
+            self.stuck_since = None;
+        }
+    }
+
+    pub fn close(mut self, scratch: &mut Pool) {
+        self.io.shutdown();
+        self.rx.release(scratch);
+    }
+}

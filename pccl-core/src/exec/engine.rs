@@ -1,0 +1,311 @@
+//! The public face of the room: links and operations in, progress out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::conn::{Conn, Wrote};
+use super::counters::Counters;
+use super::frames::Core;
+use super::link::Link;
+use super::op::Op;
+use crate::limits::{DEFAULT_SILENCE_MS, MAX_SEGMENT_BYTES};
+use crate::mem::Buffers;
+use crate::plan::PlanView;
+use crate::types::{Epoch, LinkId, OpDescriptor, OpKey, PeerId, Time};
+
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Payload of one frame: a multiple of 8, `MAX_SEGMENT_BYTES` at most.
+    pub segment_bytes: usize,
+    /// What one link may move in one direction before the others have their turn.
+    pub pump_budget_bytes: usize,
+    /// A link that takes nothing for so long, although there is something to write, is given up.
+    pub stall_ms: u64,
+    #[cfg(feature = "seeded-bugs")]
+    pub bug: Option<SeededBug>,
+}
+
+/// Planted mistakes that the simulator must find.
+#[cfg(feature = "seeded-bugs")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeededBug {
+    /// `stop` leaves one overwritten piece of an in-place input as it is.
+    PartialSumLeftBehind,
+    /// Data of an old epoch is matched by its tag alone.
+    OldEpochAccepted,
+}
+
+impl Default for EngineConfig {
+    fn default() -> EngineConfig {
+        EngineConfig {
+            segment_bytes: MAX_SEGMENT_BYTES,
+            pump_budget_bytes: 1 << 20,
+            stall_ms: u64::from(DEFAULT_SILENCE_MS),
+            #[cfg(feature = "seeded-bugs")]
+            bug: None,
+        }
+    }
+}
+
+/// One operation as this peer is to take part in it.
+#[derive(Debug)]
+pub struct OpStart {
+    pub key: OpKey,
+    /// Index is rank.
+    pub order: Arc<[PeerId]>,
+    pub view: PlanView,
+    pub descriptor: OpDescriptor,
+    pub buffers: Buffers,
+}
+
+/// Payload moved for one operation, each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpTraffic {
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The whole result is here. Others may still need bytes from us: only a verdict ends the operation.
+    Done { key: OpKey },
+    /// The link ended, or its other end did what it must not. It is shut and dropped, and what it carried is
+    /// lost: every running operation with that peer has to be stopped.
+    LinkLost { link: LinkId, peer: PeerId, reason: String, others_left: usize },
+    /// The link was shut and dropped on our own order.
+    LinkClosed { link: LinkId },
+    /// There are bytes to write and the link did not take them: call `ready` when it is writable.
+    WatchWritable { link: LinkId },
+    /// The link had its share: call `ready` again soon.
+    Again { link: LinkId },
+}
+
+/// Moves the bytes of all operations over all links of one peer. Never blocks, and decides nothing: when an
+/// operation ends is the master's decision, carried out by `stop` or `finish`.
+pub struct Engine<L: Link> {
+    core: Core,
+    conns: Vec<Option<Conn<L>>>,
+    by_link: BTreeMap<LinkId, usize>,
+    /// Counts the calls that move bytes.
+    pump: u64,
+}
+
+/// Links.
+impl<L: Link> Engine<L> {
+    pub fn new(config: EngineConfig) -> Engine<L> {
+        assert!(config.segment_bytes.is_multiple_of(8), "a segment must hold whole elements");
+        assert!((8..=MAX_SEGMENT_BYTES).contains(&config.segment_bytes), "segments are out of bounds");
+        Engine { core: Core::new(config), conns: Vec::new(), by_link: BTreeMap::new(), pump: 0 }
+    }
+
+    /// Takes a link whose hellos are exchanged, and begins to use it.
+    pub fn add_link(&mut self, link: LinkId, peer: PeerId, io: L, now: Time) {
+        let peer_slot = self.core.cx.peers.slot_of(peer);
+        let slot = self.conns.iter().position(Option::is_none).unwrap_or(self.conns.len());
+        if slot == self.conns.len() {
+            self.conns.push(None);
+        }
+        let before = self.by_link.insert(link, slot);
+        assert!(before.is_none(), "{link:?} was added twice");
+        self.conns[slot] = Some(Conn::new(link, peer, peer_slot, io));
+        self.core.cx.peers.add_link(peer_slot, slot);
+        self.ready(link, now);
+    }
+
+    /// Shuts and drops all links to the peer. Operations are not told: stop them.
+    pub fn unlink(&mut self, peer: PeerId) {
+        let Some(peer_slot) = self.core.cx.peers.find(peer) else { return };
+        for slot in self.core.cx.peers.links(peer_slot).to_vec() {
+            if let Some(link) = self.drop_conn(slot) {
+                self.core.cx.outputs.push_back(Output::LinkClosed { link });
+            }
+        }
+    }
+
+    pub fn links_to(&self, peer: PeerId) -> usize {
+        let peers = &self.core.cx.peers;
+        peers.find(peer).map_or(0, |slot| peers.links(slot).len())
+    }
+
+    /// The link may be readable or writable, or an `Again` is due. Unknown links are no error: the news
+    /// of a link's end may cross with this.
+    pub fn ready(&mut self, link: LinkId, now: Time) {
+        let Some(&slot) = self.by_link.get(&link) else { return };
+        if let Some(conn) = &mut self.conns[slot] {
+            conn.wake();
+            self.core.cx.peers.mark_dirty(conn.speaker.peer);
+            if let Err(reason) = conn.read(&mut self.core) {
+                self.lose(slot, reason);
+            }
+        }
+        self.flush(now);
+    }
+
+    fn drop_conn(&mut self, slot: usize) -> Option<LinkId> {
+        let conn = self.conns[slot].take()?;
+        let link = conn.speaker.link;
+        self.by_link.remove(&link);
+        self.core.cx.peers.remove_link(conn.speaker.peer, slot);
+        conn.close(&mut self.core.cx.scratch);
+        Some(link)
+    }
+
+    fn lose(&mut self, slot: usize, reason: String) {
+        let Some(peer) = self.conns[slot].as_ref().map(|conn| conn.speaker.id) else { return };
+        if let Some(link) = self.drop_conn(slot) {
+            self.core.cx.counters.links_lost += 1;
+            let others_left = self.links_to(peer);
+            self.core.cx.outputs.push_back(Output::LinkLost { link, peer, reason, others_left });
+        }
+    }
+
+    /// Writes what the last call set free.
+    fn flush(&mut self, now: Time) {
+        self.pump += 1;
+        while let Some(peer) = self.core.cx.peers.next_dirty() {
+            self.flush_peer(peer, now);
+        }
+    }
+
+    /// One piece for each link in turn, until none of them takes any more.
+    fn flush_peer(&mut self, peer: usize, now: Time) {
+        let mut idle = 0;
+        while idle < self.core.cx.peers.links(peer).len() {
+            let Some(slot) = self.core.cx.peers.next_link(peer) else { return };
+            let Some(conn) = &mut self.conns[slot] else { return };
+            match conn.write(&mut self.core, self.pump, now) {
+                Ok(Wrote::Whole) => idle = 0,
+                Ok(Wrote::Nothing) => idle += 1,
+                Err(reason) => self.lose(slot, reason),
+            }
+        }
+    }
+}
+
+/// Operations.
+impl<L: Link> Engine<L> {
+    /// From here on no byte of an older epoch lands or leaves. Operations of older epochs keep their memory
+    /// until `stop` or `finish`.
+    pub fn enter_epoch(&mut self, epoch: Epoch) {
+        if epoch <= self.core.ops.epoch {
+            return;
+        }
+        for slot in self.core.ops.enter(epoch) {
+            self.detach(slot);
+            self.core.ops.get_mut(slot).halt();
+        }
+        self.core.cx.peers.drop_early_before(epoch);
+        self.core.cx.peers.forget_idle();
+    }
+
+    /// Begins an operation of the current epoch. Ends in `Done`, unless it is stopped first.
+    pub fn start(&mut self, op: OpStart, now: Time) {
+        self.enter_epoch(op.key.epoch);
+        assert_eq!(op.key.epoch, self.core.ops.epoch, "{} is of an epoch that is over", op.key);
+        let slot = self.core.ops.free_slot();
+        self.core.ops.insert(slot, Op::new(slot, op, &mut self.core.cx));
+        self.core.ops.get_mut(slot).begin(&mut self.core.cx);
+        self.flush(now);
+    }
+
+    /// Aborts: the input is as it was before, and no byte of the memory is touched any more. `None` if no such
+    /// operation runs.
+    pub fn stop(&mut self, key: OpKey) -> Option<Buffers> {
+        let op = self.remove(key)?;
+        let Op { mut buffers, saved, .. } = op;
+        self.core.cx.counters.bytes_copied += saved.bytes();
+        saved.restore(&mut buffers, self.pieces_to_forget());
+        saved.release(&mut self.core.cx.saves);
+        Some(buffers)
+    }
+
+    #[cfg(feature = "seeded-bugs")]
+    fn pieces_to_forget(&self) -> usize {
+        usize::from(self.core.cx.config.bug == Some(SeededBug::PartialSumLeftBehind))
+    }
+
+    #[cfg(not(feature = "seeded-bugs"))]
+    fn pieces_to_forget(&self) -> usize {
+        0
+    }
+
+    /// The result stands. No byte of the memory is touched any more. `None` if no such operation runs.
+    pub fn finish(&mut self, key: OpKey) -> Option<(Buffers, OpTraffic)> {
+        let Op { buffers, saved, traffic, .. } = self.remove(key)?;
+        saved.release(&mut self.core.cx.saves);
+        Some((buffers, traffic))
+    }
+
+    /// Ends an operation on all links and for all late frames.
+    fn remove(&mut self, key: OpKey) -> Option<Op> {
+        self.core.ops.retire(key);
+        self.core.cx.peers.drop_early_until(key);
+        let slot = self.core.ops.find(key)?;
+        self.detach(slot);
+        self.core.ops.remove(slot)
+    }
+
+    /// Takes back every mention of an operation outside the table of operations.
+    fn detach(&mut self, slot: usize) {
+        let op = self.core.ops.get(slot);
+        let key = op.key;
+        for peer in op.peer_slots() {
+            self.core.cx.peers.withdraw(peer, slot, key);
+        }
+        for conn in self.conns.iter_mut().flatten() {
+            conn.forget(slot, key, &mut self.core.cx);
+        }
+    }
+}
+
+/// News and time.
+impl<L: Link> Engine<L> {
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.core.cx.outputs.pop_front()
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.core.cx.counters
+    }
+
+    fn stall_deadline(&self, conn: &Conn<L>) -> Option<Time> {
+        conn.stuck_since().map(|since| since.plus_ms(self.core.cx.config.stall_ms))
+    }
+
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.conns.iter().flatten().filter_map(|conn| self.stall_deadline(conn)).min()
+    }
+
+    /// Gives up links that stand still. When we come much too late ourselves (the process was frozen), the
+    /// time says nothing about the others, and they get it anew.
+    pub fn on_deadline(&mut self, now: Time) {
+        let late = now.since_us(self.next_deadline().unwrap_or(now)) > self.core.cx.config.stall_ms * 500;
+        for slot in 0..self.conns.len() {
+            let Some(conn) = &mut self.conns[slot] else { continue };
+            if late {
+                conn.restart_patience(now);
+            }
+            if self.conns[slot].as_ref().and_then(|c| self.stall_deadline(c)).is_some_and(|at| at <= now) {
+                self.judge(slot, now);
+            }
+        }
+        self.flush(now);
+    }
+
+    /// One last attempt: the host may have been too busy to tell us that the link takes bytes again.
+    fn judge(&mut self, slot: usize, now: Time) {
+        self.pump += 1;
+        let Some(conn) = &mut self.conns[slot] else { return };
+        conn.wake();
+        let outcome = conn.write(&mut self.core, self.pump, now);
+        let stuck = self.conns[slot].as_ref().and_then(|conn| self.stall_deadline(conn));
+        match outcome {
+            Err(reason) => self.lose(slot, reason),
+            Ok(_) if stuck.is_some_and(|at| at <= now) => {
+                let stall_ms = self.core.cx.config.stall_ms;
+                self.lose(slot, format!("stalled: took nothing for {stall_ms} ms with bytes to send"));
+            }
+            Ok(_) => {}
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! One operation's way through its forest: what has landed, what is granted, what may be sent.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::engine::{OpStart, OpTraffic, Output};
+use super::fault::Fault;
+use super::piece::{Direction, Item, Piece, Stage, Target};
+use crate::kernel;
+use crate::mem::{Buffers, SaveArea};
+use crate::plan::{ChunkView, PlanView, child_at_turn, turn_of_child};
+use crate::types::{DType, LinkId, OpKey, PeerId, Rank, ReduceOp};
+use crate::wire::frame::{FrameHeader, FrameKind};
+
+pub(super) struct Op {
+    slot: usize,
+    pub key: OpKey,
+    order: Arc<[PeerId]>,
+    view: PlanView,
+    dtype: DType,
+    reduce: ReduceOp,
+    pub buffers: Buffers,
+    pub saved: SaveArea,
+    /// For each chunk the index of its first piece in `pieces`.
+    first_pieces: Vec<usize>,
+    pieces: Vec<Piece>,
+    partners: Vec<Partner>,
+    /// Pieces that are not final.
+    left: usize,
+    pub traffic: OpTraffic,
+}
+
+/// One rank of the group, as far as this operation goes. The own rank's is never used.
+#[derive(Default)]
+struct Partner {
+    /// Its slot among the peers.
+    peer: usize,
+    /// It takes what has its place by nature.
+    granted: bool,
+    /// It has shown that it started the operation.
+    met: bool,
+    /// It was granted a piece by name before it was met: one such grant it must keep for later, not more.
+    ahead: bool,
+    /// Pieces whose grants wait until it is met.
+    held: Vec<(u32, u32)>,
+    queue: VecDeque<Item>,
+    /// Whether the operation has a turn at that peer.
+    in_turn: bool,
+}
+
+impl Op {
+    pub fn new(slot: usize, start: OpStart, cx: &mut Context) -> Op {
+        let OpStart { key, order, view, descriptor, buffers } = start;
+        assert_eq!(order.len(), usize::from(view.world_size), "the view is of another group");
+        assert_eq!(buffers.len() as u64, descriptor.size_bytes(), "the buffers are not the payload's size");
+        let mut first_pieces = Vec::with_capacity(view.chunks.len());
+        let mut pieces = 0;
+        for chunk in &view.chunks {
+            first_pieces.push(pieces);
+            pieces += chunk.pieces(view.piece_elements) as usize;
+        }
+        let partner = |id: &PeerId| Partner { peer: cx.peers.slot_of(*id), ..Partner::default() };
+        let partners = order.iter().map(partner).collect();
+        Op {
+            slot,
+            key,
+            order,
+            view,
+            dtype: descriptor.dtype,
+            reduce: descriptor.op,
+            buffers,
+            saved: SaveArea::default(),
+            first_pieces,
+            pieces: vec![Piece::new(); pieces],
+            partners,
+            left: pieces,
+            traffic: OpTraffic::default(),
+        }
+    }
+
+    #[cfg(feature = "seeded-bugs")]
+    pub fn digest(&self) -> u32 {
+        self.view.digest
+    }
+
+    pub fn rank_of(&self, peer: PeerId) -> Option<Rank> {
+        self.order.iter().position(|id| *id == peer).map(|rank| rank as Rank)
+    }
+
+    /// The slots of the other peers of the group.
+    pub fn peer_slots(&self) -> impl Iterator<Item = usize> {
+        let own = usize::from(self.view.rank);
+        self.partners
+            .iter()
+            .enumerate()
+            .filter(move |(rank, _)| *rank != own)
+            .map(|(_, partner)| partner.peer)
+    }
+
+    /// Grants what has its place by nature, takes up early grants, and sets free what needs no contribution.
+    pub fn begin(&mut self, cx: &mut Context) {
+        let mut senders = vec![false; self.partners.len()];
+        for chunk in &self.view.chunks {
+            for rank in chunk.reduce_children.iter().chain(&chunk.broadcast_parent) {
+                senders[usize::from(*rank)] = true;
+            }
+        }
+        for (rank, _) in senders.iter().enumerate().filter(|(_, sends)| **sends) {
+            cx.peers.queue_grant(self.partners[rank].peer, self.grant(FrameKind::OpGrant, 0, 0));
+        }
+        for c in 0..self.view.chunks.len() {
+            if self.view.chunks[c].reduce_children.is_empty() {
+                self.begin_leaf(c, cx);
+            }
+        }
+        let own = self.view.rank;
+        for rank in (0..self.view.world_size).filter(|rank| *rank != own) {
+            let peer = self.partners[usize::from(rank)].peer;
+            for grant in cx.peers.take_early(peer, self.key) {
+                // A wrong early grant could only be told now; it is as good as none, and the sender would find
+                // itself waiting for us.
+                let _ = self.granted(rank, &grant, cx);
+            }
+        }
+    }
+
+    /// A chunk whose sum is complete from the start. Only a group of one has no contribution at its root: the
+    /// result is the input.
+    fn begin_leaf(&mut self, c: usize, cx: &mut Context) {
+        let chunk = &self.view.chunks[c];
+        let root = chunk.reduce_parent.is_none();
+        let (at, len) = self.bytes(chunk.first, chunk.count);
+        if root && let (Some(own), result) = self.buffers.own_and_result_mut(at, len) {
+            result.copy_from_slice(own);
+            cx.counters.bytes_copied += len as u64;
+        }
+        for piece in 0..self.piece_count(c) {
+            if root {
+                self.finalize(c as u32, piece, cx);
+            } else {
+                self.summed(c as u32, piece, cx);
+            }
+        }
+    }
+
+    /// The epoch is over: no peer hears of this operation again. The memory waits for `stop` or `finish`.
+    pub fn halt(&mut self) {
+        self.partners.clear();
+    }
+
+    fn bytes(&self, first: u64, count: u64) -> (usize, usize) {
+        let element = self.dtype.size_bytes() as u64;
+        ((first * element) as usize, (count * element) as usize)
+    }
+
+    fn piece_count(&self, c: usize) -> u32 {
+        self.view.chunks[c].pieces(self.view.piece_elements)
+    }
+
+    fn index(&self, chunk: u32, piece: u32) -> usize {
+        self.first_pieces[chunk as usize] + piece as usize
+    }
+
+    /// Position and length of a piece within the payload, in bytes.
+    pub fn span(&self, item: &Item) -> (usize, usize) {
+        let (first, count) =
+            self.view.chunks[item.chunk as usize].piece_span(self.view.piece_elements, item.piece);
+        self.bytes(first, count)
+    }
+
+    fn grant(&self, kind: FrameKind, chunk: u32, piece: u32) -> FrameHeader {
+        FrameHeader { kind, key: self.key, digest: self.view.digest, chunk, piece, offset: 0, len: 0 }
+    }
+
+    /// Chunk and piece of a header, if the plan has them.
+    fn locate(&self, header: &FrameHeader) -> Result<(&ChunkView, usize), Fault> {
+        let FrameHeader { key, chunk, piece, .. } = *header;
+        match self.view.chunks.get(chunk as usize) {
+            Some(view) if piece < view.pieces(self.view.piece_elements) => {
+                Ok((view, self.index(chunk, piece)))
+            }
+            _ => Err(Fault::NoSuchPiece { key, chunk, piece }),
+        }
+    }
+}
+
+/// Grants, in both directions.
+impl Op {
+    /// `rank` has a place for something of ours. A grant for another plan says nothing: the master decides.
+    pub fn granted(&mut self, rank: Rank, header: &FrameHeader, cx: &mut Context) -> Result<(), Fault> {
+        if header.digest != self.view.digest {
+            return Ok(());
+        }
+        self.meet(rank, cx);
+        match header.kind {
+            FrameKind::OpGrant => self.op_granted(rank, cx),
+            _ => {
+                let FrameHeader { key, chunk, piece, .. } = *header;
+                let (view, index) = self.locate(header)?;
+                if view.reduce_parent != Some(rank) {
+                    return Err(Fault::WrongGrant { key, chunk, piece });
+                }
+                self.pieces[index].granted = true;
+                self.offer_sum(chunk, piece, cx);
+            }
+        }
+        Ok(())
+    }
+
+    fn op_granted(&mut self, rank: Rank, cx: &mut Context) {
+        if std::mem::replace(&mut self.partners[usize::from(rank)].granted, true) {
+            return;
+        }
+        for c in 0..self.view.chunks.len() {
+            let chunk = &self.view.chunks[c];
+            let (parent, child) =
+                (chunk.reduce_parent == Some(rank), chunk.broadcast_children.contains(&rank));
+            for piece in 0..if parent || child { self.piece_count(c) } else { 0 } {
+                let index = self.first_pieces[c] + piece as usize;
+                if parent {
+                    self.offer_sum(c as u32, piece, cx);
+                }
+                if child && self.pieces[index].stage == Stage::Final {
+                    self.queue(rank, Item { direction: Direction::Broadcast, chunk: c as u32, piece }, cx);
+                }
+            }
+        }
+    }
+
+    /// `rank` has started the operation, so it need not keep our grants for later.
+    fn meet(&mut self, rank: Rank, cx: &mut Context) {
+        let partner = &mut self.partners[usize::from(rank)];
+        if !std::mem::replace(&mut partner.met, true) {
+            let peer = partner.peer;
+            for (chunk, piece) in std::mem::take(&mut partner.held) {
+                cx.peers.queue_grant(peer, self.grant(FrameKind::PieceGrant, chunk, piece));
+            }
+        }
+    }
+
+    /// Grants the piece's next turn, now or when the child is met.
+    fn grant_turn(&mut self, chunk: u32, piece: u32, turn: usize, cx: &mut Context) {
+        let children = &self.view.chunks[chunk as usize].reduce_children;
+        let rank = usize::from(children[child_at_turn(children.len(), piece, turn)]);
+        let grant = self.grant(FrameKind::PieceGrant, chunk, piece);
+        let partner = &mut self.partners[rank];
+        if partner.met || !partner.ahead {
+            partner.ahead = true;
+            cx.peers.queue_grant(partner.peer, grant);
+        } else {
+            partner.held.push((chunk, piece));
+        }
+    }
+}
+
+/// What arrives.
+impl Op {
+    /// Decides where a segment goes, from its header alone.
+    pub fn accept(
+        &mut self,
+        from: Rank,
+        header: &FrameHeader,
+        link: LinkId,
+        cx: &mut Context,
+    ) -> Result<Target, Fault> {
+        let FrameHeader { key, chunk, piece, offset, len, .. } = *header;
+        if header.digest != self.view.digest {
+            return Err(Fault::Digest { key, expected: self.view.digest, found: header.digest });
+        }
+        let (_, index) = self.locate(header)?;
+        let direction = match header.kind {
+            FrameKind::Broadcast => Direction::Broadcast,
+            _ => Direction::Reduce,
+        };
+        let item = Item { direction, chunk, piece };
+        self.check_sender(from, &item, key)?;
+        let (at, piece_len) = self.span(&item);
+        let state = &mut self.pieces[index];
+        let whole_elements = (len as usize).is_multiple_of(self.dtype.size_bytes());
+        if offset != state.got || !whole_elements || offset as usize + len as usize > piece_len {
+            return Err(Fault::Offset { key, offset, len, expected: state.got });
+        }
+        if *state.carrier.get_or_insert(link) != link {
+            return Err(Fault::TwoConnections { key, chunk, piece });
+        }
+        if self.buffers.in_place() && !state.saved {
+            state.saved = true;
+            self.saved.save(&mut cx.saves, &self.buffers, at, piece_len);
+            cx.counters.bytes_copied += piece_len as u64;
+        }
+        self.meet(from, cx);
+        Ok(Target { op: self.slot, item, at: at + offset as usize, len: len as usize })
+    }
+
+    /// Whether `from` may send this piece now. A finished value may come only after our own contribution
+    /// has left: it lands in the same memory.
+    fn check_sender(&self, from: Rank, item: &Item, key: OpKey) -> Result<(), Fault> {
+        let Item { chunk, piece, direction } = *item;
+        let view = &self.view.chunks[chunk as usize];
+        let state = &self.pieces[self.index(chunk, piece)];
+        let granted = match direction {
+            Direction::Broadcast if view.broadcast_parent == Some(from) => state.stage == Stage::Sent,
+            Direction::Reduce => {
+                let children = &view.reduce_children;
+                let Some(child) = children.iter().position(|rank| *rank == from) else {
+                    return Err(Fault::WrongSender { key, chunk });
+                };
+                state.stage == Stage::Summing
+                    && usize::from(state.turn) == turn_of_child(children.len(), piece, child)
+                    && !self.partners[usize::from(from)].held.contains(&(chunk, piece))
+            }
+            Direction::Broadcast => return Err(Fault::WrongSender { key, chunk }),
+        };
+        if granted { Ok(()) } else { Err(Fault::NotGranted { key, chunk, piece }) }
+    }
+
+    /// Adds a segment of a contribution that passed its check.
+    pub fn land_contribution(&mut self, target: &Target, bytes: &[u8], cx: &mut Context) {
+        let Target { at, len, item: Item { chunk, piece, .. }, .. } = *target;
+        let index = self.index(chunk, piece);
+        match self.buffers.own_and_result_mut(at, len) {
+            (Some(own), sum) if self.pieces[index].turn == 0 => {
+                kernel::reduce_pair(self.reduce, self.dtype, sum, own, bytes);
+            }
+            (_, sum) => kernel::reduce_into(self.reduce, self.dtype, sum, bytes),
+        }
+        cx.counters.bytes_reduced += len as u64;
+        let view = &self.view.chunks[chunk as usize];
+        let (turns, root) = (view.reduce_children.len(), view.reduce_parent.is_none());
+        let turn = usize::from(self.pieces[index].turn) + 1;
+        if root && turn == turns {
+            self.average(at, len);
+        }
+        if !self.landed(target, cx) {
+            return;
+        }
+        self.pieces[index].turn = turn as u16;
+        if turn < turns {
+            self.grant_turn(chunk, piece, turn, cx);
+        } else if root {
+            self.finalize(chunk, piece, cx);
+        } else {
+            self.summed(chunk, piece, cx);
+        }
+    }
+
+    /// Counts a segment of a finished piece that passed its check. Its bytes are in place already.
+    pub fn land_final(&mut self, target: &Target, cx: &mut Context) {
+        if self.landed(target, cx) {
+            self.finalize(target.item.chunk, target.item.piece, cx);
+        }
+    }
+
+    /// Books a segment; true if the piece has come to its end.
+    fn landed(&mut self, target: &Target, cx: &mut Context) -> bool {
+        let (_, piece_len) = self.span(&target.item);
+        let index = self.index(target.item.chunk, target.item.piece);
+        let piece = &mut self.pieces[index];
+        piece.got += target.len as u32;
+        self.traffic.rx_bytes += target.len as u64;
+        let whole = piece.got as usize == piece_len;
+        if whole {
+            piece.got = 0;
+            piece.carrier = None;
+            cx.counters.pieces_received += 1;
+        }
+        whole
+    }
+
+    /// At the owner: turns sums into results. Per span, while it is hot in the cache.
+    fn average(&mut self, at: usize, len: usize) {
+        if self.reduce == ReduceOp::Avg {
+            let world_size = u64::from(self.view.world_size);
+            kernel::finish_average(self.dtype, self.buffers.result_mut(at, len), world_size);
+        }
+    }
+
+    fn summed(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
+        let index = self.index(chunk, piece);
+        self.pieces[index].stage = Stage::Summed;
+        self.offer_sum(chunk, piece, cx);
+    }
+
+    /// The finished piece is here: on to the children.
+    fn finalize(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
+        let index = self.index(chunk, piece);
+        self.pieces[index].stage = Stage::Final;
+        for i in 0..self.view.chunks[chunk as usize].broadcast_children.len() {
+            let rank = self.view.chunks[chunk as usize].broadcast_children[i];
+            if self.partners[usize::from(rank)].granted {
+                self.queue(rank, Item { direction: Direction::Broadcast, chunk, piece }, cx);
+            }
+        }
+        self.left -= 1;
+        if self.left == 0 {
+            cx.outputs.push_back(Output::Done { key: self.key });
+        }
+    }
+}
+
+/// What leaves.
+impl Op {
+    /// Queues a complete sum for the parent, once it is granted.
+    fn offer_sum(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
+        let index = self.index(chunk, piece);
+        let view = &self.view.chunks[chunk as usize];
+        let (state, Some(parent)) = (&mut self.pieces[index], view.reduce_parent) else { return };
+        let by_nature = view.only_child
+            || turn_of_child(usize::from(view.siblings), piece, usize::from(view.child_index)) == 0;
+        let granted = self.partners[usize::from(parent)].granted && (by_nature || state.granted);
+        if state.stage == Stage::Summed && granted {
+            state.stage = Stage::Sending;
+            self.queue(parent, Item { direction: Direction::Reduce, chunk, piece }, cx);
+        }
+    }
+
+    fn queue(&mut self, rank: Rank, item: Item, cx: &mut Context) {
+        let partner = &mut self.partners[usize::from(rank)];
+        partner.queue.push_back(item);
+        if !std::mem::replace(&mut partner.in_turn, true) {
+            cx.peers.queue_turn(partner.peer, self.slot, rank);
+        }
+    }
+
+    /// The next piece for `rank`, whose turn it is; the operation goes to the end of the line if it has more.
+    pub fn next_item(&mut self, rank: Rank, cx: &mut Context) -> Option<Item> {
+        let partner = &mut self.partners[usize::from(rank)];
+        let item = partner.queue.pop_front();
+        partner.in_turn = !partner.queue.is_empty();
+        if partner.in_turn {
+            cx.peers.requeue_turn(partner.peer, self.slot, rank);
+        }
+        item
+    }
+
+    pub fn header(&self, item: &Item, offset: usize, len: usize) -> FrameHeader {
+        let kind = match item.direction {
+            Direction::Reduce => FrameKind::Reduce,
+            Direction::Broadcast => FrameKind::Broadcast,
+        };
+        FrameHeader { offset: offset as u32, len: len as u32, ..self.grant(kind, item.chunk, item.piece) }
+    }
+
+    /// The memory a piece is sent from: the user's own input where there is nothing to add to it.
+    pub fn payload(&self, item: &Item, at: usize, len: usize) -> &[u8] {
+        let leaf = self.view.chunks[item.chunk as usize].reduce_children.is_empty();
+        if leaf && item.direction == Direction::Reduce {
+            self.buffers.own(at, len)
+        } else {
+            self.buffers.result(at, len)
+        }
+    }
+
+    /// The links have taken the whole piece.
+    pub fn sent(&mut self, item: &Item) {
+        if item.direction == Direction::Reduce {
+            let index = self.index(item.chunk, item.piece);
+            self.pieces[index].stage = Stage::Sent;
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Which operations run, and which are over.
+
+use std::collections::BTreeMap;
+
+use super::op::Op;
+use crate::types::{Epoch, OpKey, Tag};
+
+#[derive(Default)]
+pub(super) struct Ops {
+    slots: Vec<Option<Op>>,
+    by_key: BTreeMap<OpKey, usize>,
+    /// The last sequence of each tag that is over in this epoch.
+    retired: BTreeMap<Tag, u32>,
+    pub epoch: Epoch,
+}
+
+/// What a frame's key means here.
+pub(super) enum Lookup {
+    Running(usize),
+    /// Over: of an older epoch, or an instance with a verdict.
+    Stale,
+    /// Not started yet.
+    Ahead,
+}
+
+impl Ops {
+    pub fn lookup(&self, key: OpKey) -> Lookup {
+        if key.epoch < self.epoch {
+            return Lookup::Stale;
+        }
+        match self.by_key.get(&key) {
+            Some(slot) => Lookup::Running(*slot),
+            None if key.epoch == self.epoch && self.retired.get(&key.tag).is_some_and(|s| key.seq <= *s) => {
+                Lookup::Stale
+            }
+            None => Lookup::Ahead,
+        }
+    }
+
+    /// The planted bug: an operation of this epoch with the same tag.
+    #[cfg(feature = "seeded-bugs")]
+    pub fn by_tag_alone(&self, tag: Tag) -> Option<&Op> {
+        let first = OpKey { epoch: self.epoch, tag, seq: 0 };
+        let last = OpKey { seq: u32::MAX, ..first };
+        self.by_key.range(first..=last).next().map(|(_, slot)| self.get(*slot))
+    }
+
+    pub fn get(&self, slot: usize) -> &Op {
+        self.slots[slot].as_ref().expect("ending an operation takes back every mention of its slot")
+    }
+
+    pub fn get_mut(&mut self, slot: usize) -> &mut Op {
+        self.slots[slot].as_mut().expect("ending an operation takes back every mention of its slot")
+    }
+
+    pub fn free_slot(&self) -> usize {
+        self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len())
+    }
+
+    /// Puts an operation into the slot that `free_slot` gave.
+    pub fn insert(&mut self, slot: usize, op: Op) {
+        let before = self.by_key.insert(op.key, slot);
+        assert!(before.is_none(), "{} was started twice", op.key);
+        // Earlier instances of the tag had their verdicts, whether or not they were ever started here.
+        if let Some(last) = op.key.seq.checked_sub(1) {
+            self.retire(OpKey { seq: last, ..op.key });
+        }
+        if slot == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[slot] = Some(op);
+    }
+
+    pub fn find(&self, key: OpKey) -> Option<usize> {
+        self.by_key.get(&key).copied()
+    }
+
+    pub fn remove(&mut self, slot: usize) -> Option<Op> {
+        let op = self.slots[slot].take()?;
+        self.by_key.remove(&op.key);
+        Some(op)
+    }
+
+    pub fn retire(&mut self, key: OpKey) {
+        if key.epoch == self.epoch {
+            let last = self.retired.entry(key.tag).or_insert(key.seq);
+            *last = key.seq.max(*last);
+        }
+    }
+
+    /// Slots of the operations of epochs before `epoch`, which begins here.
+    pub fn enter(&mut self, epoch: Epoch) -> Vec<usize> {
+        self.epoch = epoch;
+        self.retired.clear();
+        let first = OpKey { epoch, tag: Tag(0), seq: 0 };
+        self.by_key.range(..first).map(|(_, slot)| *slot).collect()
+    }
+}

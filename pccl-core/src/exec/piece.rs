@@ -1,0 +1,66 @@
+//! The unit that travels: where it is on its way through this peer, and how segments refer to it.
+
+use crate::types::LinkId;
+
+/// How far a piece has come here. Only ever moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// Contributions are missing.
+    Summing,
+    /// The sum is complete and waits for the parent's grant.
+    Summed,
+    /// Granted: in the queue to the parent, or on its way.
+    Sending,
+    /// The parent's links have taken all of it: its memory may be overwritten.
+    Sent,
+    /// The finished value is here.
+    Final,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub stage: Stage,
+    /// Contributions that have landed whole.
+    pub turn: u16,
+    /// The parent granted this piece by name.
+    pub granted: bool,
+    /// In place: the input is in the save area.
+    pub saved: bool,
+    /// Bytes of the contribution, or of the finished value, that have landed.
+    pub got: u32,
+    /// The one link these bytes come over.
+    pub carrier: Option<LinkId>,
+}
+
+impl Piece {
+    pub fn new() -> Piece {
+        Piece { stage: Stage::Summing, turn: 0, granted: false, saved: false, got: 0, carrier: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// Up the reduction tree: a contribution.
+    Reduce,
+    /// Down the broadcast tree: the finished value.
+    Broadcast,
+}
+
+/// A piece to be sent to one peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    pub direction: Direction,
+    pub chunk: u32,
+    pub piece: u32,
+}
+
+/// Where an arriving segment goes. The header was checked against the plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    /// Slot of the operation; whoever ends the operation takes back all targets.
+    pub op: usize,
+    pub item: Item,
+    /// Position within the payload, in bytes.
+    pub at: usize,
+    pub len: usize,
+}

@@ -1,0 +1,135 @@
+//! The receiving half of a link: bytes to frames to memory. Payload is read straight to where it belongs,
+//! and nothing beyond a frame's header is ever read before the header was understood.
+
+use std::io::IoSliceMut;
+
+use super::fault::Fault;
+use super::frames::Core;
+use super::link::{Link, LinkIo};
+use super::piece::Target;
+use crate::mem::Pool;
+use crate::types::{LinkId, OpKey, PeerId, Rank};
+use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, TRAILER_BYTES};
+
+const CONTROL_BYTES: usize = TRAILER_BYTES + FRAME_HEADER_BYTES;
+
+/// Who speaks on a link, and of which operation it spoke last.
+#[derive(Debug)]
+pub(super) struct Speaker {
+    pub link: LinkId,
+    pub id: PeerId,
+    /// Its slot among the peers.
+    pub peer: usize,
+    /// Key and slot of the operation, and the peer's rank there: spares the look-up for most frames.
+    pub last: Option<(OpKey, usize, Rank)>,
+}
+
+/// A frame's payload under way.
+pub(super) struct Segment {
+    pub key: OpKey,
+    pub len: usize,
+    pub got: usize,
+    pub landing: Landing,
+}
+
+pub(super) enum Landing {
+    /// Nobody wants it any more.
+    Sink,
+    /// A contribution: waits for its check before it is added.
+    Scratch { target: Target, bytes: Vec<u8> },
+    /// A finished value: lands where it stays.
+    Result { target: Target },
+}
+
+impl Landing {
+    fn target(&self) -> Option<&Target> {
+        match self {
+            Landing::Sink => None,
+            Landing::Scratch { target, .. } | Landing::Result { target } => Some(target),
+        }
+    }
+
+    pub fn release(self, scratch: &mut Pool) {
+        if let Landing::Scratch { bytes, .. } = self {
+            scratch.give(bytes);
+        }
+    }
+}
+
+pub(super) struct Rx {
+    /// The trailer of the frame before, then the next header, so that both come with one read.
+    control: [u8; CONTROL_BYTES],
+    control_got: usize,
+    segment: Option<Segment>,
+}
+
+impl Rx {
+    /// The first frame has none before it, so no trailer to wait for.
+    pub fn new() -> Rx {
+        Rx { control: [0; CONTROL_BYTES], control_got: TRAILER_BYTES, segment: None }
+    }
+
+    /// One attempt to read.
+    pub fn read<L: Link>(&mut self, io: &mut L, core: &mut Core) -> LinkIo {
+        let control = &mut self.control[self.control_got..];
+        let Some(segment) = self.segment.as_mut().filter(|segment| segment.got < segment.len) else {
+            let moved = io.try_read(&mut [IoSliceMut::new(control)]);
+            if let LinkIo::Moved(bytes) = moved {
+                self.control_got += bytes;
+            }
+            return moved;
+        };
+        let rest = segment.len - segment.got;
+        let payload = match &mut segment.landing {
+            Landing::Sink => core.sink(rest),
+            Landing::Scratch { bytes, .. } => &mut bytes[segment.got..segment.len],
+            Landing::Result { target } => {
+                core.ops.get_mut(target.op).buffers.result_mut(target.at + segment.got, rest)
+            }
+        };
+        let moved = io.try_read(&mut [IoSliceMut::new(payload), IoSliceMut::new(control)]);
+        if let LinkIo::Moved(bytes) = moved {
+            segment.got += bytes.min(rest);
+            self.control_got += bytes.saturating_sub(rest);
+        }
+        moved
+    }
+
+    /// Takes up what is complete: a trailer ends its segment, a header begins one.
+    pub fn digest(&mut self, speaker: &mut Speaker, core: &mut Core) -> Result<(), Fault> {
+        loop {
+            if let Some(segment) = &self.segment {
+                if segment.got < segment.len || self.control_got < TRAILER_BYTES {
+                    return Ok(());
+                }
+                if let (Some(segment), Some(trailer)) =
+                    (self.segment.take(), self.control.first_chunk::<TRAILER_BYTES>())
+                {
+                    core.end_segment(segment, trailer)?;
+                }
+            }
+            if self.control_got < CONTROL_BYTES {
+                return Ok(());
+            }
+            if let Some(bytes) = self.control.last_chunk::<FRAME_HEADER_BYTES>() {
+                self.segment = core.begin_frame(speaker, FrameHeader::decode(bytes)?)?;
+            }
+            self.control_got = if self.segment.is_some() { 0 } else { TRAILER_BYTES };
+        }
+    }
+
+    /// The operation in this slot is over: what still comes of it goes nowhere.
+    pub fn forget(&mut self, op: usize, scratch: &mut Pool) {
+        if let Some(segment) = &mut self.segment
+            && segment.landing.target().is_some_and(|target| target.op == op)
+        {
+            std::mem::replace(&mut segment.landing, Landing::Sink).release(scratch);
+        }
+    }
+
+    pub fn release(self, scratch: &mut Pool) {
+        if let Some(segment) = self.segment {
+            segment.landing.release(scratch);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+mod abort;
+mod pipe;
+mod sums;
+mod world;

@@ -1,0 +1,82 @@
+//! In-memory links that take and give a few bytes at a time.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::rc::Rc;
+
+use crate::exec::{Link, LinkIo};
+
+/// One direction of a link, for the test to look into.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    pub bytes: VecDeque<u8>,
+    pub capacity: usize,
+    /// At most so many bytes each time.
+    pub step: usize,
+    pub closed: bool,
+    /// Bytes written so far.
+    pub total: usize,
+    /// Flips a bit of the byte at this position.
+    pub damage_at: Option<usize>,
+}
+
+pub type PipeRef = Rc<RefCell<Pipe>>;
+
+#[derive(Debug)]
+pub struct PipeEnd {
+    pub from: PipeRef,
+    pub to: PipeRef,
+}
+
+/// Both ends, and the two directions (first the one that the first end writes to).
+pub fn pipe(capacity: usize, step: usize) -> (PipeEnd, PipeEnd, [PipeRef; 2]) {
+    let new = || Rc::new(RefCell::new(Pipe { capacity, step, ..Pipe::default() }));
+    let (there, back): (PipeRef, PipeRef) = (new(), new());
+    let a = PipeEnd { from: back.clone(), to: there.clone() };
+    let b = PipeEnd { from: there.clone(), to: back.clone() };
+    (a, b, [there, back])
+}
+
+impl Link for PipeEnd {
+    fn try_read(&mut self, places: &mut [IoSliceMut<'_>]) -> LinkIo {
+        assert!(places.iter().all(|place| !place.is_empty()), "an empty place");
+        let mut pipe = self.from.borrow_mut();
+        if pipe.bytes.is_empty() {
+            let ended = pipe.closed.then(|| LinkIo::Closed("the other end is gone".into()));
+            return ended.unwrap_or(LinkIo::Blocked);
+        }
+        let left = pipe.step.min(pipe.bytes.len());
+        let mut moved = 0;
+        for byte in places.iter_mut().flat_map(|place| place.iter_mut()).take(left) {
+            *byte = pipe.bytes.pop_front().unwrap();
+            moved += 1;
+        }
+        LinkIo::Moved(moved)
+    }
+
+    fn try_write(&mut self, places: &[IoSlice<'_>]) -> LinkIo {
+        assert!(places.iter().all(|place| !place.is_empty()), "an empty place");
+        let mut pipe = self.to.borrow_mut();
+        if pipe.closed {
+            return LinkIo::Closed("the other end is gone".into());
+        }
+        let room = pipe.step.min(pipe.capacity - pipe.bytes.len());
+        if room == 0 {
+            return LinkIo::Blocked;
+        }
+        let mut moved = 0;
+        for byte in places.iter().flat_map(|place| place.iter()).take(room) {
+            let damaged = pipe.damage_at == Some(pipe.total);
+            pipe.bytes.push_back(if damaged { byte ^ 0x10 } else { *byte });
+            pipe.total += 1;
+            moved += 1;
+        }
+        LinkIo::Moved(moved)
+    }
+
+    fn shutdown(&mut self) {
+        self.from.borrow_mut().closed = true;
+        self.to.borrow_mut().closed = true;
+    }
+}

@@ -1,0 +1,187 @@
+//! The sending half of a link: grants and segments, straight from user memory.
+
+use std::io::IoSlice;
+
+use super::frames::Core;
+use super::link::{Link, LinkIo};
+use super::piece::Item;
+use crate::limits::MAX_SEGMENT_BYTES;
+use crate::wire::frame::{FRAME_HEADER_BYTES, TRAILER_BYTES, Trailer};
+
+/// Grants that leave with one write.
+const GRANTS_AT_ONCE: usize = 16;
+
+static FILLER: [u8; MAX_SEGMENT_BYTES] = [0; MAX_SEGMENT_BYTES];
+
+/// A piece under way. It stays on this link to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing {
+    /// Slot of the operation.
+    pub op: usize,
+
+    pub item: Item,
+    /// Position within the payload, in bytes, and length.
+    pub at: usize,
+    pub len: usize,
+    /// How much of it was sent in segments before the one under way.
+    pub offset: usize,
+}
+
+/// What is between a segment's header and its trailer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    None,
+    /// That much of the outgoing piece.
+    Payload(usize),
+    /// The piece was taken back under way.
+    Filler(usize),
+}
+
+impl Body {
+    fn len(self) -> usize {
+        match self {
+            Body::None => 0,
+            Body::Payload(len) | Body::Filler(len) => len,
+        }
+    }
+}
+
+pub(super) struct Tx {
+    /// Headers: grants first, then that of the body.
+    head: Vec<u8>,
+    /// How much of `head` is grants.
+    grants_bytes: usize,
+    body: Body,
+    trailer: [u8; TRAILER_BYTES],
+    /// Bytes of head, body and trailer that the link took.
+    sent: usize,
+    outgoing: Option<Outgoing>,
+}
+
+impl Tx {
+    pub fn new() -> Tx {
+        Tx {
+            head: Vec::with_capacity((GRANTS_AT_ONCE + 1) * FRAME_HEADER_BYTES),
+            grants_bytes: 0,
+            body: Body::None,
+            trailer: [0; TRAILER_BYTES],
+            sent: 0,
+            outgoing: None,
+        }
+    }
+
+    fn total(&self) -> usize {
+        let trailer = if self.body == Body::None { 0 } else { TRAILER_BYTES };
+        self.head.len() + self.body.len() + trailer
+    }
+
+    pub fn under_way(&self) -> bool {
+        self.sent < self.total()
+    }
+
+    /// Makes the next bytes ready, if there is anything to send: grants go first, then the piece goes on,
+    /// then a new piece is begun.
+    pub fn stage(&mut self, peer: usize, core: &mut Core) -> bool {
+        if self.under_way() {
+            return true;
+        }
+        self.head.clear();
+        self.body = Body::None;
+        self.sent = 0;
+        for _ in 0..GRANTS_AT_ONCE {
+            let Some(grant) = core.cx.peers.take_grant(peer) else { break };
+            self.head.extend_from_slice(&grant.encode());
+            core.cx.counters.grants_sent += 1;
+        }
+        self.grants_bytes = self.head.len();
+        if self.outgoing.is_none() {
+            self.outgoing = core.next_piece(peer);
+        }
+        if let Some(out) = &self.outgoing {
+            let len = (out.len - out.offset).min(core.cx.config.segment_bytes);
+            let op = core.ops.get(out.op);
+            let crc32 = crc32fast::hash(op.payload(&out.item, out.at + out.offset, len));
+            self.head.extend_from_slice(&op.header(&out.item, out.offset, len).encode());
+            self.body = Body::Payload(len);
+            self.trailer = Trailer { crc32, void: false }.encode();
+        }
+        self.under_way()
+    }
+
+    /// One attempt to write what is staged.
+    pub fn write<L: Link>(&mut self, io: &mut L, core: &mut Core) -> LinkIo {
+        let payload = match (self.body, &self.outgoing) {
+            (Body::Payload(len), Some(out)) => {
+                core.ops.get(out.op).payload(&out.item, out.at + out.offset, len)
+            }
+            (Body::Filler(len), _) => &FILLER[..len],
+            _ => &[],
+        };
+        let trailer: &[u8] = if self.body == Body::None { &[] } else { &self.trailer };
+        let mut skip = self.sent;
+        let mut places = [IoSlice::new(&[]), IoSlice::new(&[]), IoSlice::new(&[])];
+        let mut used = 0;
+        for part in [&self.head[..], payload, trailer] {
+            if skip < part.len() {
+                places[used] = IoSlice::new(&part[skip..]);
+                used += 1;
+            }
+            skip = skip.saturating_sub(part.len());
+        }
+        let moved = io.try_write(&places[..used]);
+        if let LinkIo::Moved(bytes) = moved {
+            self.sent += bytes;
+        }
+        moved
+    }
+
+    /// Books what was sent whole; true if that was the end of a piece.
+    pub fn settle(&mut self, core: &mut Core) -> bool {
+        if self.under_way() {
+            return false;
+        }
+        if let (Body::Payload(len), Some(out)) = (self.body, &mut self.outgoing) {
+            out.offset += len;
+            let op = core.ops.get_mut(out.op);
+            op.traffic.tx_bytes += len as u64;
+            if out.offset == out.len {
+                op.sent(&out.item);
+                core.cx.counters.pieces_sent += 1;
+                self.outgoing = None;
+            }
+        }
+        self.clear();
+        self.outgoing.is_none()
+    }
+
+    fn clear(&mut self) {
+        self.head.clear();
+        self.body = Body::None;
+        self.sent = 0;
+    }
+
+    /// The operation in this slot is over: a frame that was begun ends in filler, the rest is never sent. True
+    /// if that makes a void frame.
+    pub fn forget(&mut self, op: usize) -> bool {
+        if self.outgoing.as_ref().is_none_or(|out| out.op != op) {
+            return false;
+        }
+        self.outgoing = None;
+        let Body::Payload(len) = self.body else { return false };
+        if self.sent <= self.grants_bytes {
+            self.head.truncate(self.grants_bytes);
+            self.body = Body::None;
+            if !self.under_way() {
+                self.clear();
+            }
+            return false;
+        }
+        self.body = Body::Filler(len);
+        // Once all payload is out, the trailer's check sum is true, and part of it may be out as well.
+        let void = self.sent < self.head.len() + len;
+        if void {
+            self.trailer = Trailer { crc32: 0, void: true }.encode();
+        }
+        void
+    }
+}
