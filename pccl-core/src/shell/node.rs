@@ -1,12 +1,16 @@
 //! A peer without its sockets: the peer's machine and the engine, glued together. The product and the
 //! simulator run the same node, each over its own links.
 
-use crate::error::Error;
-use crate::exec::Link;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+use crate::exec::{self, Counters, Engine, EngineConfig, Link, OpStart, OpTraffic};
 use crate::mem::Buffers;
-use crate::proto::peer::Done;
-use crate::types::{LinkId, OpDescriptor, PeerId, PhaseCall, Tag, WorkId};
-use crate::wire::message::{MasterMessage, PeerAddress, PeerMessage};
+use crate::plan;
+use crate::proto::peer::{self, Admission, Call, Done, Peer, PeerConfig, State};
+use crate::types::{EpochInfo, LinkId, OpDescriptor, OpKey, PeerId, PhaseCall, Rank, Tag, Time, WorkId};
+use crate::wire::message::{LinkToken, MasterMessage, PeerAddress, PeerMessage};
 
 /// What a program asks for, with the memory it hands over until the outcome.
 #[derive(Debug)]
@@ -80,4 +84,223 @@ pub enum Output {
     Log {
         text: String,
     },
+}
+
+#[derive(Debug)]
+pub struct NodeConfig {
+    pub peer: PeerConfig,
+    pub engine: EngineConfig,
+}
+
+/// See the four verbs.
+pub struct Node<L: Link> {
+    peer: Peer,
+    engine: Engine<L>,
+    /// Memory of calls that is not in the engine's hands: between epochs, or on the way in or out.
+    resting: BTreeMap<WorkId, Buffers>,
+    /// What finished operations moved, until their `Complete`.
+    traffic: BTreeMap<WorkId, OpTraffic>,
+    outputs: VecDeque<Output>,
+}
+
+impl<L: Link> Node<L> {
+    pub fn new(config: NodeConfig, now: Time) -> Node<L> {
+        Node {
+            peer: Peer::new(config.peer, now),
+            engine: Engine::new(config.engine),
+            resting: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    pub fn handle(&mut self, input: Input<L>, now: Time) {
+        match input {
+            Input::Request { work, request } => self.on_request(work, request, now),
+            Input::ControlUp => self.peer.handle(peer::Input::ControlUp, now),
+            Input::ControlLost { reason } => self.peer.handle(peer::Input::ControlLost { reason }, now),
+            Input::Control(message) => self.peer.handle(peer::Input::Control(message), now),
+            Input::LinkUp { link, peer, generation, dialled, io } => {
+                self.on_link_up(link, peer, generation, dialled, io, now);
+            }
+            Input::DialFailed { peer, generation, reason } => {
+                self.peer.handle(peer::Input::DialFailed { peer, generation, reason }, now);
+            }
+            Input::LinkReady { link } => self.engine.ready(link, now),
+            Input::Blocked { work } => self.peer.handle(peer::Input::Blocked { work }, now),
+        }
+        self.settle(now);
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub fn next_deadline(&self) -> Option<Time> {
+        [self.peer.next_deadline(), self.engine.next_deadline()].into_iter().flatten().min()
+    }
+
+    pub fn on_deadline(&mut self, now: Time) {
+        self.peer.on_deadline(now);
+        self.engine.on_deadline(now);
+        self.settle(now);
+    }
+
+    /// Whether a data connection with this hello may be taken. Asked before `Input::LinkUp`.
+    pub fn admits(&self, peer: PeerId, generation: u32, token: LinkToken) -> Admission {
+        self.peer.admits(peer, generation, token)
+    }
+
+    /// What the data hellos of this peer carry.
+    pub fn token(&self) -> Option<LinkToken> {
+        self.peer.token()
+    }
+
+    pub fn id(&self) -> PeerId {
+        self.peer.id()
+    }
+
+    pub fn state(&self) -> State {
+        self.peer.state()
+    }
+
+    pub fn epoch(&self) -> Option<&Arc<EpochInfo>> {
+        self.peer.epoch()
+    }
+
+    pub fn rank(&self) -> Option<Rank> {
+        self.peer.rank()
+    }
+
+    pub fn group_world_size(&self) -> usize {
+        self.peer.group().map_or(0, |g| g.order.len())
+    }
+
+    pub fn counters(&self) -> &Counters {
+        self.engine.counters()
+    }
+
+    fn on_request(&mut self, work: WorkId, request: Request, now: Time) {
+        let call = match request {
+            Request::Connect => Call::Connect,
+            Request::Phase(call) => Call::Phase(call),
+            Request::Leave => Call::Leave,
+            Request::AllReduce { tag, descriptor, buffers } => {
+                if buffers.len() as u64 != descriptor.size_bytes() {
+                    let reason = format!(
+                        "all_reduce of {tag}: {descriptor} does not fit buffers of {} bytes",
+                        buffers.len()
+                    );
+                    let outcome = Err(Error::new(ErrorKind::InvalidArgument, reason));
+                    return self.outputs.push_back(Output::Complete { work, outcome });
+                }
+                self.resting.insert(work, buffers);
+                Call::AllReduce { tag, descriptor }
+            }
+        };
+        self.peer.handle(peer::Input::Call { work, call }, now);
+    }
+
+    fn on_link_up(
+        &mut self,
+        link: LinkId,
+        peer: PeerId,
+        generation: u32,
+        dialled: bool,
+        mut io: L,
+        now: Time,
+    ) {
+        // While the hellos were exchanged the master may have changed its mind about this pair.
+        if !self.peer.expects(peer, generation) {
+            io.shutdown();
+            return self.outputs.push_back(Output::LinkClosed { link });
+        }
+        self.engine.add_link(link, peer, io, now);
+        self.peer.handle(peer::Input::LinkUp { peer, generation, dialled }, now);
+    }
+
+    /// Lets machine and engine answer each other until neither has anything to say.
+    fn settle(&mut self, now: Time) {
+        loop {
+            if let Some(output) = self.peer.poll_output() {
+                self.on_peer_output(output, now);
+            } else if let Some(output) = self.engine.poll_output() {
+                self.on_engine_output(output, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn on_peer_output(&mut self, output: peer::Output, now: Time) {
+        match output {
+            peer::Output::DialMaster => self.outputs.push_back(Output::DialMaster),
+            peer::Output::HangUp => self.outputs.push_back(Output::HangUp),
+            peer::Output::Send(message) => self.outputs.push_back(Output::Send(message)),
+            peer::Output::Dial { to, connections } => {
+                self.outputs.push_back(Output::Dial { to, connections })
+            }
+            peer::Output::Unlink { peer } => self.engine.unlink(peer),
+            peer::Output::Epoch(_) => {
+                if let Some(group) = self.peer.group() {
+                    self.engine.enter_epoch(group.since);
+                }
+            }
+            peer::Output::Start { work, key, descriptor } => self.start(work, key, descriptor, now),
+            peer::Output::Stop { work, key } => {
+                if let Some(buffers) = self.engine.stop(key) {
+                    self.resting.insert(work, buffers);
+                }
+            }
+            peer::Output::Finish { work, key } => {
+                if let Some((buffers, traffic)) = self.engine.finish(key) {
+                    self.resting.insert(work, buffers);
+                    self.traffic.insert(work, traffic);
+                }
+            }
+            peer::Output::Complete { work, outcome } => self.complete(work, outcome),
+            peer::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
+        }
+    }
+
+    fn start(&mut self, work: WorkId, key: OpKey, descriptor: OpDescriptor, now: Time) {
+        let (Some(info), Some(group), Some(rank)) = (self.peer.epoch(), self.peer.group(), self.peer.rank())
+        else {
+            return;
+        };
+        match plan::plan(group, info, rank, &descriptor) {
+            Ok(view) => {
+                let order = group.order.clone().into();
+                if let Some(buffers) = self.resting.remove(&work) {
+                    self.engine.start(OpStart { key, order, view, descriptor, buffers }, now);
+                }
+            }
+            // The master lays out no epoch without a schedule. If it did, the operation waits for the next one.
+            Err(error) => {
+                self.outputs.push_back(Output::Log { text: format!("{key} cannot begin: {error}") })
+            }
+        }
+    }
+
+    fn complete(&mut self, work: WorkId, mut outcome: Result<Done, Error>) {
+        self.resting.remove(&work);
+        if let (Ok(Done::Reduced(info)), Some(traffic)) = (&mut outcome, self.traffic.remove(&work)) {
+            info.tx_bytes = traffic.tx_bytes;
+            info.rx_bytes = traffic.rx_bytes;
+        }
+        self.outputs.push_back(Output::Complete { work, outcome });
+    }
+
+    fn on_engine_output(&mut self, output: exec::Output, now: Time) {
+        match output {
+            exec::Output::Done { key } => self.peer.handle(peer::Input::OpDone { key }, now),
+            exec::Output::LinkLost { link, peer, reason, others_left } => {
+                self.outputs.push_back(Output::LinkClosed { link });
+                self.peer.handle(peer::Input::LinkLost { peer, reason, others_left }, now);
+            }
+            exec::Output::LinkClosed { link } => self.outputs.push_back(Output::LinkClosed { link }),
+            exec::Output::WatchWritable { link } => self.outputs.push_back(Output::WatchWritable { link }),
+            exec::Output::Again { link } => self.outputs.push_back(Output::Again { link }),
+        }
+    }
 }
