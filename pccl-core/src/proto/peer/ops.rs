@@ -109,10 +109,9 @@ impl Peer {
     }
 
     pub(super) fn on_op_done(&mut self, key: OpKey) {
-        if let Some(op) = self.ops.in_flight.get_mut(&key.tag).filter(|op| op.key == key) {
-            if op.step(OpEvent::ResultHere) {
-                self.send(PeerMessage::Done { key });
-            }
+        let op = self.ops.in_flight.get_mut(&key.tag).filter(|op| op.key == key);
+        if op.is_some_and(|op| op.step(OpEvent::ResultHere)) {
+            self.send(PeerMessage::Done { key });
         }
     }
 
