@@ -241,6 +241,8 @@ impl<L: Link> Engine<L> {
         self.core.ops.retire(key);
         self.core.cx.peers.drop_early_until(key);
         let slot = self.core.ops.find(key)?;
+        // No news of an operation comes after its end.
+        self.core.cx.outputs.retain(|output| *output != Output::Done { key });
         self.detach(slot);
         self.core.ops.remove(slot)
     }

@@ -1,4 +1,6 @@
 mod abort;
+mod links;
 mod pipe;
+mod stranger;
 mod sums;
 mod world;

@@ -116,10 +116,12 @@ fn sequences_of_one_tag_follow_each_other() {
 #[test]
 fn a_peer_that_starts_late_finds_the_grants_that_came_before() {
     for shape in shapes(5) {
-        let descriptor = OpDescriptor::plain(150, DType::U16, ReduceOp::Sum);
+        let descriptor = OpDescriptor::plain(1500, DType::U16, ReduceOp::Sum);
         let mut world = World::new(shape);
         let inputs = inputs(descriptor, 5, 0);
         for (rank, input) in inputs.iter().enumerate() {
+            // Of each peer it has to keep the operation's grant and one for a piece.
+            assert!(world.hosts[rank].engine.counters().grants_received <= 2 * rank as u64);
             world.start(rank, key(1, 1, 0), descriptor, input, true);
             world.run();
         }
