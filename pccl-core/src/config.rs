@@ -11,6 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::types::ScheduleChoice;
 
+/// What an optional setting reads while it is not set.
+const NOT_SET: &str = "-";
+
 /// A setting that can be named in text.
 pub struct Key<S: 'static> {
     pub name: &'static str,
@@ -39,6 +42,17 @@ pub trait Settings: Sized + 'static {
         };
         (found.set)(self, value.trim())
             .map_err(|why| Error::new(ErrorKind::InvalidArgument, format!("setting {key}={value:?}: {why}")))
+    }
+
+    /// Checks what was put into the fields directly.
+    fn recheck(&mut self) -> Result<()> {
+        for key in Self::KEYS {
+            let value = (key.get)(self);
+            if value != NOT_SET {
+                self.set(key.name, &value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes over what the environment says. An impossible value is `InvalidArgument` and names the variable.
@@ -142,7 +156,7 @@ impl Settings for PeerSettings {
         Key {
             name: "announce",
             help: "host:port where others reach this peer, if it is not what the master sees",
-            get: |s| s.announce.clone().unwrap_or_else(|| "-".into()),
+            get: |s| s.announce.clone().unwrap_or_else(|| NOT_SET.into()),
             set: |s, v| host_and_port(v).map(|()| s.announce = Some(v.into())),
         },
         Key {
@@ -318,7 +332,7 @@ mod tests {
             let defaults = S::default();
             for key in S::KEYS {
                 let text = (key.get)(&defaults);
-                if text != "-" {
+                if text != NOT_SET {
                     let mut other = S::default();
                     other.set(key.name, &text).unwrap();
                     assert_eq!(other, defaults, "{}", key.name);

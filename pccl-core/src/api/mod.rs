@@ -1,1 +1,35 @@
-//! To be furnished.
+//! What a program calls. Blocking, and safe to call from any thread.
+
+mod builder;
+mod communicator;
+mod master;
+mod retry;
+mod scope;
+mod work;
+
+pub use builder::{CommunicatorBuilder, MasterBuilder};
+pub use communicator::Communicator;
+pub use master::Master;
+pub use retry::ReduceRequest;
+pub use scope::Scope;
+pub use work::Work;
+
+pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::mem::{Buffers, Element, Memory};
+pub use crate::proto::peer::ReduceInfo;
+pub use crate::shell::Stats;
+pub use crate::types::{DType, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, Tag};
+
+/// A forked child has the handles but not the threads behind them.
+fn check_process(pid: u32, what: &str) -> Result<()> {
+    if std::process::id() == pid {
+        return Ok(());
+    }
+    let reason = format!(
+        "this {what} was made by process {pid} and cannot be used after a fork: make a new one in the child"
+    );
+    Err(Error::new(ErrorKind::InvalidUsage, reason))
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,16 @@
 
 #![allow(unsafe_code)]
 
+mod element;
+mod lend;
 mod pool;
 mod region;
 mod save;
 #[cfg(test)]
 mod test_memory;
 
+pub use element::Element;
+pub use lend::{Lending, Memory, lend};
 pub use pool::Pool;
 pub use region::{Buffers, BuffersError};
 pub use save::SaveArea;

@@ -4,6 +4,8 @@
 //! that the memory is valid for `len` bytes (readable, and writable where received into), and that nobody
 //! else writes it, nor reads what is received into, until the `Buffers` is dropped.
 
+use super::lend::Loan;
+
 /// Read-only memory of the caller.
 #[derive(Debug)]
 struct Source {
@@ -29,6 +31,8 @@ pub struct Buffers {
     /// `None` in place.
     source: Option<Source>,
     target: Target,
+    /// Whoever lent the memory waits for this to be dropped.
+    _loan: Option<Loan>,
 }
 
 /// Why two pointers cannot be one operation's buffers.
@@ -38,6 +42,10 @@ pub enum BuffersError {
     Null,
     #[error("the buffers overlap in part: they must be the same memory or disjoint")]
     Overlap,
+    #[error("the buffers differ in length")]
+    Lengths,
+    #[error("the memory still belongs to an operation under way")]
+    OnLoan,
 }
 
 impl Buffers {
@@ -49,12 +57,16 @@ impl Buffers {
         }
         let target = Target { base: recv, len };
         if std::ptr::eq(send, recv) {
-            return Ok(Buffers { source: None, target });
+            return Ok(Buffers { source: None, target, _loan: None });
         }
         if (send as usize) < recv as usize + len && (recv as usize) < send as usize + len {
             return Err(BuffersError::Overlap);
         }
-        Ok(Buffers { source: Some(Source { base: send, len }), target })
+        Ok(Buffers { source: Some(Source { base: send, len }), target, _loan: None })
+    }
+
+    pub(super) fn on_loan(self, loan: Loan) -> Buffers {
+        Buffers { _loan: Some(loan), ..self }
     }
 
     pub fn len(&self) -> usize {

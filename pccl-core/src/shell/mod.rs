@@ -1,4 +1,15 @@
 //! Loops and tasks: clock, mailboxes, timers, connections.
 
+mod clock;
+mod master_loop;
 pub mod node;
-pub mod slot;
+mod peer_links;
+mod peer_loop;
+mod slot;
+mod status;
+mod threads;
+
+pub use peer_loop::Command;
+pub use slot::Slot;
+pub use status::{Snapshot, Stats};
+pub use threads::{MasterThread, PeerThread};

@@ -1,0 +1,232 @@
+//! A program's place in a run.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::retry::{self, ReduceRequest};
+use super::{CommunicatorBuilder, Scope, Work, check_process};
+use crate::config::PeerSettings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mem::{self, Buffers, BuffersError, Element};
+use crate::proto::peer::{Done, ReduceInfo};
+use crate::shell::node::Request;
+use crate::shell::{PeerThread, Snapshot, Stats};
+use crate::types::{Epoch, OpDescriptor, PhaseCall, Rank, ReduceOp, Tag};
+
+/// A peer of a run: connects, admits others, reduces with the peers of its group.
+///
+/// All calls block until their outcome is known, and may be made from any thread. Dropping it leaves the run,
+/// ends its thread and closes its sockets. After a `fork` the child's copy fails with `InvalidUsage`.
+#[derive(Debug)]
+pub struct Communicator {
+    settings: PeerSettings,
+    pid: u32,
+    thread: OnceLock<PeerThread>,
+    starting: Mutex<()>,
+}
+
+impl Communicator {
+    /// For the run of the master at `host:port`. Nothing is connected before `connect`.
+    pub fn builder(master: &str) -> CommunicatorBuilder {
+        CommunicatorBuilder::new(master)
+    }
+
+    pub(super) fn new(settings: PeerSettings) -> Communicator {
+        Communicator { settings, pid: std::process::id(), thread: OnceLock::new(), starting: Mutex::new(()) }
+    }
+
+    /// Joins the run. Blocks until accepted: the first peer is at once, later ones when all accepted peers have
+    /// called `update_topology`.
+    ///
+    /// `MasterConnectionFailed` if the master cannot be reached in time or refuses; then it may be called again.
+    /// `InvalidUsage` if connected already. `PeerConnectionFailed` if the data port cannot be bound.
+    pub fn connect(&self) -> Result<()> {
+        check_process(self.pid, "communicator")?;
+        self.finish(self.started()?, Request::Connect).map(|_| ())
+    }
+
+    /// Admits pending peers. Blocks until all accepted peers of the run have called it. `PendingAsyncOps` with
+    /// operations in flight.
+    pub fn update_topology(&self) -> Result<()> {
+        self.phase(PhaseCall::UpdateTopology).map(|_| ())
+    }
+
+    /// Whether peers wait to be admitted: the same answer at every accepted peer of the run, which all must call.
+    pub fn are_peers_pending(&self) -> Result<bool> {
+        match self.phase(PhaseCall::ArePeersPending)? {
+            Done::PeersPending { peers_pending } => Ok(peers_pending > 0),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reduces `send` over all peers of the group into `recv` of the same length; every peer of the group must
+    /// call it with the same tag, length, type and operation. All get the same bits, or all get an error.
+    ///
+    /// `Aborted` if membership changed meanwhile: call it again. On any error `send` is as before and `recv`
+    /// unspecified. `TooFewPeers` in a group of one.
+    pub fn all_reduce<T: Element>(
+        &self,
+        send: &[T],
+        recv: &mut [T],
+        op: ReduceOp,
+        tag: Tag,
+    ) -> Result<ReduceInfo> {
+        self.scope(|scope| scope.all_reduce(send, recv, op, tag)?.wait())
+    }
+
+    /// As `all_reduce`, with the result in the place of the input. On any error `data` is as before.
+    pub fn all_reduce_in_place<T: Element>(
+        &self,
+        data: &mut [T],
+        op: ReduceOp,
+        tag: Tag,
+    ) -> Result<ReduceInfo> {
+        self.scope(|scope| scope.all_reduce_in_place(data, op, tag)?.wait())
+    }
+
+    /// Several all-reduces at once over borrowed memory: returns when all that were started in it have ended.
+    pub fn scope<'env, R>(&'env self, f: impl for<'scope> FnOnce(Scope<'scope, 'env>) -> R) -> R {
+        mem::lend(|lending| f(Scope::new(self, lending)))
+    }
+
+    /// Starts an all-reduce over memory the caller vouches for (see `Buffers::new`) and returns at once. The
+    /// memory belongs to the library until the `Work` is done, or the communicator destroyed; dropping the `Work`
+    /// ends nothing. `InvalidArgument` comes from here where the arguments alone show it.
+    pub fn all_reduce_buffers(&self, buffers: Buffers, descriptor: OpDescriptor, tag: Tag) -> Result<Work> {
+        let thread = self.running()?;
+        if descriptor.count == 0 {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("all-reduce {tag}: there are no elements"),
+            ));
+        }
+        let (work, slot) = thread.call(Request::AllReduce { tag, descriptor, buffers });
+        Ok(Work::new(slot, work, thread.mailbox(), self.pid))
+    }
+
+    /// Runs all these all-reduces, at most `max_in_flight` at once, and repeats those that are aborted, until all
+    /// are done. Every peer of the group must call it with the same list. Success means that every one of them
+    /// was reduced; byte counts are totals.
+    ///
+    /// `TooFewPeers` when the group has one peer left; any other error ends it too, after those in flight.
+    pub fn all_reduce_multiple_with_retry(
+        &self,
+        requests: &mut [ReduceRequest<'_>],
+        max_in_flight: usize,
+    ) -> Result<ReduceInfo> {
+        self.running()?;
+        retry::check(requests, max_in_flight)?;
+        let requests = &*requests;
+        mem::lend(|lending| {
+            retry::run_all(requests.len(), max_in_flight, |index| {
+                let request = &requests[index];
+                let buffers =
+                    lending.memory(&request.memory).map_err(|error| no_buffers(request.tag, error))?;
+                self.all_reduce_buffers(buffers, request.descriptor, request.tag)
+            })
+        })
+    }
+
+    /// Accepted peers of the run, of every group. 0 before `connect`, as the other attributes.
+    pub fn world_size(&self) -> u32 {
+        self.snapshot().world.global
+    }
+
+    /// Accepted peers of this peer's group.
+    pub fn group_world_size(&self) -> u32 {
+        self.snapshot().group_world_size
+    }
+
+    /// Groups with accepted peers.
+    pub fn num_groups(&self) -> u32 {
+        self.snapshot().world.groups
+    }
+
+    /// Peers of the largest group.
+    pub fn largest_group(&self) -> u32 {
+        self.snapshot().world.largest_group
+    }
+
+    /// This peer's place in its group's order. Changes with the epoch.
+    pub fn rank(&self) -> Rank {
+        self.snapshot().rank
+    }
+
+    /// The number of the present epoch. Changes with membership and order.
+    pub fn epoch(&self) -> Epoch {
+        self.snapshot().epoch
+    }
+
+    /// Peers that wait to be admitted, as of the last all-reduce or `are_peers_pending`: at that moment the same
+    /// at every peer of the group.
+    pub fn peers_pending(&self) -> u32 {
+        self.snapshot().peers_pending
+    }
+
+    /// Whether this peer is a member of a run now.
+    pub fn is_connected(&self) -> bool {
+        self.snapshot().member
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.snapshot().stats
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &PeerSettings {
+        &self.settings
+    }
+
+    /// Leaves the run; operations in flight end with `Aborted` first. No thread and no socket is left.
+    pub fn destroy(self) {
+        drop(self);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.thread.get().map(PeerThread::snapshot).unwrap_or_default()
+    }
+
+    fn phase(&self, call: PhaseCall) -> Result<Done> {
+        self.finish(self.running()?, Request::Phase(call))
+    }
+
+    fn finish(&self, thread: &PeerThread, request: Request) -> Result<Done> {
+        thread.call(request).1.wait()
+    }
+
+    fn running(&self) -> Result<&PeerThread> {
+        check_process(self.pid, "communicator")?;
+        self.thread.get().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidUsage, "this communicator is not connected: call connect first")
+        })
+    }
+
+    fn started(&self) -> Result<&PeerThread> {
+        let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.thread.get().is_none() {
+            let thread = PeerThread::start(&self.settings)?;
+            // Nobody else sets it while `starting` is held.
+            let _ = self.thread.set(thread);
+        }
+        self.running()
+    }
+}
+
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if check_process(self.pid, "communicator").is_err() {
+            // The sockets are the parent's: to touch them would end its connections.
+            std::mem::forget(thread);
+        } else {
+            thread.stop();
+        }
+    }
+}
+
+pub(super) fn no_buffers(tag: Tag, error: BuffersError) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("all-reduce {tag}: {error}"))
+}
+
+fn unexpected(done: &Done) -> Error {
+    Error::new(ErrorKind::Internal, format!("a call ended with {done:?}, which is no answer to it"))
+}

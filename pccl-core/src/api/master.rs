@@ -1,0 +1,87 @@
+//! The one everybody connects to.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::{MasterBuilder, check_process};
+use crate::config::MasterSettings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::shell::MasterThread;
+
+/// Decides who is in the run and what became of each operation; carries no tensor data. One per run.
+///
+/// Dropping it ends its thread and closes its port; the peers then look for a new master at the same address.
+#[derive(Debug)]
+pub struct Master {
+    settings: MasterSettings,
+    pid: u32,
+    thread: OnceLock<MasterThread>,
+    starting: Mutex<()>,
+}
+
+impl Master {
+    /// To listen on `host:port`; port 0 means any free one. Nothing is bound before `run`.
+    pub fn builder(listen: &str) -> MasterBuilder {
+        MasterBuilder::new(listen)
+    }
+
+    pub(super) fn new(settings: MasterSettings) -> Master {
+        Master { settings, pid: std::process::id(), thread: OnceLock::new(), starting: Mutex::new(()) }
+    }
+
+    /// Binds the port, serves in the background, and returns. `InvalidUsage` if the port cannot be had,
+    /// `InvalidArgument` if it was called before.
+    pub fn run(&self) -> Result<()> {
+        check_process(self.pid, "master")?;
+        let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.thread.get().is_some() {
+            return Err(Error::new(ErrorKind::InvalidArgument, "this master was started already"));
+        }
+        let thread = MasterThread::start(&self.settings)?;
+        // Nobody else sets it while `starting` is held.
+        let _ = self.thread.set(thread);
+        Ok(())
+    }
+
+    /// Where it listens; `None` before `run`.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.thread.get().map(MasterThread::address)
+    }
+
+    /// Makes it stop soon, without waiting.
+    pub fn interrupt(&self) -> Result<()> {
+        self.running()?.interrupt();
+        Ok(())
+    }
+
+    /// Waits until it has stopped: after `interrupt`, or by itself with `Internal`.
+    pub fn await_termination(&self) -> Result<()> {
+        self.running()?.join()
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &MasterSettings {
+        &self.settings
+    }
+
+    fn running(&self) -> Result<&MasterThread> {
+        check_process(self.pid, "master")?;
+        self.thread
+            .get()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidUsage, "this master was not started: call run first"))
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if check_process(self.pid, "master").is_err() {
+            // The sockets are the parent's.
+            std::mem::forget(thread);
+            return;
+        }
+        thread.interrupt();
+        // A panic of its thread was written down, and there is nobody to tell.
+        let _ = thread.join();
+    }
+}

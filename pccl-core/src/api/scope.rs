@@ -1,0 +1,45 @@
+//! Asynchronous all-reduces over borrowed memory.
+
+use super::communicator::no_buffers;
+use super::{Communicator, Work};
+use crate::error::Result;
+use crate::mem::{Element, Lending};
+use crate::types::{OpDescriptor, ReduceOp, Tag};
+
+/// Within it several all-reduces can be under way; made by `Communicator::scope`, which ends when all have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'scope, 'env: 'scope> {
+    communicator: &'scope Communicator,
+    lending: &'scope Lending<'scope, 'env>,
+}
+
+impl<'scope, 'env> Scope<'scope, 'env> {
+    pub(super) fn new(communicator: &'scope Communicator, lending: &'scope Lending<'scope, 'env>) -> Self {
+        Scope { communicator, lending }
+    }
+
+    /// Starts an all-reduce as `Communicator::all_reduce` does, and returns at once.
+    pub fn all_reduce<T: Element>(
+        &self,
+        send: &'scope [T],
+        recv: &'scope mut [T],
+        op: ReduceOp,
+        tag: Tag,
+    ) -> Result<Work> {
+        let descriptor = OpDescriptor::plain(send.len() as u64, T::DTYPE, op);
+        let buffers = self.lending.buffers(send, recv).map_err(|error| no_buffers(tag, error))?;
+        self.communicator.all_reduce_buffers(buffers, descriptor, tag)
+    }
+
+    /// Starts an all-reduce as `Communicator::all_reduce_in_place` does, and returns at once.
+    pub fn all_reduce_in_place<T: Element>(
+        &self,
+        data: &'scope mut [T],
+        op: ReduceOp,
+        tag: Tag,
+    ) -> Result<Work> {
+        let descriptor = OpDescriptor::plain(data.len() as u64, T::DTYPE, op);
+        let buffers = self.lending.buffers_in_place(data).map_err(|error| no_buffers(tag, error))?;
+        self.communicator.all_reduce_buffers(buffers, descriptor, tag)
+    }
+}

@@ -1,0 +1,163 @@
+//! A whole run in one process, over loopback.
+
+use std::sync::Barrier;
+use std::thread::scope;
+
+use super::*;
+
+fn master() -> (Master, String) {
+    let master = Master::builder("127.0.0.1:0").build().unwrap();
+    master.run().unwrap();
+    let address = master.address().unwrap().to_string();
+    (master, address)
+}
+
+fn communicator(address: &str) -> Communicator {
+    Communicator::builder(address).listen("127.0.0.1:0".parse().unwrap()).build().unwrap()
+}
+
+/// Connects, and takes part in updates until the world is so large.
+fn join(address: &str, world: u32) -> Communicator {
+    let communicator = communicator(address);
+    communicator.connect().unwrap();
+    while communicator.world_size() < world {
+        communicator.update_topology().unwrap();
+    }
+    communicator
+}
+
+/// Repeats an all-reduce until it is not aborted.
+fn reduce(communicator: &Communicator, data: &mut [f32], tag: u64) -> ReduceInfo {
+    loop {
+        match communicator.all_reduce_in_place(data, ReduceOp::Sum, Tag(tag)) {
+            Err(error) if error.kind == ErrorKind::Aborted => {}
+            result => return result.unwrap(),
+        }
+    }
+}
+
+#[test]
+fn three_reduce_one_leaves_and_two_go_on() {
+    let (_master, address) = master();
+    let met = Barrier::new(3);
+    scope(|threads| {
+        for index in 0..3u32 {
+            let (address, met) = (&address, &met);
+            threads.spawn(move || {
+                let communicator = join(address, 3);
+                assert_eq!((communicator.group_world_size(), communicator.num_groups()), (3, 1));
+                let send: Vec<f64> = (0..100_000).map(|i| f64::from(i + index)).collect();
+                let mut recv = vec![0.0; send.len()];
+                let info = communicator.all_reduce(&send, &mut recv, ReduceOp::Sum, Tag(1)).unwrap();
+                assert_eq!(info.group_world_size, 3);
+                assert!(info.tx_bytes > 0 && info.rx_bytes > 0);
+                assert!(recv.iter().enumerate().all(|(i, sum)| *sum == 3.0 * (i as f64 + 1.0)));
+                met.wait();
+                if index == 2 {
+                    return communicator.destroy();
+                }
+                let mut data = vec![2.0f32; 1000];
+                let info = reduce(&communicator, &mut data, 2);
+                // The leaver may or may not have been noticed when this began; then it was aborted.
+                assert_eq!(info.group_world_size, 2);
+                assert!(data.iter().all(|sum| *sum == 4.0));
+                assert_eq!(communicator.stats().ops_reduced, 2);
+            });
+        }
+    });
+}
+
+#[test]
+fn many_tags_at_once_and_a_list_with_retry() {
+    let (_master, address) = master();
+    scope(|threads| {
+        for index in 0..2u64 {
+            let address = &address;
+            threads.spawn(move || {
+                let communicator = join(address, 2);
+                let mut data = vec![vec![index + 1; 5000]; 16];
+                communicator.scope(|scope| {
+                    let works: Vec<Work> = data
+                        .iter_mut()
+                        .enumerate()
+                        .map(|(tag, part)| {
+                            scope.all_reduce_in_place(part, ReduceOp::Prod, Tag(tag as u64)).unwrap()
+                        })
+                        .collect();
+                    for work in works {
+                        assert_eq!(work.wait(), work.wait());
+                    }
+                });
+                assert!(data.iter().flatten().all(|product| *product == 2));
+                let mut requests: Vec<ReduceRequest<'_>> = data
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(tag, part)| ReduceRequest::in_place(part, ReduceOp::Sum, Tag(tag as u64)))
+                    .collect();
+                let info = communicator.all_reduce_multiple_with_retry(&mut requests, 3).unwrap();
+                assert_eq!(info.group_world_size, 2);
+                drop(requests);
+                assert!(data.iter().flatten().all(|sum| *sum == 4));
+            });
+        }
+    });
+}
+
+#[test]
+fn alone_there_is_nobody_to_reduce_with() {
+    let (_master, address) = master();
+    let alone = join(&address, 1);
+    assert_eq!(alone.rank(), 0);
+    assert!(!alone.are_peers_pending().unwrap());
+    let error = alone.all_reduce_in_place(&mut [1u8], ReduceOp::Sum, Tag(0)).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TooFewPeers);
+    assert_eq!(alone.connect().unwrap_err().kind, ErrorKind::InvalidUsage);
+}
+
+#[test]
+fn calls_before_connect_are_refused_and_a_missing_master_is_named() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let lonely = communicator(&address);
+    assert_eq!(lonely.update_topology().unwrap_err().kind, ErrorKind::InvalidUsage);
+    assert_eq!(lonely.world_size(), 0);
+    for _ in 0..2 {
+        let error = lonely.connect().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::MasterConnectionFailed);
+        assert!(error.reason.contains(&address) && error.reason.contains("is a master running"), "{error}");
+    }
+}
+
+#[test]
+fn a_port_in_use_and_a_second_run_are_errors() {
+    let (first, address) = master();
+    assert_eq!(first.run().unwrap_err().kind, ErrorKind::InvalidArgument);
+    let second = Master::builder(&address).build().unwrap();
+    let error = second.run().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidUsage);
+    assert!(error.reason.contains(&address), "{error}");
+    first.interrupt().unwrap();
+    first.await_termination().unwrap();
+    second.run().unwrap();
+}
+
+#[test]
+fn a_work_can_be_awaited() {
+    let (_master, address) = master();
+    scope(|threads| {
+        for _ in 0..2 {
+            let address = &address;
+            threads.spawn(move || {
+                let communicator = join(address, 2);
+                let mut data = [1.5f32, 2.5];
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                communicator.scope(|scope| {
+                    let work = scope.all_reduce_in_place(&mut data, ReduceOp::Avg, Tag(7)).unwrap();
+                    assert_eq!(runtime.block_on(work).unwrap().group_world_size, 2);
+                });
+                assert_eq!(data, [1.5, 2.5]);
+            });
+        }
+    });
+}

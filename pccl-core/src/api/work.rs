@@ -1,0 +1,75 @@
+//! An all-reduce under way.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::check_process;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::BLOCKED_REPORT_MS;
+use crate::proto::peer::{Done, ReduceInfo};
+use crate::shell::{Command, Slot};
+use crate::types::WorkId;
+
+/// A handle on an all-reduce: wait for it, ask it, or await it, from any thread. Asked again, it gives the same
+/// answer. Dropping it does not end the operation.
+#[derive(Debug)]
+#[must_use = "the operation's memory is in use until it is done"]
+pub struct Work {
+    slot: Arc<Slot>,
+    work: WorkId,
+    mailbox: UnboundedSender<Command>,
+    pid: u32,
+}
+
+impl Work {
+    pub(super) fn new(slot: Arc<Slot>, work: WorkId, mailbox: UnboundedSender<Command>, pid: u32) -> Work {
+        Work { slot, work, mailbox, pid }
+    }
+
+    /// Blocks until the outcome is known at all peers of the group.
+    pub fn wait(&self) -> Result<ReduceInfo> {
+        check_process(self.pid, "operation")?;
+        let outcome = self.slot.wait_timeout(BLOCKED_REPORT_MS).unwrap_or_else(|| {
+            self.report_blocked();
+            self.slot.wait()
+        });
+        reduced(outcome)
+    }
+
+    /// `None` if there is no outcome within `ms`; the operation goes on.
+    pub fn wait_timeout(&self, ms: u64) -> Option<Result<ReduceInfo>> {
+        if let Err(error) = check_process(self.pid, "operation") {
+            return Some(Err(error));
+        }
+        self.slot.wait_timeout(ms).map(reduced)
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.slot.is_done()
+    }
+
+    /// Tells the master that the program does nothing but wait for this: it looks for calls that never meet.
+    pub(super) fn report_blocked(&self) {
+        // A thread that is gone has answered by that.
+        let _ = self.mailbox.send(Command::Blocked { work: self.work });
+    }
+}
+
+impl Future for Work {
+    type Output = Result<ReduceInfo>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        check_process(self.pid, "operation")?;
+        Poll::Ready(reduced(ready!(self.slot.poll(context))))
+    }
+}
+
+fn reduced(outcome: Result<Done>) -> Result<ReduceInfo> {
+    match outcome? {
+        Done::Reduced(info) => Ok(info),
+        other => Err(Error::new(ErrorKind::Internal, format!("an all-reduce ended with {other:?}"))),
+    }
+}

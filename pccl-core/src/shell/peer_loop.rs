@@ -1,0 +1,298 @@
+//! A communicator's thread: the node, its sockets, its mailbox and its clock, all in one place, without locks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::clock::{Clock, Timer};
+use super::node::{Input, Node, NodeConfig, Output, Request};
+use super::peer_links::Watch;
+use super::slot::Completer;
+use super::status::Status;
+use crate::error::{ErrorKind, Result};
+use crate::limits::{DEFAULT_SILENCE_MS, MAX_LINGER_MS};
+use crate::net::control::ControlLink;
+use crate::net::door::Door;
+use crate::net::link::TcpLink;
+use crate::proto::peer::{Done, State};
+use crate::types::{LinkId, WorkId};
+use crate::wire::message::MasterMessage;
+
+/// What user threads tell a communicator's thread.
+#[derive(Debug)]
+pub enum Command {
+    /// The memory in `request` goes before `completer`: whoever hears of an end may use it again.
+    Call {
+        work: WorkId,
+        request: Request,
+        completer: Completer,
+    },
+    /// The program waits for this call and does nothing else.
+    Blocked {
+        work: WorkId,
+    },
+    Stop,
+}
+
+/// What a communicator's thread needs to know.
+#[derive(Debug)]
+pub struct PeerLoopConfig {
+    pub node: NodeConfig,
+    /// `host:port`; looked up anew at each attempt.
+    pub master: String,
+    pub connect_timeout_ms: u32,
+    /// Where data connections come in; `None` if this peer only dials.
+    pub listener: Option<TcpListener>,
+}
+
+pub(super) struct PeerLoop {
+    // Dropped first: the memory of operations, before anybody hears that they have ended.
+    pub(super) node: RefCell<Node<TcpLink>>,
+    works: RefCell<HashMap<WorkId, Completer>>,
+    pub(super) links: RefCell<BTreeMap<LinkId, Rc<Watch>>>,
+    pub(super) next_link: Cell<u64>,
+    pub(super) control: RefCell<Option<Rc<ControlLink>>>,
+    pub(super) control_task: RefCell<Option<JoinHandle<()>>>,
+    /// Says its last words on a control connection we have hung up.
+    winding_up: RefCell<Option<JoinHandle<()>>>,
+    /// The master has said something: parked connections may be welcome now.
+    pub(super) news: Notify,
+    pub(super) parked: Cell<usize>,
+    /// As the master told it; of use for the options of sockets.
+    pub(super) silence_ms: Cell<u32>,
+    pub(super) master: String,
+    pub(super) connect_timeout_ms: u32,
+    pub(super) status: Arc<Status>,
+    clock: Clock,
+    timer: Timer,
+    /// Set while the node works: still set afterwards if it panicked.
+    broken: Cell<bool>,
+    over: Notify,
+}
+
+/// The thread's whole life. `ready` hears whether it could begin.
+pub fn run(
+    config: PeerLoopConfig,
+    mailbox: mpsc::UnboundedReceiver<Command>,
+    status: Arc<Status>,
+    ready: std::sync::mpsc::Sender<std::result::Result<(), String>>,
+) {
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                // Whoever started this thread waits for the word; if not, there is nobody to tell.
+                let _ = ready.send(Err(format!("the system gives no event queue: {error}")));
+                return;
+            }
+        };
+    runtime.block_on(async {
+        let (peer_loop, door) = match PeerLoop::new(config, status) {
+            Ok(made) => made,
+            Err(error) => {
+                let _ = ready.send(Err(error.to_string()));
+                return;
+            }
+        };
+        let _ = ready.send(Ok(()));
+        peer_loop.serve(mailbox, door).await;
+    });
+    // Only a name look-up can still be under way.
+    runtime.shutdown_timeout(Duration::from_millis(MAX_LINGER_MS));
+}
+
+impl PeerLoop {
+    fn new(config: PeerLoopConfig, status: Arc<Status>) -> std::io::Result<(Rc<PeerLoop>, Option<Door>)> {
+        let door = config.listener.map(|listener| Door::new(listener, "data port")).transpose()?;
+        let clock = Clock::start();
+        let peer_loop = PeerLoop {
+            node: RefCell::new(Node::new(config.node, clock.now())),
+            works: RefCell::default(),
+            links: RefCell::default(),
+            next_link: Cell::new(0),
+            control: RefCell::default(),
+            control_task: RefCell::default(),
+            winding_up: RefCell::default(),
+            news: Notify::new(),
+            parked: Cell::new(0),
+            silence_ms: Cell::new(DEFAULT_SILENCE_MS),
+            master: config.master,
+            connect_timeout_ms: config.connect_timeout_ms,
+            status,
+            clock,
+            timer: Timer::default(),
+            broken: Cell::new(false),
+            over: Notify::new(),
+        };
+        Ok((Rc::new(peer_loop), door))
+    }
+
+    async fn serve(self: Rc<Self>, mut mailbox: mpsc::UnboundedReceiver<Command>, door: Option<Door>) {
+        if let Some(door) = door {
+            let (this, log) = (self.clone(), door.log());
+            spawn_local(door.serve(move |visitor| this.visit(visitor, &log)));
+        }
+        let this = self.clone();
+        spawn_local(async move {
+            let again = this.clone();
+            this.timer.run(this.clock, || again.on_deadline()).await;
+        });
+        loop {
+            let command = tokio::select! {
+                command = mailbox.recv() => command,
+                () = self.over.notified() => break,
+            };
+            match command {
+                Some(Command::Call { work, request, completer }) => {
+                    self.works.borrow_mut().insert(work, completer);
+                    self.feed(Input::Request { work, request });
+                }
+                Some(Command::Blocked { work }) => self.feed(Input::Blocked { work }),
+                Some(Command::Stop) | None => break,
+            }
+        }
+        self.wind_up().await;
+    }
+
+    fn hang_up(&self) {
+        let task = self.control_task.borrow_mut().take();
+        match (self.control.borrow_mut().take(), task) {
+            (Some(control), task) => {
+                control.flush();
+                control.close();
+                *self.winding_up.borrow_mut() = task;
+            }
+            (None, Some(dialling)) => dialling.abort(),
+            (None, None) => {}
+        }
+    }
+
+    /// Last words are said, then every connection ends: also for a forked child that has the sockets too.
+    async fn wind_up(&self) {
+        if !self.broken.get() {
+            self.hang_up();
+            let task = self.winding_up.borrow_mut().take();
+            if let Some(mut task) = task {
+                // It has a limit of its own, but the other end's time is not ours.
+                let _ = tokio::time::timeout(Duration::from_millis(MAX_LINGER_MS), &mut task).await;
+                task.abort();
+            }
+        }
+        for watch in std::mem::take(&mut *self.links.borrow_mut()).into_values() {
+            watch.end();
+        }
+    }
+
+    /// Gives the node one input and does all it wants done.
+    pub(super) fn feed(self: &Rc<Self>, input: Input<TcpLink>) {
+        self.with_node(|node, now| node.handle(input, now));
+    }
+
+    fn on_deadline(self: &Rc<Self>) {
+        self.with_node(|node, now| node.on_deadline(now));
+    }
+
+    fn with_node(self: &Rc<Self>, step: impl FnOnce(&mut Node<TcpLink>, crate::types::Time)) {
+        if self.broken.replace(true) {
+            return;
+        }
+        let alarm = Alarm(self);
+        step(&mut self.node.borrow_mut(), self.clock.now());
+        loop {
+            let Some(output) = self.node.borrow_mut().poll_output() else { break };
+            self.perform(output);
+        }
+        self.timer.set(self.node.borrow().next_deadline());
+        if let Some(control) = &*self.control.borrow() {
+            control.flush();
+        }
+        drop(alarm);
+        self.broken.set(false);
+    }
+
+    /// Never feeds the node: what comes of it is fed by a task.
+    fn perform(self: &Rc<Self>, output: Output) {
+        match output {
+            Output::DialMaster => self.dial_master(),
+            Output::HangUp => self.hang_up(),
+            Output::Send(message) => {
+                if let Some(control) = &*self.control.borrow() {
+                    control.push(|out| crate::wire::encode_peer(&message, out));
+                }
+            }
+            Output::Dial { to, connections } => self.dial(to, connections),
+            Output::LinkClosed { link } => self.forget_link(link),
+            Output::WatchWritable { link } => self.with_watch(link, Watch::want_writable),
+            Output::Again { link } => self.with_watch(link, Watch::want_again),
+            Output::Complete { work, outcome } => self.complete(work, outcome),
+            Output::Log { text } => tracing::info!("{text}"),
+        }
+    }
+
+    fn with_watch(&self, link: LinkId, tell: impl FnOnce(&Watch)) {
+        if let Some(watch) = self.links.borrow().get(&link) {
+            tell(watch);
+        }
+    }
+
+    fn complete(&self, work: WorkId, outcome: Result<Done>) {
+        self.note(&outcome);
+        if let Some(completer) = self.works.borrow_mut().remove(&work) {
+            completer.complete(outcome);
+        }
+    }
+
+    /// Before a call returns, the snapshot tells of the epoch it returned in.
+    fn note(&self, outcome: &Result<Done>) {
+        let node = self.node.borrow();
+        self.status.update(|snapshot| {
+            let stats = &mut snapshot.stats;
+            match outcome {
+                Ok(Done::Reduced(info)) => {
+                    stats.ops_reduced += 1;
+                    stats.tx_bytes += info.tx_bytes;
+                    stats.rx_bytes += info.rx_bytes;
+                    snapshot.peers_pending = info.peers_pending;
+                }
+                Ok(Done::PeersPending { peers_pending }) => snapshot.peers_pending = *peers_pending,
+                Err(error) if error.kind == ErrorKind::Aborted => stats.ops_aborted += 1,
+                Err(_) => stats.ops_failed += 1,
+                Ok(Done::Connected | Done::Updated | Done::Left) => {}
+            }
+            snapshot.member = matches!(node.state(), State::Member | State::Searching | State::Resuming);
+            snapshot.rank = node.rank().unwrap_or(0);
+            snapshot.group_world_size = node.group_world_size() as u32;
+            if let Some(info) = node.epoch() {
+                if info.epoch != snapshot.epoch {
+                    snapshot.stats.epochs += 1;
+                }
+                snapshot.epoch = info.epoch;
+                snapshot.world = info.world();
+            }
+        });
+    }
+
+    /// What the shell itself has to know of a message.
+    pub(super) fn overhear(&self, message: &MasterMessage) {
+        if let MasterMessage::Welcome { silence_ms, .. } = message {
+            self.silence_ms.set(*silence_ms);
+        }
+    }
+}
+
+/// Ends the loop if the node panics: the callers that wait must hear of it.
+struct Alarm<'a>(&'a PeerLoop);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.over.notify_one();
+        }
+    }
+}
