@@ -36,7 +36,7 @@ pub const MAX_EARLY_GRANTS_PER_PEER: usize = 2 * MAX_OPS_IN_FLIGHT;
 /// Segments under way kept in stock between uses.
 pub const SCRATCH_STOCK_BYTES: usize = 8 << 20;
 /// Saved input of in-place operations kept in stock between uses.
-pub const SAVE_STOCK_BYTES: usize = 32 << 20;
+pub const SAVE_STOCK_BYTES: usize = 64 << 20;
 
 /// Data connections of one pair.
 pub const DEFAULT_POOL_CONNECTIONS: u16 = 8;

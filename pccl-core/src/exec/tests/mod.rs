@@ -1,4 +1,5 @@
 mod abort;
+mod churn;
 mod links;
 mod pipe;
 mod stranger;

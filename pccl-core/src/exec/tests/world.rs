@@ -153,7 +153,8 @@ impl World {
     }
 
     pub fn start(&mut self, rank: usize, key: OpKey, descriptor: OpDescriptor, input: &[u8], in_place: bool) {
-        let view = plan::plan(&self.group, &self.info, rank as Rank, &descriptor).unwrap();
+        let group = GroupInfo { since: key.epoch, ..self.group.clone() };
+        let view = plan::plan(&group, &self.info, rank as Rank, &descriptor).unwrap();
         let memory = self.memory.entry((rank, key)).or_insert_with(|| TestMemory::new(input, in_place));
         let buffers = memory.lend();
         let order: Arc<[PeerId]> = self.group.order.clone().into();
