@@ -15,7 +15,7 @@ pub fn root() -> PathBuf {
 }
 
 /// Every file below `dir` with one of these extensions, sorted, as a path relative to `root`.
-fn files(root: &Path, dir: &str, extensions: &[&str]) -> Vec<String> {
+pub fn files(root: &Path, dir: &str, extensions: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![root.join(dir)];
     while let Some(dir) = open.pop() {

@@ -6,3 +6,4 @@
 mod architecture;
 mod generated;
 mod golden;
+mod header;

@@ -1,0 +1,91 @@
+//! `include/pccl.h` against the library: the same numbers, the same functions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use pccl_core::error::ErrorKind;
+use pccl_core::types::{DType, ReduceOp};
+
+use crate::architecture::{files, root};
+
+fn header() -> String {
+    fs::read_to_string(root().join("include/pccl.h")).unwrap()
+}
+
+/// Every enumerator with its value.
+fn enumerators(header: &str) -> BTreeMap<&str, i32> {
+    let number = |line: &'_ str| -> Option<i32> { line.trim().trim_end_matches(',').parse().ok() };
+    header
+        .lines()
+        .filter_map(|line| line.trim().split_once(" = "))
+        .filter_map(|(name, value)| Some((name, number(value)?)))
+        .collect()
+}
+
+/// The words right before a `(`, at places that `take` picks out of a line.
+fn called(text: &str, take: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| take(line));
+    let names = lines.filter_map(|line| line.split('(').next()?.rsplit([' ', '*']).next());
+    names.map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_numbers_of_the_header_are_those_of_the_library() {
+    let header = header();
+    let numbers = enumerators(&header);
+    let dtypes = [
+        ("pcclUint8", DType::U8),
+        ("pcclInt8", DType::I8),
+        ("pcclInt16", DType::I16),
+        ("pcclUint16", DType::U16),
+        ("pcclUint32", DType::U32),
+        ("pcclInt32", DType::I32),
+        ("pcclUint64", DType::U64),
+        ("pcclInt64", DType::I64),
+        ("pcclFloat16", DType::F16),
+        ("pcclBFloat16", DType::BF16),
+        ("pcclFloat", DType::F32),
+        ("pcclDouble", DType::F64),
+    ];
+    let ops = [
+        ("pcclSum", ReduceOp::Sum),
+        ("pcclAvg", ReduceOp::Avg),
+        ("pcclProd", ReduceOp::Prod),
+        ("pcclMax", ReduceOp::Max),
+        ("pcclMin", ReduceOp::Min),
+    ];
+    let kinds = [
+        ("pcclNotInitialized", ErrorKind::NotInitialized),
+        ("pcclInternalError", ErrorKind::Internal),
+        ("pcclInvalidArgument", ErrorKind::InvalidArgument),
+        ("pcclInvalidUsage", ErrorKind::InvalidUsage),
+        ("pcclTooFewPeers", ErrorKind::TooFewPeers),
+        ("pcclMasterConnectionFailed", ErrorKind::MasterConnectionFailed),
+        ("pcclRankConnectionFailed", ErrorKind::PeerConnectionFailed),
+        ("pcclRankConnectionLost", ErrorKind::Aborted),
+        ("pcclNoSharedStateAvailable", ErrorKind::NoSharedStateAvailable),
+        ("pcclPendingAsyncOps", ErrorKind::PendingAsyncOps),
+        ("pcclUpdateTopologyFailed", ErrorKind::UpdateTopologyFailed),
+        ("pcclTopologyOptimizationFailed", ErrorKind::TopologyOptimizationFailed),
+    ];
+    assert_eq!((dtypes.len(), ops.len()), (DType::ALL.len(), ReduceOp::ALL.len()));
+    let library = dtypes.iter().map(|(name, dtype)| (*name, *dtype as i32));
+    let library = library.chain(ops.iter().map(|(name, op)| (*name, *op as i32)));
+    let library = library.chain(kinds.iter().map(|(name, kind)| (*name, kind.code())));
+    for (name, number) in library.chain([("pcclSuccess", 0)]) {
+        assert_eq!(numbers.get(name), Some(&number), "{name}");
+    }
+}
+
+#[test]
+fn the_functions_of_the_header_are_those_of_the_library() {
+    let declared = called(&header(), |line| line.starts_with("PCCL_EXPORT "));
+    let root = root();
+    let mut exported = BTreeSet::new();
+    for file in files(&root, "pccl-ffi/src", &["rs"]) {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        exported.extend(called(&text, |line| line.contains("extern \"C\" fn pccl")));
+    }
+    assert!(declared.contains("pcclAllReduce"), "{declared:?}");
+    assert_eq!(declared, exported);
+}
