@@ -1,0 +1,90 @@
+//! A run for a test: masters and peers of this process, and peers that are processes of their own and can be
+//! killed or frozen.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use pccl_core::api::{Communicator, ErrorKind, Master, MasterBuilder, ReduceInfo, ReduceOp, Tag};
+
+/// Elements of each of the eight operations that the role `eight` takes part in.
+pub const EIGHT_LEN: usize = 200_000;
+
+const CHILD: &str = "PCCL_TEST_CHILD";
+
+pub fn master_with(settings: impl FnOnce(MasterBuilder) -> MasterBuilder) -> (Master, String) {
+    let master = settings(Master::builder("127.0.0.1:0")).build().unwrap();
+    master.run().unwrap();
+    let address = master.address().unwrap().to_string();
+    (master, address)
+}
+
+pub fn master() -> (Master, String) {
+    master_with(|master| master)
+}
+
+pub fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+pub fn connect(address: &str, pool: u16) -> Communicator {
+    let communicator = Communicator::builder(address).listen(loopback()).pool(pool).build().unwrap();
+    communicator.connect().unwrap();
+    communicator
+}
+
+/// Takes part in updates until the run has so many peers.
+pub fn wait_for_world(communicator: &Communicator, world: u32) {
+    while communicator.world_size() < world {
+        communicator.update_topology().unwrap();
+    }
+}
+
+pub fn join(address: &str, world: u32) -> Communicator {
+    let communicator = connect(address, 2);
+    wait_for_world(&communicator, world);
+    communicator
+}
+
+/// Repeats an all-reduce in place until it is not aborted, and checks each time that the input is intact.
+pub fn reduce(communicator: &Communicator, data: &mut [f32], tag: u64) -> ReduceInfo {
+    let input = data.to_vec();
+    loop {
+        match communicator.all_reduce_in_place(data, ReduceOp::Sum, Tag(tag)) {
+            Err(error) if error.kind == ErrorKind::Aborted => {
+                assert!(data == &input[..], "an aborted operation has changed its input: {error}");
+            }
+            result => return result.unwrap(),
+        }
+    }
+}
+
+/// A peer as a process: this test binary, told to run one of the roles in `child`.
+pub struct Process(Child);
+
+impl Process {
+    pub fn start(role: &str, address: &str) -> Process {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child::role", "--nocapture"]).env(CHILD, format!("{role} {address}"));
+        Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Role and master address, if this process is a `Process`.
+pub fn role() -> Option<(String, String)> {
+    let told = std::env::var(CHILD).ok()?;
+    let (role, address) = told.split_once(' ')?;
+    Some((role.to_owned(), address.to_owned()))
+}
