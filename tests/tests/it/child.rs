@@ -11,8 +11,8 @@ fn role() {
     match role.as_str() {
         // Takes part in eight operations at once, for ever.
         "eight" => loop {
+            let mut data = vec![vec![1.0f32; harness::EIGHT_LEN]; 8];
             communicator.scope(|scope| {
-                let mut data = vec![vec![1.0f32; harness::EIGHT_LEN]; 8];
                 let works: Vec<_> = data
                     .iter_mut()
                     .enumerate()

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod child;
+mod faults;
 mod generated;
 mod golden;
+mod harness;
 mod header;

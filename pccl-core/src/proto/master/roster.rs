@@ -138,7 +138,7 @@ impl Master {
         let Some(conn) = self.peers.get(&id).map(|p| p.conn) else { return };
         self.send(id, MasterMessage::Kicked { text: text.clone() });
         self.outputs.push_back(Output::Close { conn });
-        self.remove(id, &format!("was kicked: {text}"));
+        self.remove(id, &format!("kicked: {text}"));
         self.event(Event::PeerKicked { peer: id, reason: text });
     }
 
@@ -160,7 +160,7 @@ impl Master {
         match peer.state {
             PeerState::Member => {
                 self.member_count -= 1;
-                self.dirty.entry(peer.join.group).or_default().lost(format!("peer {id} {reason}"));
+                self.dirty.entry(peer.join.group).or_default().lost(format!("lost peer {id}: {reason}"));
             }
             PeerState::Preparing | PeerState::Prepared => self.burn_prepare(),
             PeerState::Pending => {}

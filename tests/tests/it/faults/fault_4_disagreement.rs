@@ -12,7 +12,11 @@ fn pairs() -> Vec<(&'static str, OpDescriptor, OpDescriptor)> {
         ("count", f32s(1000, ReduceOp::Sum), f32s(1001, ReduceOp::Sum)),
         ("count, much", f32s(1, ReduceOp::Sum), f32s(5_000_000, ReduceOp::Sum)),
         ("width", f32s(1000, ReduceOp::Sum), OpDescriptor::plain(1000, DType::F64, ReduceOp::Sum)),
-        ("type of one width", f32s(1000, ReduceOp::Sum), OpDescriptor::plain(1000, DType::I32, ReduceOp::Sum)),
+        (
+            "type of one width",
+            f32s(1000, ReduceOp::Sum),
+            OpDescriptor::plain(1000, DType::I32, ReduceOp::Sum),
+        ),
         ("operation", f32s(1000, ReduceOp::Sum), f32s(1000, ReduceOp::Max)),
     ]
 }

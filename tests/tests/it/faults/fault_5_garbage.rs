@@ -31,8 +31,8 @@ fn garbage(to: SocketAddr) {
 }
 
 fn two_of_us(address: &str, work: impl FnOnce(&[SocketAddr]) + Send) {
+    let (done, finished) = (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::Ordering::SeqCst);
     std::thread::scope(|threads| {
-        let (done, finished) = (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::Ordering::SeqCst);
         let done = &done;
         let peers: Vec<_> = (0..2)
             .map(|_| {

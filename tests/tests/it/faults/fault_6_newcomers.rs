@@ -25,8 +25,8 @@ fn frozen_newcomer(address: &str, data_port: u16) -> TcpStream {
 
 /// Two members that reduce and update while a newcomer is in trouble; both must be members at the end.
 fn members_go_on(address: &str, newcomer: impl FnOnce()) {
+    let met = std::sync::Barrier::new(3);
     std::thread::scope(|threads| {
-        let met = std::sync::Barrier::new(3);
         let met = &met;
         let members: Vec<_> = (0..2)
             .map(|_| {
@@ -82,7 +82,8 @@ fn a_newcomer_that_announces_a_wrong_port_still_takes_part_by_dialling() {
                 })
             })
             .collect();
-        let wrong = Communicator::builder(&address).listen(loopback()).announce("127.0.0.1", port).build().unwrap();
+        let wrong =
+            Communicator::builder(&address).listen(loopback()).announce("127.0.0.1", port).build().unwrap();
         wrong.connect().unwrap();
         crate::harness::wait_for_world(&wrong, 3);
         let mut data = [1.0; 10];
