@@ -1,0 +1,14 @@
+//! Log lines of the library, on standard error.
+
+use tracing_subscriber::EnvFilter;
+
+/// `PCCL_LOG_LEVEL` says how much: error, warn (default), info, debug, trace, or tracing's filter syntax.
+pub fn start() {
+    let level = std::env::var("PCCL_LOG_LEVEL").unwrap_or_default().to_lowercase();
+    let filter = EnvFilter::builder().parse(&level).ok().filter(|_| !level.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("warn")))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
