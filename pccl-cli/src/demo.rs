@@ -108,11 +108,12 @@ impl Demo<'_> {
     fn script(&mut self) -> Result<(), Stop> {
         let end = Instant::now() + self.args.seconds;
         let size = size_text(self.args.size);
-        self.note(&format!("a master and {} peers, all-reducing {size} of f32", self.args.peers));
+        let (address, peers) = (self.run.address(), self.args.peers);
+        self.note(&format!("a master at {address} and {peers} peers, all-reducing {size} of f32"));
         for _ in 0..self.args.peers {
             self.start_peer()?;
         }
-        self.run.wait_for(Run::settled)?;
+        self.run.wait_for("everybody takes part", Run::settled)?;
         self.note("all have joined");
         if self.args.no_churn {
             return self.run.follow(end.saturating_duration_since(Instant::now()));
@@ -135,7 +136,7 @@ impl Demo<'_> {
         let before = self.run.recoveries_us.len();
         self.kills += 1;
         self.run.kill(victim);
-        self.run.wait_for(Run::recovered)?;
+        self.run.wait_for("the others go on", Run::recovered)?;
         if let Some(us) = self.run.recoveries_us.get(before) {
             self.note(&format!("the others go on: {:.1} ms after the kill", *us as f64 / 1e3));
         }
@@ -145,7 +146,7 @@ impl Demo<'_> {
     fn replace(&mut self) -> Result<(), Stop> {
         let number = self.start_peer()?;
         let before = self.run.joins_us.len();
-        self.run.wait_for(Run::settled)?;
+        self.run.wait_for("everybody takes part", Run::settled)?;
         if let Some(us) = self.run.joins_us.get(before) {
             let ms = *us as f64 / 1e3;
             self.note(&format!("peer {number} has joined: {ms:.1} ms from start to first result"));

@@ -1,5 +1,7 @@
 //! Log lines of the library, on standard error.
 
+use std::io::{IsTerminal, stderr};
+
 use tracing_subscriber::EnvFilter;
 
 /// `PCCL_LOG_LEVEL` says how much: error, warn (default), info, debug, trace, or tracing's filter syntax.
@@ -8,7 +10,8 @@ pub fn start() {
     let filter = EnvFilter::builder().parse(&level).ok().filter(|_| !level.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("warn")))
-        .with_writer(std::io::stderr)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
         .with_target(false)
         .init();
 }

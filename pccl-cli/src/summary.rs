@@ -76,7 +76,11 @@ impl fmt::Display for Summary {
             writeln!(f, "  bandwidth      {speed:.2} GB/s bus, {ms:.1} ms an operation (medians)")?;
         }
         let times = |times: &Option<Times>| times.map_or("none".into(), |t| t.to_string());
-        writeln!(f, "  recoveries     {} (kill to the slowest survivor's next result)", times(&self.recoveries))?;
+        writeln!(
+            f,
+            "  recoveries     {} (kill to the slowest survivor's next result)",
+            times(&self.recoveries)
+        )?;
         writeln!(f, "  joins          {} (process start to first result)", times(&self.joins))?;
         writeln!(f, "  join pauses    {} (of a member)", times(&self.join_pauses))?;
         writeln!(f, "  kills          {}", self.kills)?;

@@ -93,7 +93,10 @@ impl Judge {
             if differs {
                 self.tally.parity_failures += 1;
                 let other = other.unwrap_or(number);
-                self.problem(format!("peers {other} and {number} hold different bits of {:?}", step.instance));
+                self.problem(format!(
+                    "peers {other} and {number} hold different bits of {:?}",
+                    step.instance
+                ));
             }
         }
         self.close_if_complete(&step.instance);

@@ -123,9 +123,10 @@ impl Instance {
         };
         let from = range.start.max(HEADER);
         let part = result.get(from..range.end).unwrap_or(&[]);
-        let wrong = part.iter().enumerate().fold(0u32, |wrong, (i, x)| {
-            wrong + u32::from(x.to_bits() != must_be(from + i).to_bits())
-        });
+        let wrong = part
+            .iter()
+            .enumerate()
+            .fold(0u32, |wrong, (i, x)| wrong + u32::from(x.to_bits() != must_be(from + i).to_bits()));
         if wrong == 0 {
             return Ok(());
         }

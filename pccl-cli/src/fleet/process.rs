@@ -16,11 +16,19 @@ const KEPT_LOG_LINES: usize = 30;
 
 #[derive(Debug)]
 pub enum Event {
-    Report { number: u32, report: Report },
+    Report {
+        number: u32,
+        report: Report,
+    },
     /// A line on standard error.
-    Log { number: u32, line: String },
+    Log {
+        number: u32,
+        line: String,
+    },
     /// Nothing more will come from this child.
-    Closed { number: u32 },
+    Closed {
+        number: u32,
+    },
     /// The person at the keyboard has had enough.
     Interrupted,
 }

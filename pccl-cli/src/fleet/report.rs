@@ -52,7 +52,8 @@ mod tests {
     #[test]
     fn a_report_is_one_line_and_reads_back() {
         let instance = Instance { world: 3, value: 700, counter: 12, nonce: [1, 2, 3, 4] };
-        let step = Step { instance, epoch: 8, start_us: 5, end_us: 9, checked: 64, checksum: 77, wrong: None };
+        let step =
+            Step { instance, epoch: 8, start_us: 5, end_us: 9, checked: 64, checksum: 77, wrong: None };
         for report in [Report::Step(step), Report::Alone, Report::Failed { reason: "a\nb".into() }] {
             let line = serde_json::to_string(&report).unwrap();
             assert!(!line.contains('\n'));

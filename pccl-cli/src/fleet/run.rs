@@ -75,7 +75,7 @@ pub struct Run {
     processes: Processes,
     next_number: u32,
     master: u32,
-    pub address: Option<String>,
+    address: Option<String>,
     recovery: Option<Recovery>,
     pub recoveries_us: Vec<u64>,
     pub joins_us: Vec<u64>,
@@ -116,7 +116,7 @@ impl Run {
         self.processes.spawn(self.master, &arguments).map_err(|e| format!("cannot start a master: {e}"))?;
         self.address = None;
         self.master_ending = false;
-        match self.wait_for(|run| run.address.is_some()) {
+        match self.wait_for("the master listens", |run| run.address.is_some()) {
             Ok(()) => Ok(()),
             Err(Stop::Interrupted) => Err("interrupted".into()),
             Err(Stop::Trouble) => Err(self.judge.tally.problems.join("\n")),
@@ -132,6 +132,11 @@ impl Run {
         self.start_master(&address)
     }
 
+    /// Where the master listens.
+    pub fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or_default()
+    }
+
     pub fn start_peer(&mut self) -> Result<u32, String> {
         let number = self.next_number;
         self.next_number += 1;
@@ -142,7 +147,7 @@ impl Run {
         };
         let arguments = [
             "child-peer".into(),
-            format!("--master={}", self.address.as_deref().unwrap_or_default()),
+            format!("--master={}", self.address()),
             format!("--count={}", self.config.size_bytes / 4),
             format!("--value={value}"),
             format!("--seed={}", self.config.seed ^ u64::from(number)),
@@ -259,14 +264,14 @@ impl Run {
     }
 
     /// Follows the run until something is so. What takes too long is noticed as being stuck.
-    pub fn wait_for(&mut self, mut condition: impl FnMut(&Run) -> bool) -> Result<(), Stop> {
+    pub fn wait_for(&mut self, what: &str, mut condition: impl FnMut(&Run) -> bool) -> Result<(), Stop> {
         let begun = Instant::now();
         while !condition(self) {
             self.follow_until(begun + self.config.stuck_after)?;
             if begun.elapsed() > self.config.stuck_after {
                 let states: Vec<String> = self.members.iter().filter_map(describe).collect();
                 self.judge.problem(format!(
-                    "what should happen did not within {:.0?}: {}",
+                    "{what}: this did not happen within {:.0?}; {}",
                     self.config.stuck_after,
                     states.join("; ")
                 ));
@@ -326,7 +331,8 @@ impl Run {
         }
         if let Some(recovery) = &mut self.recovery {
             let membership = Some((step.instance.world, step.instance.value));
-            let is_old = |before: &Option<(u32, u32)>| step.start_us <= recovery.at_us && *before == membership;
+            let is_old =
+                |before: &Option<(u32, u32)>| step.start_us <= recovery.at_us && *before == membership;
             if step.end_us > recovery.at_us && recovery.waiting.get(&number).is_some_and(|b| !is_old(b)) {
                 recovery.waiting.remove(&number);
                 recovery.slowest_us = recovery.slowest_us.max(step.end_us - recovery.at_us);
@@ -384,7 +390,7 @@ impl Run {
         }
         self.recovery = None;
         let outcome = self
-            .wait_for(|run| run.members.values().all(|m| m.fate == Fate::Gone))
+            .wait_for("all peers leave", |run| run.members.values().all(|m| m.fate == Fate::Gone))
             .and_then(|()| self.end_master());
         // Who leaves first aborts the others' last operation: that says nothing about the run.
         self.judge.tally.aborted_calls = aborted;
@@ -397,7 +403,7 @@ impl Run {
     fn end_master(&mut self) -> Result<(), Stop> {
         self.master_ending = true;
         self.processes.ask_to_leave(self.master);
-        self.wait_for(|run| run.processes.count() == 0)
+        self.wait_for("the master ends", |run| run.processes.count() == 0)
     }
 
     /// The last lines that the children logged.
