@@ -18,10 +18,11 @@ pub fn find(graph: &Graph) -> Option<Vec<usize>> {
 /// Palmer's repair ("The hybrid algorithm for hamiltonian cycles in dense graphs", 1997): a gap between two
 /// neighbours is closed by turning a stretch of the ring round, if both new neighbourhoods are links.
 ///
-/// Each turn leaves fewer gaps, so it ends. It succeeds wherever any two members that lack a link have at least
+/// Each turn leaves fewer gaps, so there are no more turns than members. It succeeds wherever any two members that lack a link have at least
 /// as many links together as there are members (Ore): a few missing links in a group never need the search.
 fn repair(graph: &Graph, mut ring: Vec<usize>) -> Option<Vec<usize>> {
-    while let Some(gap) = (0..ring.len()).find(|&i| !closes(graph, &ring, i)) {
+    for _ in 0..=graph.size() {
+        let Some(gap) = (0..ring.len()).find(|&i| !closes(graph, &ring, i)) else { return Some(ring) };
         // Turned so that the gap lies between the last and the first.
         let mut turned = ring.clone();
         turned.rotate_left((gap + 1) % ring.len());
@@ -33,7 +34,7 @@ fn repair(graph: &Graph, mut ring: Vec<usize>) -> Option<Vec<usize>> {
         // Now turned[partner] (once first) meets turned[partner + 1], and the last meets the new first.
         ring = starting_at_zero(turned);
     }
-    Some(ring)
+    None
 }
 
 /// Whether member `i` of the ring has a link to the one after it. Rings of one close.
