@@ -23,7 +23,7 @@ pub(super) struct Instance {
 #[derive(Debug, Default)]
 pub(super) struct GroupOps {
     pub instances: BTreeMap<(Tag, u32), Instance>,
-    /// After a restart: sequences below these had verdicts this master knows nothing of.
+    /// Sequences below these have had their verdicts: in a deadlock, or from the master before this one.
     pub floors: BTreeMap<Tag, u32>,
 }
 
@@ -45,14 +45,16 @@ impl Master {
         }
         let ops = self.groups.entry(group).or_default();
         let missed = key.seq < ops.floors.get(&key.tag).copied().unwrap_or(0);
+        if missed && !ops.instances.contains_key(&(key.tag, key.seq)) {
+            let text = format!("{key}: the other peers have gone on to later operations on this tag");
+            return self.deliver(from, key, Verdict::Deadlocked { text });
+        }
         let instance = ops.instances.entry((key.tag, key.seq)).or_insert_with(|| Instance {
             first: from,
             descriptor,
             announced: BTreeSet::new(),
             done: BTreeSet::new(),
-            verdict: missed.then(|| Verdict::Deadlocked {
-                text: format!("{key}: the other peers have gone on to later operations on this tag"),
-            }),
+            verdict: None,
         });
         instance.announced.insert(from);
         if instance.verdict.is_none() && instance.descriptor != descriptor {
@@ -118,6 +120,22 @@ impl Master {
             self.deliver(peer, key, verdict.clone());
         }
         self.drop_if_heard_by_all(group, key);
+    }
+
+    /// Ends an instance as part of a deadlock. Those who have not called it may never do: they are told as well,
+    /// and count it, so that the sequences of all agree when the programs begin anew.
+    pub(super) fn judge_deadlocked(&mut self, group: GroupId, key: OpKey, text: &str) {
+        let Some(ops) = self.groups.get_mut(&group) else { return };
+        let Some(instance) = ops.instances.remove(&(key.tag, key.seq)) else { return };
+        ops.floors.insert(key.tag, key.seq.saturating_add(1));
+        let verdict = Verdict::Deadlocked { text: text.to_owned() };
+        for member in self.members_of(group) {
+            if instance.announced.contains(&member) {
+                self.deliver(member, key, verdict.clone());
+            } else {
+                self.send(member, MasterMessage::Verdict { key, verdict: verdict.clone() });
+            }
+        }
     }
 
     fn drop_if_heard_by_all(&mut self, group: GroupId, key: OpKey) {

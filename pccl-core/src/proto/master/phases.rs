@@ -1,9 +1,32 @@
 //! The calls that need every accepted peer, and waits that can never meet.
 
-use super::Master;
+use std::fmt;
+
 use super::io::Event;
+use super::{Master, Peer};
 use crate::types::{GroupId, OpKey, PeerId, PhaseCall};
-use crate::wire::message::{MasterMessage, PhaseOutcome, Verdict};
+use crate::wire::message::{MasterMessage, PhaseOutcome};
+
+/// What a peer can do nothing without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Phase(PhaseCall),
+    Operation(GroupId, OpKey),
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Phase(call) => write!(f, "in {call}"),
+            Wait::Operation(group, key) => write!(f, "for {key} of {group}"),
+        }
+    }
+}
+
+fn wait_of(peer: &Peer) -> Option<Wait> {
+    let phase = peer.phase.map(Wait::Phase);
+    phase.or(peer.blocked.map(|key| Wait::Operation(peer.join.group, key)))
+}
 
 impl Master {
     pub(super) fn on_phase(&mut self, from: PeerId, seq: u64, call: PhaseCall) {
@@ -46,33 +69,86 @@ impl Master {
         }
     }
 
-    /// A peer in a phase call can announce nothing; a peer of its group that waits for an operation it has not
-    /// announced cannot make the phase call.
+    /// A peer that waits for an operation needs every member of its group to announce it; one in a phase call
+    /// needs every member of the run to make it; neither does anything else meanwhile. So a circle of waits
+    /// never ends. Waits for the same thing are one.
     fn check_blocked_deadlock(&mut self) {
-        if self.in_phase == 0 || self.blocked_peers == 0 {
+        if self.blocked_peers == 0 || self.in_phase + self.blocked_peers < 2 {
             return;
         }
-        let stuck = self.members().find_map(|(id, peer)| {
-            let key = peer.blocked?;
-            let (other, call) = self.in_phase_without(peer.join.group, key)?;
-            Some((id, peer.join.group, key, other, call))
-        });
-        if let Some((id, group, key, other, call)) = stuck {
+        let mut open: Vec<(Wait, PeerId)> = Vec::new();
+        for (id, peer) in self.members() {
+            if let Some(wait) = wait_of(peer)
+                && open.iter().all(|(known, _)| *known != wait)
+            {
+                open.push((wait, id));
+            }
+        }
+        // A wait that needs nobody who waits himself is in no circle; nor is one that only needs such waits.
+        let mut needs: Vec<Vec<(Wait, PeerId)>> = open.iter().map(|(wait, _)| self.needs(*wait)).collect();
+        loop {
+            let before = open.len();
+            let known: Vec<Wait> = open.iter().map(|(wait, _)| *wait).collect();
+            for at in (0..before).rev() {
+                needs[at].retain(|(wait, _)| known.contains(wait));
+                if needs[at].is_empty() {
+                    open.swap_remove(at);
+                    needs.swap_remove(at);
+                }
+            }
+            if open.len() == before {
+                break;
+            }
+        }
+        if let (Some((wait, peer)), Some(needed)) = (open.first().copied(), needs.first()) {
+            let (in_the_way, other) = needed[0];
             let text = format!(
-                "calls that can never meet: peer {id} waits for {key}, peer {other} of the same group waits in {call}"
+                "calls that can never meet: peer {peer} waits {wait}, peer {other} that it needs waits {in_the_way}"
             );
-            self.judge(group, key, Verdict::Deadlocked { text: text.clone() });
-            self.end_phase_as_deadlock(text);
+            self.end_as_deadlock(open.into_iter().map(|(wait, _)| wait).collect(), &text);
         }
     }
 
-    fn in_phase_without(&self, group: GroupId, key: OpKey) -> Option<(PeerId, PhaseCall)> {
-        let instance = self.groups.get(&group)?.instances.get(&(key.tag, key.seq))?;
-        let mut members = self.members();
-        members.find_map(|(id, p)| {
-            let call = p.phase.filter(|_| p.join.group == group && !instance.announced.contains(&id))?;
-            Some((id, call))
-        })
+    /// The waits that have to end before `wait` can, each with a peer that is in it.
+    fn needs(&self, wait: Wait) -> Vec<(Wait, PeerId)> {
+        let mut needs: Vec<(Wait, PeerId)> = Vec::new();
+        let instance = match wait {
+            Wait::Operation(group, key) => {
+                let instances = self.groups.get(&group).map(|ops| &ops.instances);
+                let Some(instance) = instances.and_then(|i| i.get(&(key.tag, key.seq))) else { return needs };
+                Some((group, instance))
+            }
+            Wait::Phase(_) => None,
+        };
+        for (id, peer) in self.members() {
+            let needed = match instance {
+                Some((group, instance)) => peer.join.group == group && !instance.announced.contains(&id),
+                None => peer.phase.is_none(),
+            };
+            if needed
+                && let Some(other) = wait_of(peer)
+                && needs.iter().all(|(known, _)| *known != other)
+            {
+                needs.push((other, id));
+            }
+        }
+        needs
+    }
+
+    /// Ends all these waits; every one of them depends on a circle.
+    fn end_as_deadlock(&mut self, waits: Vec<Wait>, text: &str) {
+        let mut in_phase = false;
+        for wait in waits {
+            match wait {
+                Wait::Operation(group, key) => self.judge_deadlocked(group, key, text),
+                Wait::Phase(_) => in_phase = true,
+            }
+        }
+        if in_phase {
+            self.end_phase_as_deadlock(text.to_owned());
+        } else {
+            self.event(Event::Deadlock { reason: text.to_owned() });
+        }
     }
 
     /// The phase number stays: peers that were not in the call have not counted it.

@@ -401,6 +401,24 @@ fn calls_that_can_never_meet_end_with_the_list_of_who_called_what() {
 }
 
 #[test]
+fn peers_that_wait_for_each_others_operations_end_with_invalid_usage_and_stay_in_step() {
+    let mut world = World::of(2);
+    world.moves_bytes = false;
+    let ours = [world.reduce(0, 1, sum(10)), world.reduce(1, 2, sum(10))];
+    for (n, work) in ours.iter().enumerate() {
+        world.peers[n].handle(peer::Input::Blocked { work: *work }, world.now);
+        world.run();
+    }
+    assert!((0..2).all(|n| world.kind(n, ours[n]) == Some(ErrorKind::InvalidUsage)));
+    world.moves_bytes = true;
+    for tag in [1, 2] {
+        let again = [world.reduce(0, tag, sum(10)), world.reduce(1, tag, sum(10))];
+        assert!((0..2).all(|n| world.kind(n, again[n]).is_none()), "the next instance is the same for both");
+        assert!((0..2).all(|n| world.outcome(n, again[n]).is_some()));
+    }
+}
+
+#[test]
 fn different_phase_calls_end_with_invalid_usage() {
     let mut world = World::of(2);
     let a = world.call(0, Call::Phase(PhaseCall::UpdateTopology));

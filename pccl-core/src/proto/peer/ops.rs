@@ -125,7 +125,7 @@ impl Peer {
 
     pub(super) fn on_verdict(&mut self, key: OpKey, verdict: Verdict) {
         let Some(op) = self.ops.in_flight.get_mut(&key.tag).filter(|op| op.key == key) else {
-            return self.log(format!("a verdict on {key}, which is not in flight here"));
+            return self.skip(key, verdict);
         };
         let commits = matches!(verdict, Verdict::Committed { .. });
         let legal = op.step(if commits { OpEvent::Commit } else { OpEvent::Judge });
@@ -145,6 +145,19 @@ impl Peer {
             }
             Verdict::Mismatched { text } => self.fail(work, key, invalid(text)),
             Verdict::Deadlocked { text } => self.fail(work, key, usage(text)),
+        }
+    }
+
+    /// A deadlock has ended an instance that was not called here: the next call is the next instance.
+    fn skip(&mut self, key: OpKey, verdict: Verdict) {
+        let next = self.ops.judged.get(&key.tag).map_or(0, |seq| seq + 1);
+        let known =
+            self.ops.judged.contains_key(&key.tag) || self.ops.judged.len() < limits::MAX_TAGS_PER_EPOCH;
+        let ours = key.epoch == self.since() && key.seq == next && !self.ops.in_flight.contains_key(&key.tag);
+        if ours && known && matches!(verdict, Verdict::Deadlocked { .. }) {
+            self.ops.remember(key, verdict);
+        } else {
+            self.log(format!("a verdict on {key}, which is not in flight here"));
         }
     }
 
