@@ -1,0 +1,310 @@
+//! In-memory data connections: a pipe of few bytes per direction, which takes a few bytes at a time, reads
+//! the source at that moment, and delivers after the connection's delay.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::rc::Rc;
+
+use pccl_core::exec::{Link, LinkIo};
+
+use super::queue::Us;
+use super::rng::Rng;
+
+/// One end of a connection: 0 dialled, 1 accepted.
+pub type Side = usize;
+
+/// What the pipes tell the world, to be planned as events.
+#[derive(Debug)]
+pub enum News {
+    /// Bytes will be there to read for `side`.
+    Arrival { conn: u32, side: Side, at: Us },
+    /// `side` has taken bytes out: the other side's writes have room again.
+    Room { conn: u32, side: Side },
+    /// `side` shut its end down.
+    Shut { conn: u32, side: Side },
+}
+
+/// What all pipes of one world share.
+pub struct Fabric {
+    pub now: Cell<Us>,
+    rng: RefCell<Rng>,
+    news: RefCell<Vec<News>>,
+    /// Most bytes one read or write moves.
+    bite_bytes: u64,
+}
+
+impl Fabric {
+    pub fn new(seed: u64, bite_bytes: u64) -> Rc<Fabric> {
+        let (now, rng) = (Cell::new(0), RefCell::new(Rng::new(seed)));
+        Rc::new(Fabric { now, rng, news: RefCell::default(), bite_bytes })
+    }
+
+    fn bite(&self) -> usize {
+        self.rng.borrow_mut().between(1, self.bite_bytes) as usize
+    }
+
+    /// Moves the news into `into`.
+    pub fn take_news(&self, into: &mut Vec<News>) {
+        into.append(&mut self.news.borrow_mut());
+    }
+
+    pub fn has_news(&self) -> bool {
+        !self.news.borrow().is_empty()
+    }
+}
+
+/// The bytes on their way in one direction.
+#[derive(Default)]
+struct Stream {
+    bytes: VecDeque<u8>,
+    /// Bytes of `bytes` that have arrived.
+    readable: usize,
+    /// The others: when they arrive, and how many.
+    under_way: VecDeque<(Us, usize)>,
+    last_arrival: Us,
+    /// The writer was turned away and said that it waits for room.
+    writer_waits: bool,
+}
+
+pub struct Conn {
+    pub index: u32,
+    pub delay_us: Cell<Us>,
+    /// What a slow connection needs for a byte.
+    pub us_per_byte: Cell<Us>,
+    pub capacity_bytes: usize,
+    /// Nothing gets through: bytes are neither lost nor delivered (they would be sent again for ever).
+    pub held: Cell<bool>,
+    /// `streams[side]` is written by `side`.
+    streams: [RefCell<Stream>; 2],
+    /// Why this side can do no more.
+    broken: [RefCell<Option<String>>; 2],
+    /// The program at this side has ended it.
+    shut: [Cell<bool>; 2],
+}
+
+impl Conn {
+    pub fn new(index: u32, delay_us: Us, us_per_byte: Us, capacity_bytes: usize) -> Rc<Conn> {
+        Rc::new(Conn {
+            index,
+            delay_us: Cell::new(delay_us),
+            us_per_byte: Cell::new(us_per_byte),
+            capacity_bytes,
+            held: Cell::new(false),
+            streams: Default::default(),
+            broken: Default::default(),
+            shut: Default::default(),
+        })
+    }
+
+    /// Takes in what has arrived for `side`; whether there is something to read.
+    pub fn arrive(&self, side: Side, now: Us) -> bool {
+        let mut stream = self.streams[1 - side].borrow_mut();
+        if self.held.get() {
+            return false;
+        }
+        let before = stream.readable;
+        while let Some((at, len)) = stream.under_way.front().copied() {
+            if at > now {
+                break;
+            }
+            stream.readable += len;
+            stream.under_way.pop_front();
+        }
+        stream.readable > before
+    }
+
+    /// Lets held bytes go again; the times at which they arrive at either side.
+    pub fn release(&self, now: Us) -> [Option<Us>; 2] {
+        self.held.set(false);
+        let mut arrivals = [None; 2];
+        for side in 0..2 {
+            let mut stream = self.streams[side].borrow_mut();
+            let waiting: usize = stream.under_way.drain(..).map(|(_, len)| len).sum();
+            if waiting > 0 {
+                let at = now + self.delay_us.get();
+                stream.under_way.push_back((at, waiting));
+                stream.last_arrival = at;
+                arrivals[1 - side] = Some(at);
+            }
+        }
+        arrivals
+    }
+
+    /// When an end shut by `side` now is seen by the other.
+    pub fn end_arrives(&self, side: Side, now: Us) -> Us {
+        (now + self.delay_us.get()).max(self.streams[side].borrow().last_arrival)
+    }
+
+    /// `side` finds the connection broken. A clean end lets it read what has arrived before.
+    pub fn break_side(&self, side: Side, reason: &str, clean: bool) {
+        if !clean {
+            let mut stream = self.streams[1 - side].borrow_mut();
+            *stream = Stream::default();
+        }
+        self.broken[side].borrow_mut().get_or_insert_with(|| reason.to_string());
+    }
+
+    /// Inverts one bit of the bytes on their way from `side`; whether there was one.
+    pub fn damage(&self, side: Side, rng: &mut Rng) -> bool {
+        let mut stream = self.streams[side].borrow_mut();
+        let len = stream.bytes.len() as u64;
+        if len == 0 {
+            return false;
+        }
+        let at = rng.below(len) as usize;
+        stream.bytes[at] ^= 1 << rng.below(8);
+        true
+    }
+
+    pub fn is_shut(&self, side: Side) -> bool {
+        self.shut[side].get()
+    }
+
+    /// `side` wants to hear when it can write; whether it can already.
+    pub fn watch_writable(&self, side: Side) -> bool {
+        let mut stream = self.streams[side].borrow_mut();
+        let room = stream.bytes.len() < self.capacity_bytes || self.broken[side].borrow().is_some();
+        stream.writer_waits = !room;
+        room
+    }
+
+    /// The other side has taken bytes out; whether `side` waits for that.
+    pub fn room(&self, side: Side) -> bool {
+        let mut stream = self.streams[side].borrow_mut();
+        stream.bytes.len() < self.capacity_bytes && std::mem::take(&mut stream.writer_waits)
+    }
+}
+
+/// One end of a connection, as the node holds it. Dropping it ends the connection, as a process's death does.
+pub struct MemLink {
+    conn: Rc<Conn>,
+    side: Side,
+    fabric: Rc<Fabric>,
+}
+
+impl MemLink {
+    pub fn new(conn: Rc<Conn>, side: Side, fabric: Rc<Fabric>) -> MemLink {
+        MemLink { conn, side, fabric }
+    }
+
+    fn end(&self) -> Option<LinkIo> {
+        if self.conn.shut[self.side].get() {
+            return Some(LinkIo::Closed("shut down here".into()));
+        }
+        self.conn.broken[self.side].borrow().clone().map(LinkIo::Closed)
+    }
+}
+
+impl Link for MemLink {
+    fn try_read(&mut self, places: &mut [IoSliceMut<'_>]) -> LinkIo {
+        let mut stream = self.conn.streams[1 - self.side].borrow_mut();
+        if stream.readable == 0 || self.conn.shut[self.side].get() {
+            return self.end().unwrap_or(LinkIo::Blocked);
+        }
+        let mut left = self.fabric.bite().min(stream.readable);
+        let mut moved = 0;
+        for place in places.iter_mut() {
+            assert!(!place.is_empty(), "an empty place to read into");
+            let take = left.min(place.len());
+            for (to, from) in place.iter_mut().zip(stream.bytes.drain(..take)) {
+                *to = from;
+            }
+            moved += take;
+            left -= take;
+        }
+        stream.readable -= moved;
+        if stream.writer_waits {
+            let news = News::Room { conn: self.conn.index, side: self.side };
+            self.fabric.news.borrow_mut().push(news);
+        }
+        LinkIo::Moved(moved)
+    }
+
+    fn try_write(&mut self, places: &[IoSlice<'_>]) -> LinkIo {
+        if let Some(end) = self.end() {
+            return end;
+        }
+        let mut stream = self.conn.streams[self.side].borrow_mut();
+        let room = self.conn.capacity_bytes.saturating_sub(stream.bytes.len());
+        if room == 0 {
+            return LinkIo::Blocked;
+        }
+        let mut left = self.fabric.bite().min(room);
+        let mut moved = 0;
+        for place in places {
+            let take = left.min(place.len());
+            stream.bytes.extend(&place[..take]);
+            moved += take;
+            left -= take;
+        }
+        assert!(moved > 0, "a write of nothing");
+        let travel = self.conn.delay_us.get() + self.conn.us_per_byte.get() * moved as u64;
+        let at = (self.fabric.now.get() + travel).max(stream.last_arrival);
+        match stream.under_way.back_mut() {
+            Some((last, len)) if *last == at => *len += moved,
+            _ => {
+                stream.under_way.push_back((at, moved));
+                stream.last_arrival = at;
+                let news = News::Arrival { conn: self.conn.index, side: 1 - self.side, at };
+                self.fabric.news.borrow_mut().push(news);
+            }
+        }
+        LinkIo::Moved(moved)
+    }
+
+    fn shutdown(&mut self) {
+        if !self.conn.shut[self.side].replace(true) {
+            let news = News::Shut { conn: self.conn.index, side: self.side };
+            self.fabric.news.borrow_mut().push(news);
+        }
+    }
+}
+
+impl Drop for MemLink {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(bite_bytes: u64, capacity_bytes: usize) -> (Rc<Fabric>, Rc<Conn>, MemLink, MemLink) {
+        let fabric = Fabric::new(1, bite_bytes);
+        let conn = Conn::new(0, 10, 0, capacity_bytes);
+        let end = |side| MemLink::new(conn.clone(), side, fabric.clone());
+        let (a, b) = (end(0), end(1));
+        (fabric, conn, a, b)
+    }
+
+    fn read(link: &mut MemLink) -> Result<Vec<u8>, LinkIo> {
+        let mut place = [0; 64];
+        match link.try_read(&mut [IoSliceMut::new(&mut place)]) {
+            LinkIo::Moved(len) => Ok(place[..len].to_vec()),
+            other => Err(other),
+        }
+    }
+
+    #[test]
+    fn bytes_arrive_after_the_delay_and_a_full_pipe_blocks() {
+        let (_fabric, conn, mut a, mut b) = pair(64, 4);
+        assert!(matches!(a.try_write(&[IoSlice::new(&[1, 2, 3, 4, 5, 6, 7, 8])]), LinkIo::Moved(1..=4)));
+        while a.try_write(&[IoSlice::new(&[9])]) != LinkIo::Blocked {}
+        assert_eq!(read(&mut b), Err(LinkIo::Blocked));
+        assert!(conn.arrive(1, 10));
+        assert_eq!(read(&mut b).map(|bytes| bytes[0]), Ok(1));
+    }
+
+    #[test]
+    fn a_dropped_end_is_news_and_a_broken_side_says_why() {
+        let (fabric, conn, a, mut b) = pair(64, 4);
+        drop(a);
+        let mut news = Vec::new();
+        fabric.take_news(&mut news);
+        assert!(matches!(news[..], [News::Shut { conn: 0, side: 0 }]));
+        conn.break_side(1, "reset", false);
+        assert_eq!(read(&mut b), Err(LinkIo::Closed("reset".into())));
+    }
+}

@@ -1,0 +1,205 @@
+//! One seed, one scenario: everything about a run that is decided before it begins.
+
+use pccl_core::types::{DType, GroupId, OpDescriptor, ReduceOp, ScheduleChoice, Tag};
+
+use super::fault::{self, Fault};
+use super::queue::Us;
+use super::reference;
+use super::rng::{Rng, mix_all};
+
+pub type Slot = usize;
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing goes wrong.
+    Calm,
+    /// Everything the network and the machines can do, to programs that keep the documented order.
+    Chaos,
+    /// As `Chaos`, and the master restarts.
+    MasterTrouble,
+    /// Only newcomers misbehave: members must not notice.
+    Newcomers,
+    /// Programs break the documented order, on a good network or a bad one.
+    Unruly,
+}
+
+/// When the programs of a run make their phase calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhaseHabit {
+    /// `update_topology` in each step.
+    EveryStep,
+    /// `are_peers_pending` in each step, `update_topology` if so.
+    AskFirst,
+    /// `update_topology` when the last all-reduce said that peers are pending (one group only).
+    AsReduceInfoSays,
+    /// `update_topology` in every third step (one group only).
+    EveryThirdStep,
+}
+
+/// The place of one process after the other.
+#[derive(Clone, Debug)]
+pub struct SlotPlan {
+    pub group: GroupId,
+    pub starts_at: Us,
+    pub dialable: bool,
+    pub pool: u16,
+    /// What becomes of the process while it is pending.
+    pub newcomer_fault: Option<fault::NewcomerFault>,
+    /// Whether another process takes the place of one that has ended, while faults last; afterwards always.
+    pub comes_again: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub kind: Kind,
+    pub slots: Vec<SlotPlan>,
+    pub habit: PhaseHabit,
+    pub schedule: ScheduleChoice,
+    pub piece_bytes: u32,
+    pub segment_bytes: usize,
+    pub bite_bytes: u64,
+    pub pipe_bytes: usize,
+    /// One-way delay of a link, from – to.
+    pub delay_us: (Us, Us),
+    pub heartbeat_ms: u32,
+    pub silence_ms: u32,
+    pub link_timeout_ms: u32,
+    pub prepare_timeout_ms: u32,
+    pub resume_grace_ms: u32,
+    pub connect_timeout_ms: u32,
+    pub reconnect_timeout_ms: u32,
+    pub most_ops: u64,
+    pub most_elements: u64,
+    /// All-reduces a program has in flight at once.
+    pub in_flight: usize,
+    pub think_us: Us,
+    /// Steps a program makes before it rests until the faults are over.
+    pub steps_under_fault: u64,
+    pub faults: Vec<(Us, Fault)>,
+    /// From here on nothing goes wrong any more.
+    pub calm_at: Us,
+    /// Steps that every program must make after that.
+    pub steps_to_make: u64,
+    /// Within this time.
+    pub progress_within_us: Us,
+    /// Chance in percent that a program breaks the rules in a step.
+    pub unruly_percent: u64,
+}
+
+/// One all-reduce of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpSpec {
+    pub tag: Tag,
+    pub descriptor: OpDescriptor,
+    /// Floats are exact, see `reference::input`.
+    pub exact: bool,
+}
+
+/// The tag of the first all-reduce of each step, which tells newcomers the number of the step.
+pub const STEP_TAG: Tag = Tag(0);
+
+impl Scenario {
+    pub fn of_seed(seed: u64) -> Scenario {
+        let mut rng = Rng::new(mix_all(&[seed, 1]));
+        let kind = match rng.below(100) {
+            0..8 => Kind::Calm,
+            8..52 => Kind::Chaos,
+            52..68 => Kind::MasterTrouble,
+            68..82 => Kind::Newcomers,
+            _ => Kind::Unruly,
+        };
+        let mut scenario = Scenario::basis(seed, kind, &mut rng);
+        fault::plan(&mut scenario, &mut rng);
+        scenario
+    }
+
+    fn basis(seed: u64, kind: Kind, rng: &mut Rng) -> Scenario {
+        let groups = rng.pick(&[1, 1, 1, 2, 2, 3]);
+        let world = rng.pick(&[2, 2, 3, 3, 3, 4, 4, 5, 6, 8]);
+        let single = [
+            PhaseHabit::EveryStep,
+            PhaseHabit::AskFirst,
+            PhaseHabit::AsReduceInfoSays,
+            PhaseHabit::EveryThirdStep,
+        ];
+        let habit = rng.pick(if groups == 1 { &single[..] } else { &single[..2] });
+        let slowest = rng.pick(&[300, 3_000, 15_000, 30_000]);
+        let silence_ms = rng.between(300, 700) as u32;
+        let undialable = rng.percent(20).then(|| rng.below(world));
+        let slots = (0..world)
+            .map(|slot| SlotPlan {
+                group: GroupId(7 * rng.below(groups) as u32),
+                starts_at: if slot == 0 { 0 } else { rng.below(30_000) },
+                dialable: undialable != Some(slot),
+                pool: rng.between(1, 3) as u16,
+                newcomer_fault: None,
+                comes_again: rng.percent(60),
+            })
+            .collect();
+        let piece_bytes = rng.pick(&[16, 24, 32, 64]);
+        Scenario {
+            seed,
+            kind,
+            slots,
+            habit,
+            schedule: rng.pick(&[ScheduleChoice::Auto, ScheduleChoice::Ring, ScheduleChoice::Mesh]),
+            piece_bytes,
+            segment_bytes: rng.pick(&[8, 16, 16]),
+            bite_bytes: rng.pick(&[7, 40, 200]),
+            pipe_bytes: rng.pick(&[48, 128, 400]),
+            delay_us: (slowest / 3, slowest),
+            heartbeat_ms: silence_ms / 4,
+            silence_ms,
+            link_timeout_ms: 600,
+            prepare_timeout_ms: 250,
+            resume_grace_ms: 1_500,
+            connect_timeout_ms: 4_000,
+            reconnect_timeout_ms: 6_000,
+            most_ops: rng.between(1, 4),
+            most_elements: rng.pick(&[3, 10, 25, 40]),
+            in_flight: rng.between(1, 4) as usize,
+            think_us: rng.pick(&[100, 2_000, 20_000]),
+            steps_under_fault: rng.between(4, 8),
+            faults: Vec::new(),
+            calm_at: 0,
+            steps_to_make: 2,
+            progress_within_us: 40_000_000,
+            unruly_percent: 0,
+        }
+    }
+
+    /// The program: what the group does in this step, the same at every member.
+    pub fn step(&self, group: GroupId, step: u64) -> Vec<OpSpec> {
+        let mut rng = Rng::new(mix_all(&[self.seed, 2, u64::from(group.0), step]));
+        let ops = rng.between(1, self.most_ops);
+        (0..ops).map(|index| self.op(&mut rng, index)).collect()
+    }
+
+    fn op(&self, rng: &mut Rng, index: u64) -> OpSpec {
+        let (dtype, op) = (rng.pick(&DType::ALL), rng.pick(&ReduceOp::ALL));
+        let count = rng.between(1, self.most_elements);
+        // The same tags step after step, so that sequences grow; now and then others.
+        let tag = Tag(if rng.percent(85) { 1 + index } else { 100 + 10 * rng.below(5) + index });
+        OpSpec { tag, descriptor: OpDescriptor::plain(count, dtype, op), exact: rng.percent(60) }
+    }
+
+    /// What `process` contributes to operation `index` of `step`.
+    pub fn input(&self, process: u64, step: u64, index: u64, spec: &OpSpec) -> Vec<u8> {
+        if spec.tag == STEP_TAG {
+            return step.to_le_bytes().to_vec();
+        }
+        let seed = reference::input_seed(&[self.seed, 3, process, step, index], spec.exact);
+        reference::input(seed, &spec.descriptor)
+    }
+
+    pub fn step_spec() -> OpSpec {
+        let descriptor = OpDescriptor::plain(1, DType::U64, ReduceOp::Max);
+        OpSpec { tag: STEP_TAG, descriptor, exact: true }
+    }
+
+    pub fn calls_obey(&self) -> bool {
+        self.unruly_percent == 0
+    }
+}
