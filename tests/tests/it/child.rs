@@ -2,28 +2,38 @@
 
 use pccl_core::api::{ReduceOp, Tag};
 
+#[cfg(target_os = "linux")]
+use crate::clean_exit;
 use crate::harness;
 
 #[test]
 fn role() {
     let Some((role, address)) = harness::role() else { return };
-    let communicator = harness::connect(&address, 2);
     match role.as_str() {
-        // Takes part in eight operations at once, for ever.
-        "eight" => loop {
-            let mut data = vec![vec![1.0f32; harness::EIGHT_LEN]; 8];
-            communicator.scope(|scope| {
-                let works: Vec<_> = data
-                    .iter_mut()
-                    .enumerate()
-                    .map(|(tag, data)| scope.all_reduce_in_place(data, ReduceOp::Sum, Tag(tag as u64)))
-                    .collect();
-                for work in works {
-                    // Whatever becomes of it: this process is here to be killed.
-                    let _ = work.and_then(|work| work.wait());
-                }
-            });
-        },
+        #[cfg(target_os = "linux")]
+        "clean-exit" => clean_exit::leaves_nothing_behind(),
+        #[cfg(target_os = "linux")]
+        "fork" => clean_exit::forks(),
+        "eight" => eight(&address),
         other => panic!("there is no role {other:?}"),
+    }
+}
+
+/// Takes part in eight operations at once, for ever.
+fn eight(address: &str) {
+    let communicator = harness::connect(address, 2);
+    loop {
+        let mut data = vec![vec![1.0f32; harness::EIGHT_LEN]; 8];
+        communicator.scope(|scope| {
+            let works: Vec<_> = data
+                .iter_mut()
+                .enumerate()
+                .map(|(tag, data)| scope.all_reduce_in_place(data, ReduceOp::Sum, Tag(tag as u64)))
+                .collect();
+            for work in works {
+                // Whatever becomes of it: this process is here to be killed.
+                let _ = work.and_then(|work| work.wait());
+            }
+        });
     }
 }

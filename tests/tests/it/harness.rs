@@ -68,6 +68,11 @@ impl Process {
         Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
+    /// Waits for its end; true if it found nothing wrong.
+    pub fn succeeds(mut self) -> bool {
+        self.0.wait().unwrap().success()
+    }
+
     pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();

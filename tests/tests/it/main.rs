@@ -3,8 +3,12 @@
 // Everything here is a test: an unwrap that fails is a test that fails.
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
 mod architecture;
 mod child;
+#[cfg(target_os = "linux")]
+mod clean_exit;
+mod every_type;
 mod faults;
 mod generated;
 mod golden;

@@ -1,0 +1,100 @@
+//! Every type and every operation over real sockets, in place and not: the same bits at every peer, and for
+//! what is exact the bits they must be.
+
+use std::sync::Mutex;
+
+use pccl_core::api::{Communicator, DType, OpDescriptor, ReduceOp, Tag};
+use pccl_core::kernel;
+use pccl_core::mem::Buffers;
+
+use crate::harness::{connect, master, wait_for_world};
+
+const PEERS: usize = 3;
+/// Fewer elements than peers, a few, and more than one piece of every type.
+const COUNTS: [usize; 3] = [2, 1001, 300_000];
+
+/// Bytes that are valid numbers of every type, NaN and infinity among them.
+fn input(peer: usize, bytes: usize) -> Vec<u8> {
+    let mut state = peer as u64 + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+fn reduce(peer: &Communicator, descriptor: OpDescriptor, input: &[u8], in_place: bool) -> Vec<u8> {
+    let mut send = input.to_vec();
+    let mut recv = vec![0; if in_place { 0 } else { input.len() }];
+    let target = if in_place { send.as_mut_ptr() } else { recv.as_mut_ptr() };
+    let source = if in_place { target.cast_const() } else { send.as_ptr() };
+    // SAFETY: both vectors outlive the wait and are not touched before it returns.
+    let buffers = unsafe { Buffers::new(source, target, input.len()) }.unwrap();
+    peer.all_reduce_buffers(buffers, descriptor, Tag(1)).unwrap().wait().unwrap();
+    if in_place {
+        send
+    } else {
+        assert!(send == input, "an out-of-place operation has changed its input");
+        recv
+    }
+}
+
+/// Where order does not matter: integers, and the greatest and least of floats.
+fn exact(descriptor: &OpDescriptor, bytes: usize) -> Option<Vec<u8>> {
+    let float = matches!(descriptor.dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+    let selects = matches!(descriptor.op, ReduceOp::Min | ReduceOp::Max);
+    if float && !selects {
+        return None;
+    }
+    let mut result = input(0, bytes);
+    for peer in 1..PEERS {
+        kernel::reduce_into(descriptor.op, descriptor.dtype, &mut result, &input(peer, bytes));
+    }
+    if descriptor.op == ReduceOp::Avg {
+        kernel::finish_average(descriptor.dtype, &mut result, PEERS as u64);
+    }
+    Some(result)
+}
+
+#[test]
+fn every_type_and_operation_gives_the_same_bits_at_every_peer() {
+    let (_master, address) = master();
+    let results: Mutex<Vec<Vec<Vec<u8>>>> = Mutex::default();
+    let cases = || {
+        let ops = DType::ALL.into_iter().flat_map(|dtype| ReduceOp::ALL.map(|op| (dtype, op)));
+        ops.enumerate().map(|(i, (dtype, op))| {
+            let count = COUNTS[i % COUNTS.len()];
+            (OpDescriptor::plain(count as u64, dtype, op), count * dtype.size_bytes())
+        })
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..PEERS {
+            threads.spawn(|| {
+                let peer = connect(&address, 2);
+                wait_for_world(&peer, PEERS as u32);
+                let rank = usize::from(peer.rank());
+                let mut mine = Vec::new();
+                for (descriptor, bytes) in cases() {
+                    let input = input(rank, bytes);
+                    let result = reduce(&peer, descriptor, &input, false);
+                    assert!(
+                        result == reduce(&peer, descriptor, &input, true),
+                        "{descriptor}: in place differs"
+                    );
+                    mine.push(result);
+                }
+                results.lock().unwrap().push(mine);
+            });
+        }
+    });
+    let results = results.into_inner().unwrap();
+    for (i, (descriptor, bytes)) in cases().enumerate() {
+        assert!(
+            results.iter().all(|peer| peer[i] == results[0][i]),
+            "{descriptor}: peers hold different bits"
+        );
+        if let Some(expected) = exact(&descriptor, bytes) {
+            assert!(results[0][i] == expected, "{descriptor}: a wrong result");
+        }
+    }
+}
