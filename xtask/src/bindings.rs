@@ -14,9 +14,6 @@ const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 /// Compiles every program of tests/c as strict C99 against the header, and runs it.
 pub fn c(steps: &mut Steps) {
     let programs = files_with(&root().join("tests/c"), "c");
-    if programs.is_empty() {
-        return steps.skip("C programs", "there is no C program yet");
-    }
     if !answers("gcc", &["--version"]) {
         return steps.skip("C programs", "gcc is not installed");
     }
@@ -64,9 +61,6 @@ fn headers(steps: &mut Steps) {
 
 /// Puts the extension module beside the Python sources in a scratch package, and runs the unit tests.
 pub fn python(steps: &mut Steps) {
-    if !root().join("pccl-py/tests").is_dir() {
-        return steps.skip("Python tests", "there is no Python test yet");
-    }
     if !answers("python3", &["--version"]) {
         return steps.skip("Python tests", "python3 is not installed");
     }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::place::{cargo, root};
+use crate::place::cargo;
 
 /// The simulator as a command, with one of the planted bugs compiled in or none.
 pub fn command(seeded_bugs: bool, arguments: &[&str]) -> Command {
@@ -12,11 +12,6 @@ pub fn command(seeded_bugs: bool, arguments: &[&str]) -> Command {
     }
     command.arg("--").args(arguments);
     command
-}
-
-pub fn is_there() -> bool {
-    let bin = root().join("tests/src/bin");
-    bin.join("sim.rs").is_file() || bin.join("sim/main.rs").is_file()
 }
 
 pub fn run(arguments: &[String]) -> bool {
