@@ -101,29 +101,26 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
-    fn note(&self, text: &str) {
-        self.run.screen.note(self.run.started.elapsed(), text);
-    }
-
     fn script(&mut self) -> Result<(), Stop> {
         let end = Instant::now() + self.args.seconds;
         let size = size_text(self.args.size);
         let (address, peers) = (self.run.address(), self.args.peers);
-        self.note(&format!("a master at {address} and {peers} peers, all-reducing {size} of f32"));
+        self.run.note(&format!("a master at {address} and {peers} peers, all-reducing {size} of f32"));
         for _ in 0..self.args.peers {
             self.start_peer()?;
         }
         self.run.wait_for("everybody takes part", Run::settled)?;
-        self.note("all have joined");
+        self.run.note("all have joined");
         if self.args.no_churn {
             return self.run.follow(end.saturating_duration_since(Instant::now()));
         }
+        let mut next = Instant::now();
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left <= self.args.churn_every {
-                return self.run.follow(left);
+            next = (next + self.args.churn_every).max(Instant::now());
+            if next + self.args.churn_every / 2 >= end {
+                return self.run.follow(end.saturating_duration_since(Instant::now()));
             }
-            self.run.follow(self.args.churn_every * 2 / 3)?;
+            self.run.follow(next.saturating_duration_since(Instant::now()))?;
             self.kill_one()?;
             self.run.follow(self.args.churn_every / 3)?;
             self.replace()?;
@@ -132,13 +129,13 @@ impl Demo<'_> {
 
     fn kill_one(&mut self) -> Result<(), Stop> {
         let Some(victim) = self.random.choice(self.run.alive()) else { return Ok(()) };
-        self.note(&format!("peer {victim} is killed"));
+        self.run.note(&format!("peer {victim} is killed"));
         let before = self.run.recoveries_us.len();
         self.kills += 1;
         self.run.kill(victim);
         self.run.wait_for("the others go on", Run::recovered)?;
         if let Some(us) = self.run.recoveries_us.get(before) {
-            self.note(&format!("the others go on: {:.1} ms after the kill", *us as f64 / 1e3));
+            self.run.note(&format!("the others go on: {:.1} ms after the kill", *us as f64 / 1e3));
         }
         Ok(())
     }
@@ -149,7 +146,7 @@ impl Demo<'_> {
         self.run.wait_for("everybody takes part", Run::settled)?;
         if let Some(us) = self.run.joins_us.get(before) {
             let ms = *us as f64 / 1e3;
-            self.note(&format!("peer {number} has joined: {ms:.1} ms from start to first result"));
+            self.run.note(&format!("peer {number} has joined: {ms:.1} ms from start to first result"));
         }
         Ok(())
     }

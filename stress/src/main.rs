@@ -1,1 +1,122 @@
-fn main() {}
+//! Faults on real processes, measured: `pccl-stress recovery | freeze | churn`.
+
+mod churn;
+mod outcome;
+mod recovery;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use pccl_cli::arguments::{duration, size_bytes};
+use pccl_cli::fleet::child::{self, Check, ChildCommand};
+use pccl_cli::fleet::screen::Screen;
+use pccl_cli::fleet::{Config, Run, Stop};
+use pccl_cli::logging;
+
+#[derive(Debug, Parser)]
+#[command(name = "pccl-stress", version, about = "Faults on real processes, measured and verified")]
+#[command(after_help = "\
+Examples:
+  pccl-stress recovery --kills 50            world 4, 16 MiB: kill to the survivors' next result
+  pccl-stress freeze --count 5               SIGSTOP instead: the silence time decides
+  pccl-stress churn --seconds 600 --seed 7   kills, freezes, leaves, joins, master restarts at random
+
+The exit code is 0 only if every result was right and nothing was stuck.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Kill peers one at a time: how long until the slowest survivor has its next result?
+    Recovery {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value_t = 50)]
+        kills: u32,
+    },
+    /// Freeze peers (SIGSTOP) one at a time: how long until the others go on?
+    Freeze {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value_t = 5)]
+        count: u32,
+    },
+    /// Faults of all kinds at random, everything verified
+    Churn {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value = "60", value_parser = duration, value_name = "TIME")]
+        seconds: Duration,
+    },
+    #[command(flatten)]
+    Child(ChildCommand),
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(3..=32))]
+    peers: u32,
+    #[arg(long, default_value = "16MiB", value_parser = size_bytes, value_name = "SIZE")]
+    size: u64,
+    /// Repeats the choices of an earlier run (not their timing); default: another one each time
+    #[arg(long)]
+    seed: Option<u64>,
+    /// When a peer that says nothing for so long counts as stuck
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    stuck_after: Duration,
+    /// A setting of the master (see `pccl master --help`)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Write the processes' log there
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Common {
+    fn start(&self, check: Check, total: Option<Duration>) -> Result<(Run, fastrand::Rng), String> {
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
+        let config = Config {
+            size_bytes: self.size,
+            seed,
+            check,
+            stuck_after: self.stuck_after,
+            master_settings: self.set.clone(),
+            log: self.log.clone(),
+        };
+        let run = Run::start(config, Screen::new(total))?;
+        run.note(&format!("seed {seed}: {} peers", self.peers));
+        Ok((run, fastrand::Rng::with_seed(seed)))
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start();
+    let outcome = match &cli.command {
+        Command::Recovery { common, kills } => recovery::run(common, *kills, recovery::Fault::Kill),
+        Command::Freeze { common, count } => recovery::run(common, *count, recovery::Fault::Freeze),
+        Command::Churn { common, seconds } => churn::run(common, *seconds),
+        Command::Child(command) => return ExitCode::from(child::run(command)),
+    };
+    outcome.unwrap_or_else(|reason| {
+        eprintln!("pccl-stress: {reason}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Fills the world up to so many peers.
+fn start_peers(run: &mut Run, wanted: u32) -> Result<(), Stop> {
+    while (run.alive().len() as u32) < wanted {
+        if let Err(reason) = run.start_peer() {
+            run.judge.problem(reason);
+            return Err(Stop::Trouble);
+        }
+    }
+    Ok(())
+}

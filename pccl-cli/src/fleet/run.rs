@@ -128,8 +128,17 @@ impl Run {
         let Some(address) = self.address.clone() else { return Err("there is no master".into()) };
         self.master_ending = true;
         self.processes.kill(self.master);
+        // Its port is free when it has ended.
+        let peers = self.members.values().filter(|m| m.fate != Fate::Gone).count();
+        self.wait_for("the killed master ends", |run| run.processes.count() <= peers)
+            .map_err(|_| "the killed master did not end".to_string())?;
         self.master += 1;
         self.start_master(&address)
+    }
+
+    /// One thing that happened, for the person who watches.
+    pub fn note(&self, text: &str) {
+        self.screen.note(self.started.elapsed(), text);
     }
 
     /// Where the master listens.
@@ -224,6 +233,7 @@ impl Run {
         if let Some(recovery) = &mut self.recovery {
             // One fault on top of another: the survivors' time counts from the first.
             recovery.waiting.remove(&number);
+            self.close_recovery();
             return;
         }
         let waiting: BTreeMap<_, _> = self
@@ -248,6 +258,16 @@ impl Run {
         let all = Some((alive.len() as u32, values));
         let seen = |n: &u32| self.members[n].last.as_ref().map(|s| (s.instance.world, s.instance.value));
         !alive.is_empty() && alive.iter().all(|n| seen(n) == all)
+    }
+
+    pub fn is_gone(&self, number: u32) -> bool {
+        self.members.get(&number).is_none_or(|m| m.fate == Fate::Gone)
+    }
+
+    /// Every living peer has called, and succeeded, since.
+    pub fn progressed_since(&self, at_us: u64) -> bool {
+        let mut alive = self.members.values().filter(|m| m.fate == Fate::Alive);
+        alive.all(|m| m.last.as_ref().is_some_and(|step| step.start_us > at_us))
     }
 
     pub fn recovered(&self) -> bool {
@@ -337,13 +357,17 @@ impl Run {
                 recovery.waiting.remove(&number);
                 recovery.slowest_us = recovery.slowest_us.max(step.end_us - recovery.at_us);
             }
-            if recovery.waiting.is_empty() {
-                self.recoveries_us.push(recovery.slowest_us);
-                self.recovery = None;
-            }
         }
         member.steps += 1;
         member.last = Some(step);
+        self.close_recovery();
+    }
+
+    fn close_recovery(&mut self) {
+        if self.recovery.as_ref().is_some_and(|r| r.waiting.is_empty()) {
+            // Where no survivor is left there is nothing to count.
+            self.recoveries_us.extend(self.recovery.take().map(|r| r.slowest_us).filter(|us| *us > 0));
+        }
     }
 
     fn closed(&mut self, number: u32) -> Result<(), Stop> {
@@ -383,8 +407,8 @@ impl Run {
 
     /// Asks everybody to leave, waits for it, ends the master, and closes the books.
     pub fn finish(&mut self) -> Result<(), Stop> {
+        self.screen.clear();
         let aborted = self.judge.tally.aborted_calls;
-        self.recovery = None;
         for number in self.alive() {
             self.ask_to_leave(number);
         }

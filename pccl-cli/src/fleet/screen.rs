@@ -18,6 +18,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub struct Screen {
     table: Option<ProgressBar>,
     drawn: Instant,
+    ended: bool,
     total: Option<Duration>,
 }
 
@@ -40,7 +41,7 @@ impl Screen {
             }
             bar
         });
-        Screen { table, drawn: Instant::now(), total }
+        Screen { table, drawn: Instant::now(), ended: false, total }
     }
 
     /// One thing that happened, for good.
@@ -60,7 +61,7 @@ impl Screen {
         elapsed: Duration,
     ) {
         let every = if self.table.is_some() { REDRAW } else { LINE_EVERY };
-        if self.drawn.elapsed() < every {
+        if self.ended || self.drawn.elapsed() < every {
             return;
         }
         self.drawn = Instant::now();
@@ -71,7 +72,9 @@ impl Screen {
         }
     }
 
+    /// Nothing more is drawn.
     pub fn clear(&mut self) {
+        self.ended = true;
         if let Some(table) = self.table.take() {
             table.finish_and_clear();
         }
