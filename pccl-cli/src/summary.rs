@@ -19,8 +19,10 @@ pub struct Summary {
     pub operations: u64,
     pub aborted_calls: u64,
     pub kills: u64,
-    /// Kill to the first good all-reduce of the slowest survivor.
+    /// Fault to the first good all-reduce of the slowest survivor.
     pub recoveries: Option<Times>,
+    /// The part of them until the last survivor's call was aborted.
+    pub aborts_after: Option<Times>,
     /// Start of the process to its first good all-reduce.
     pub joins: Option<Times>,
     /// How long admitting newcomers held a member up.
@@ -53,6 +55,7 @@ impl Summary {
             aborted_calls: tally.aborted_calls,
             kills,
             recoveries: Times::of_us(&run.recoveries_us),
+            aborts_after: Times::of_us(&run.noticed_us),
             joins: Times::of_us(&run.joins_us),
             join_pauses: Times::of_us(&run.pauses_us),
             results_checked: tally.results_checked,
@@ -78,9 +81,10 @@ impl fmt::Display for Summary {
         let times = |times: &Option<Times>| times.map_or("none".into(), |t| t.to_string());
         writeln!(
             f,
-            "  recoveries     {} (kill to the slowest survivor's next result)",
+            "  recoveries     {} (fault to the slowest survivor's next result)",
             times(&self.recoveries)
         )?;
+        writeln!(f, "    of which     {} (until the last survivor's abort)", times(&self.aborts_after))?;
         writeln!(f, "  joins          {} (process start to first result)", times(&self.joins))?;
         writeln!(f, "  join pauses    {} (of a member)", times(&self.join_pauses))?;
         writeln!(f, "  kills          {}", self.kills)?;

@@ -28,16 +28,11 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let faults: Vec<String> = self.faults.iter().map(|(name, n)| format!("{n} {name}")).collect();
         writeln!(f, "{}: {}", self.mode, faults.join(", "))?;
-        if let (Some(undisturbed), Some(recoveries)) = (self.undisturbed_ms, self.summary.recoveries) {
+        if let Some(undisturbed) = self.undisturbed_ms {
             writeln!(
                 f,
-                "  fault to the slowest survivor's next result: median {:.1} ms, worst {:.1} ms of {}",
-                recoveries.median_ms, recoveries.worst_ms, recoveries.count
-            )?;
-            writeln!(
-                f,
-                "  an undisturbed operation of the survivors: median {undisturbed:.1} ms; \
-                 beyond it: median {:.1} ms, worst {:.1} ms",
+                "  an undisturbed operation of the survivors takes {undisturbed:.1} ms (median); \
+                 recoveries took {:.1} ms more (median), {:.1} ms more (worst)",
                 self.excess_median_ms.unwrap_or(0.0),
                 self.excess_worst_ms.unwrap_or(0.0)
             )?;

@@ -64,6 +64,8 @@ pub struct Recovery {
     /// Survivors without a good one yet, with the membership that each saw last.
     waiting: BTreeMap<u32, Option<(u32, u32)>>,
     slowest_us: u64,
+    /// Until the last survivor was told that its operation is aborted.
+    noticed_us: u64,
 }
 
 pub struct Run {
@@ -78,6 +80,8 @@ pub struct Run {
     address: Option<String>,
     recovery: Option<Recovery>,
     pub recoveries_us: Vec<u64>,
+    /// The part of each recovery until the last survivor knew. Not there if no operation was aborted.
+    pub noticed_us: Vec<u64>,
     pub joins_us: Vec<u64>,
     /// How long `update_topology` held members up.
     pub pauses_us: Vec<u64>,
@@ -102,6 +106,7 @@ impl Run {
             address: None,
             recovery: None,
             recoveries_us: Vec::new(),
+            noticed_us: Vec::new(),
             joins_us: Vec::new(),
             pauses_us: Vec::new(),
             master_ending: false,
@@ -243,7 +248,7 @@ impl Run {
             .map(|(&number, m)| (number, m.last.as_ref().map(|s| (s.instance.world, s.instance.value))))
             .collect();
         if waiting.len() >= 2 {
-            self.recovery = Some(Recovery { at_us, waiting, slowest_us: 0 });
+            self.recovery = Some(Recovery { at_us, waiting, slowest_us: 0, noticed_us: 0 });
         }
     }
 
@@ -329,7 +334,10 @@ impl Run {
         member.last_news = Instant::now();
         match report {
             Report::Step(step) => self.stepped(number, step),
-            Report::Aborted { .. } => {
+            Report::Aborted { end_us, .. } => {
+                if let Some(recovery) = self.recovery.as_mut().filter(|r| r.waiting.contains_key(&number)) {
+                    recovery.noticed_us = recovery.noticed_us.max(end_us.saturating_sub(recovery.at_us));
+                }
                 member.aborted += 1;
                 self.judge.tally.aborted_calls += 1;
             }
@@ -364,9 +372,11 @@ impl Run {
     }
 
     fn close_recovery(&mut self) {
-        if self.recovery.as_ref().is_some_and(|r| r.waiting.is_empty()) {
-            // Where no survivor is left there is nothing to count.
-            self.recoveries_us.extend(self.recovery.take().map(|r| r.slowest_us).filter(|us| *us > 0));
+        let Some(done) = self.recovery.take_if(|r| r.waiting.is_empty()) else { return };
+        // Where no survivor is left there is nothing to count.
+        if done.slowest_us > 0 {
+            self.recoveries_us.push(done.slowest_us);
+            self.noticed_us.extend((done.noticed_us > 0).then_some(done.noticed_us));
         }
     }
 

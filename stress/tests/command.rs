@@ -1,0 +1,35 @@
+//! Short runs of each mode: that they measure, and that nothing is wrong.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+
+fn stress(arguments: &[&str]) -> serde_json::Value {
+    let out = Command::new(env!("CARGO_BIN_EXE_pccl-stress")).args(arguments).arg("--json").output().unwrap();
+    let shown = String::from_utf8_lossy(&out.stderr);
+    let outcome: serde_json::Value =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}\n{shown}"));
+    assert!(out.status.success(), "{outcome:#}\n{shown}");
+    assert_eq!(outcome["ok"], true);
+    outcome
+}
+
+#[test]
+fn recovery_is_measured_beside_undisturbed_operations() {
+    let outcome = stress(&["recovery", "--kills", "3", "--size", "64KiB"]);
+    assert_eq!((&outcome["faults"]["kill"], &outcome["recoveries"]["count"]), (&3.into(), &3.into()));
+    assert!(outcome["undisturbed_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_others_go_on_when_a_peer_freezes_for_longer_than_the_silence_time() {
+    let outcome = stress(&["freeze", "--count", "1", "--size", "64KiB", "--set", "silence_ms=1000"]);
+    let worst_ms = outcome["recoveries"]["worst_ms"].as_f64().unwrap();
+    assert!(worst_ms > 400.0, "not even the silence time: {worst_ms}");
+}
+
+#[test]
+fn churn_of_all_kinds_breaks_nothing() {
+    let outcome = stress(&["churn", "--seconds", "3", "--size", "64KiB"]);
+    assert!(outcome["faults"].as_object().is_some_and(|faults| !faults.is_empty()));
+}
