@@ -91,7 +91,8 @@ pub struct Resume {
     pub phase: Option<PhaseCall>,
     /// The outcome of phase `phase_seq` − 1, if this peer saw it.
     pub phase_last: Option<PhaseOutcome>,
-    /// Peers of the own group this peer has a data link to, with the link's generation.
+    /// Peers this one has been told to link with, and the link's generation. `LinkDown` follows for those whose
+    /// link is not there, or has lost something since the group's epoch began.
     pub linked: Vec<(PeerId, u32)>,
 }
 

@@ -34,7 +34,17 @@ pub(super) struct Prepare {
     pub epoch: Epoch,
     pub newcomers: Vec<PeerId>,
     pub waiting: BTreeSet<PeerId>,
+    pub begun: Time,
     pub deadline: Time,
+}
+
+/// The waiting for newcomers in one `update_topology`, over all its prepares: newcomers that do not answer cost
+/// the members two prepare time-outs at most, however many they are.
+#[derive(Debug)]
+pub(super) struct Patience {
+    until: Time,
+    /// Once the first time-out is over: those who had answered by then. Nobody else gets a second chance.
+    proven: Option<Vec<PeerId>>,
 }
 
 enum Layout {
@@ -51,6 +61,10 @@ type Aborted = Vec<(GroupId, Vec<(Tag, u32)>)>;
 impl Master {
     /// A new epoch for the groups that lost somebody or something. True if there is one.
     pub(super) fn renew_groups(&mut self) -> bool {
+        if self.next_layout().is_some() {
+            // The newcomers were asked about an epoch that can no longer be; those who still wait are asked again.
+            self.burn_prepare();
+        }
         let mut aborted: Aborted = Vec::new();
         let mut reasons = Vec::new();
         let mut lost = false;
@@ -193,7 +207,10 @@ impl Master {
             }
             return false;
         }
-        let newcomers = self.admissible();
+        let mut newcomers = self.admissible();
+        if let Some(proven) = self.patience.as_ref().and_then(|p| p.proven.as_ref()) {
+            newcomers.retain(|id| proven.contains(id));
+        }
         if !newcomers.is_empty() {
             self.begin_prepare(newcomers);
             return false;
@@ -246,9 +263,10 @@ impl Master {
             self.step(*id, PeerEvent::Prepare);
             self.send(*id, MasterMessage::Prepare { epoch });
         }
-        let deadline = self.seen.plus_ms(u64::from(self.config.prepare_timeout_ms));
+        let until = self.seen.plus_ms(u64::from(self.config.prepare_timeout_ms));
+        let deadline = self.patience.get_or_insert(Patience { until, proven: None }).until;
         let waiting = newcomers.iter().copied().collect();
-        self.prepare = Some(Prepare { epoch, newcomers, waiting, deadline });
+        self.prepare = Some(Prepare { epoch, newcomers, waiting, begun: self.seen, deadline });
     }
 
     pub(super) fn on_prepared(&mut self, from: PeerId, epoch: Epoch) {
@@ -270,9 +288,19 @@ impl Master {
 
     pub(super) fn expire_prepare(&mut self, now: Time) {
         let Some(prepare) = self.prepare.as_ref().filter(|p| p.deadline <= now) else { return };
-        let late: Vec<PeerId> = prepare.waiting.iter().copied().collect();
-        let ms = self.config.prepare_timeout_ms;
-        for id in late {
+        let ms = u64::from(self.config.prepare_timeout_ms);
+        let (late, mut proven): (Vec<PeerId>, Vec<PeerId>) =
+            prepare.newcomers.iter().partition(|id| prepare.waiting.contains(id));
+        let had_their_time = now >= prepare.begun.plus_ms(ms);
+        if self.patience.take().is_some_and(|p| p.proven.is_some()) {
+            proven.clear();
+        }
+        // Where all have answered, something else holds the update up, and nobody has used up any patience.
+        if !late.is_empty() {
+            self.patience = Some(Patience { until: now.plus_ms(ms), proven: Some(proven) });
+        }
+        self.burn_prepare();
+        for id in late.into_iter().filter(|_| had_their_time) {
             self.kick(id, format!("did not answer within {ms} ms when it was to be admitted"));
         }
     }

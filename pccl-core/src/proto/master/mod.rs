@@ -17,7 +17,7 @@ use std::net::IpAddr;
 pub use io::{ConnId, Event, Input, MasterConfig, Output};
 pub use state::{PeerEvent, PeerState, TABLE};
 
-use self::epochs::{Dirty, Prepare};
+use self::epochs::{Dirty, Patience, Prepare};
 use self::ops::GroupOps;
 use self::pairs::Pairs;
 use self::recovery::Recovery;
@@ -66,6 +66,7 @@ pub struct Master {
     blocked_peers: usize,
     member_count: usize,
     prepare: Option<Prepare>,
+    patience: Option<Patience>,
     recovery: Option<Recovery>,
     /// Whether any operation was committed: then no older run can take this one's place.
     has_committed: bool,
@@ -99,6 +100,7 @@ impl Master {
             blocked_peers: 0,
             member_count: 0,
             prepare: None,
+            patience: None,
             recovery: None,
             has_committed: false,
             joins: 0,

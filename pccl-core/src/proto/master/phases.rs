@@ -187,6 +187,7 @@ impl Master {
 
     fn leave_phase(&mut self) -> Vec<(PeerId, PhaseCall)> {
         self.in_phase = 0;
+        self.patience = None;
         self.peers.iter_mut().filter_map(|(id, p)| p.phase.take().map(|call| (*id, call))).collect()
     }
 }

@@ -123,7 +123,7 @@ impl Master {
         // Some may have come and gone again while we waited.
         recovery.reports.retain(|id, _| self.peers.contains_key(id));
         self.dirty.clear();
-        let Some(newest) = recovery.newest().cloned() else { return };
+        let Some(newest) = recovery.newest().cloned() else { return self.introduce_pending() };
         self.run = recovery.run;
         self.has_committed = true;
         self.next_epoch = newest.epoch.next();
@@ -149,6 +149,11 @@ impl Master {
         for (from, message) in recovery.held {
             self.on_peer_message(from, message);
         }
+        self.introduce_pending();
+    }
+
+    /// Those who joined while the run was being recovered.
+    fn introduce_pending(&mut self) {
         let pending: Vec<PeerId> =
             self.peers.iter().filter(|(_, p)| p.state == PeerState::Pending).map(|(id, _)| *id).collect();
         for id in pending {

@@ -386,6 +386,51 @@ fn a_newcomer_that_freezes_in_prepare_is_let_go_and_its_epoch_number_burned() {
 }
 
 #[test]
+fn newcomers_that_freeze_one_after_the_other_cost_two_prepares_at_most() {
+    let mut world = World::of(2);
+    for _ in 0..3 {
+        world.join(0);
+    }
+    world.dead[2] = true;
+    let update = world.update(&[0, 1]);
+    // The next two answered once, and freeze before they are asked again.
+    world.dead[3] = true;
+    world.dead[4] = true;
+    let timeout = u64::from(crate::limits::DEFAULT_PREPARE_TIMEOUT_MS);
+    world.pass(timeout);
+    assert_eq!(world.outcome(0, update[0]), None, "those who had answered are asked again");
+    world.pass(timeout);
+    assert_eq!(world.outcome(0, update[0]), Some(Ok(Done::Updated)));
+}
+
+#[test]
+fn a_members_death_during_a_prepare_burns_its_epoch_number() {
+    let mut world = World::of(3);
+    world.join(0);
+    world.dead[3] = true;
+    let before = world.master.epoch().epoch;
+    world.update(&[0, 1]);
+    world.call(2, Call::Phase(PhaseCall::UpdateTopology));
+    world.kill(2);
+    assert_eq!(world.master.epoch().epoch, Epoch(before.0 + 2), "the number after the burned one");
+}
+
+#[test]
+fn an_operation_whose_link_broke_is_aborted_by_a_restarted_master_too() {
+    let mut world = World::of(2);
+    world.moves_bytes = false;
+    let works: Vec<WorkId> = (0..2).map(|n| world.reduce(n, 1, sum(10))).collect();
+    for (n, other) in [(0, 1), (1, 0)] {
+        let peer = world.peers[other].id();
+        let lost = peer::Input::LinkLost { peer, reason: "reset".into(), others_left: 0 };
+        world.peers[n].handle(lost, world.now);
+    }
+    world.restart_master();
+    world.pass(2_000);
+    assert!((0..2).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)), "{:?}", world.events);
+}
+
+#[test]
 fn calls_that_can_never_meet_end_with_the_list_of_who_called_what() {
     let mut world = World::of(2);
     world.moves_bytes = false;

@@ -199,6 +199,7 @@ impl Peer {
             (State::Resuming, Some(known)) => {
                 if let Some(resume) = self.resume(known) {
                     self.send(PeerMessage::Resume(Box::new(resume)));
+                    self.report_links_anew();
                 }
                 if let Some(welcome) = &mut self.control.welcome {
                     welcome.run = known.run;

@@ -18,6 +18,8 @@ struct Link {
     up: usize,
     reported_failed: bool,
     reported_down: bool,
+    /// A connection was lost since the group's epoch began, and maybe bytes with it: the epoch cannot hold.
+    torn: bool,
     widen_at: Option<Time>,
 }
 
@@ -27,9 +29,16 @@ pub(super) struct Links {
 }
 
 impl Links {
+    /// The generations of all pairs, for a master that has forgotten them.
     pub fn linked(&self) -> Vec<(PeerId, u32)> {
-        let up = self.links.iter().filter(|(_, l)| l.up > 0 && !l.reported_down);
-        up.map(|(id, l)| (*id, l.address.generation)).collect()
+        self.links.iter().map(|(id, l)| (*id, l.address.generation)).collect()
+    }
+
+    /// A new epoch of the group: what was lost before does not matter to it.
+    pub fn mend(&mut self) {
+        for link in self.links.values_mut() {
+            link.torn = false;
+        }
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
@@ -68,10 +77,12 @@ impl Peer {
             return;
         }
         let peer = address.peer;
+        let mut torn = false;
         if let Some(known) = self.links.links.get(&peer) {
             if known.address.generation >= address.generation {
                 return;
             }
+            torn = true;
             self.outputs.push_back(Output::Unlink { peer });
         }
         let link = Link {
@@ -79,6 +90,7 @@ impl Peer {
             up: 0,
             reported_failed: false,
             reported_down: false,
+            torn,
             widen_at: None,
         };
         self.links.links.insert(peer, link);
@@ -90,6 +102,22 @@ impl Peer {
     pub(super) fn on_unlink(&mut self, peer: PeerId) {
         if self.links.links.remove(&peer).is_some() {
             self.outputs.push_back(Output::Unlink { peer });
+        }
+    }
+
+    /// The master has forgotten the newcomers, and which losses it was told of.
+    pub(super) fn report_links_anew(&mut self) {
+        let group = self.group().map(|g| g.order.clone()).unwrap_or_default();
+        let strangers: Vec<PeerId> =
+            self.links.links.keys().filter(|peer| !group.contains(peer)).copied().collect();
+        for peer in strangers {
+            self.on_unlink(peer);
+        }
+        let bad = self.links.links.iter().filter(|(_, l)| l.up == 0 || l.reported_down || l.torn);
+        let bad: Vec<(PeerId, u32)> = bad.map(|(peer, l)| (*peer, l.address.generation)).collect();
+        for (peer, generation) in bad {
+            let reason = "lost before the master was restarted".to_owned();
+            self.send(PeerMessage::LinkDown { peer, generation, reason });
         }
     }
 
@@ -158,6 +186,7 @@ impl Peer {
     pub(super) fn on_link_lost(&mut self, peer: PeerId, reason: String, others_left: usize) {
         let Some(link) = self.links.links.get_mut(&peer) else { return };
         link.up = others_left;
+        link.torn = true;
         link.widen_at = None;
         let generation = link.address.generation;
         if !std::mem::replace(&mut link.reported_down, true) {

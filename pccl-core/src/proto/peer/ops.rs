@@ -174,6 +174,7 @@ impl Peer {
         if since == before {
             return self.outputs.push_back(Output::Epoch(info));
         }
+        self.links.mend();
         let ops = std::mem::take(&mut self.ops.in_flight);
         for op in ops.values() {
             self.outputs.push_back(Output::Stop { work: op.work, key: op.key });
