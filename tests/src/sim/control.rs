@@ -32,6 +32,8 @@ pub struct MasterHost {
     /// Which run this is: the number of the master that began it. Two masters in a row may have two runs, with the
     /// same epoch numbers, if nobody came back.
     run: u32,
+    /// The run that is being recovered.
+    run_found: u32,
     /// Whose message is being handled.
     reads: Option<usize>,
     pub inputs: u64,
@@ -65,6 +67,7 @@ impl MasterHost {
             turn_planned: false,
             timer_at: None,
             run: 0,
+            run_found: 0,
             reads: None,
             inputs: 0,
             outputs: 0,
@@ -308,13 +311,14 @@ impl World {
     fn master_decided(&mut self, event: &MasterEvent) {
         match event {
             MasterEvent::EpochBegan { .. } => self.report.epochs += 1,
-            // The run of whoever has just resumed.
+            // The run of whoever has just resumed, if it comes to that.
             MasterEvent::Recovering { .. } => {
-                if let Some(Owner::Process(process)) = self.master.reads.map(|link| self.controls[link].owner)
-                {
-                    self.master.run = self.processes[process].run;
+                let owner = self.master.reads.map(|link| self.controls[link].owner);
+                if let Some(Owner::Process(process)) = owner {
+                    self.master.run_found = self.processes[process].run;
                 }
             }
+            MasterEvent::Recovered { .. } => self.master.run = self.master.run_found,
             _ => {}
         }
     }

@@ -192,7 +192,6 @@ impl World {
     pub fn dial_answered(&mut self, dial: usize) -> Verdict {
         let process = self.dials[dial].from;
         if self.put_off(process, Event::DialAnswered { dial }) {
-            self.drop_if_dead(process, dial);
             return Ok(());
         }
         let state = std::mem::replace(&mut self.dials[dial].state, DialState::Over);
@@ -210,10 +209,10 @@ impl World {
         }
     }
 
-    fn drop_if_dead(&mut self, process: ProcessId, dial: usize) {
-        if self.processes[process].node.is_none() {
-            self.dials[dial].link = None;
-            self.take_news();
+    /// A process that is gone took the connections with it whose answers were on their way.
+    pub fn forget_dials(&mut self, process: ProcessId) {
+        for dial in self.dials.iter_mut().filter(|dial| dial.from == process) {
+            dial.link = None;
         }
     }
 

@@ -461,8 +461,9 @@ impl World {
             .map(|at| self.processes[at].phase_began_at)
             .filter(|began| *began <= self.now)
             .max();
-        let bound =
-            u64::from(self.scenario.prepare_timeout_ms) * 1000 + 6 * self.scenario.delay_us.1 + 10_000;
+        // Those who do not answer cost one time-out, those who stop answering then another one.
+        let prepares = u64::from(self.scenario.prepare_timeout_ms) * 2_000;
+        let bound = prepares + 8 * self.scenario.delay_us.1 + 10_000;
         g6_newcomers::pause(self.now - began.unwrap_or(self.now), bound)
     }
 
@@ -510,6 +511,7 @@ impl World {
     /// The node is gone, and with it its connections; `again` if another process comes to the slot.
     pub fn end_process(&mut self, process: ProcessId, again: bool) {
         self.processes[process].node = None;
+        self.forget_dials(process);
         self.hang_up(process);
         let this = &mut self.processes[process];
         this.calls.clear();
