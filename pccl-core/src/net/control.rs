@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::link::end;
+use super::link::{end, note_read, ready_in_turn};
 use crate::limits::{MAX_CONTROL_QUEUE_BYTES, MAX_LINGER_BYTES, MAX_LINGER_MS};
 use crate::wire::{EncodeError, FrameAssembler, WireError};
 
@@ -130,7 +130,7 @@ impl ControlLink {
                 return None;
             }
             let ready = tokio::select! {
-                ready = self.stream.ready(self.interest()) => ready,
+                ready = ready_in_turn(&self.stream, self.interest()) => ready,
                 () = self.wake.notified() => continue,
             };
             match ready {
@@ -141,8 +141,6 @@ impl ControlLink {
             if let Err(reason) = self.read(&mut buffer, assembler, decode, hand_on) {
                 return Some(reason);
             }
-            // Whoever else is ready has its turn.
-            tokio::task::yield_now().await;
         }
     }
 
@@ -161,7 +159,9 @@ impl ControlLink {
         decode: fn(&[u8]) -> Result<M, WireError>,
         hand_on: &mut impl FnMut(M, &mut FrameAssembler),
     ) -> Result<(), String> {
-        let bytes = match self.stream.try_read(buffer) {
+        let result = self.stream.try_read(buffer);
+        note_read(&self.stream, &result, buffer.len());
+        let bytes = match result {
             Ok(0) => return Err("the connection was closed by the other end".into()),
             Ok(bytes) => bytes,
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),

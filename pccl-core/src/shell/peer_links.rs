@@ -18,7 +18,7 @@ use crate::limits::{
 use crate::net::control::ControlLink;
 use crate::net::dial::{dial, resolve};
 use crate::net::door::{Visitor, accept, refuse};
-use crate::net::link::{TcpLink, end};
+use crate::net::link::{TcpLink, end, ready_in_turn};
 use crate::net::options::{set_control_options, set_data_options};
 use crate::net::strangers::StrangerLog;
 use crate::proto::peer::Admission;
@@ -248,13 +248,16 @@ impl PeerLoop {
     /// Tells the node when the connection is ready, as long as it has it.
     async fn watch(self: Rc<Self>, link: LinkId, watch: Rc<Watch>) {
         while !watch.over.get() {
-            if !watch.again.take() {
+            if watch.again.take() {
+                // Requests and messages of the master wait for no tensor.
+                tokio::task::yield_now().await;
+            } else {
                 let interest = match watch.writable.get() {
                     true => Interest::READABLE | Interest::WRITABLE,
                     false => Interest::READABLE,
                 };
                 let ready = tokio::select! {
-                    ready = watch.stream.ready(interest) => ready,
+                    ready = ready_in_turn(&watch.stream, interest) => ready,
                     () = watch.wake.notified() => continue,
                 };
                 match ready {
@@ -265,8 +268,6 @@ impl PeerLoop {
                 }
             }
             self.feed(Input::LinkReady { link });
-            // Goes once around everything else that is ready: requests and messages of the master wait for no tensor.
-            tokio::task::yield_now().await;
         }
     }
 }
