@@ -16,6 +16,8 @@ struct Link {
     address: PeerAddress,
     /// Connections that are up.
     up: usize,
+    /// Dials of ours that have not ended yet.
+    under_way: usize,
     reported_failed: bool,
     reported_down: bool,
     /// A connection was lost since the group's epoch began, and maybe bytes with it: the epoch cannot hold.
@@ -88,6 +90,7 @@ impl Peer {
         let link = Link {
             address: address.clone(),
             up: 0,
+            under_way: usize::from(!address.addresses.is_empty()),
             reported_failed: false,
             reported_down: false,
             torn,
@@ -134,6 +137,7 @@ impl Peer {
             return;
         };
         link.up += 1;
+        link.under_way = link.under_way.saturating_sub(usize::from(dialled));
         let first = link.up == 1;
         if dialled && link.widen_at.is_none() {
             // Both ends could dial; one of them should. The other takes over if that one cannot.
@@ -162,8 +166,10 @@ impl Peer {
         for link in self.links.links.values_mut() {
             if link.widen_at.is_some_and(|at| at <= now) {
                 link.widen_at = None;
-                if link.up < pool && !link.reported_down {
-                    dials.push((link.address.clone(), (pool - link.up) as u16));
+                let missing = pool.saturating_sub(link.up + link.under_way);
+                if missing > 0 && !link.reported_down {
+                    link.under_way += missing;
+                    dials.push((link.address.clone(), missing as u16));
                 }
             }
         }
@@ -177,6 +183,7 @@ impl Peer {
         else {
             return;
         };
+        link.under_way = link.under_way.saturating_sub(1);
         if link.up == 0 && !std::mem::replace(&mut link.reported_failed, true) {
             self.log(format!("no data link to peer {peer} from here: {reason}"));
             self.send(PeerMessage::LinkFailed { peer, generation, reason });

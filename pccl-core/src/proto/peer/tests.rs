@@ -157,3 +157,26 @@ fn a_data_hello_is_taken_only_with_the_runs_token_and_the_pairs_generation() {
         "a new master's token may be on its way"
     );
 }
+
+#[test]
+fn a_pool_widens_to_its_size_and_no_further() {
+    let mut peer = member_of(2);
+    let to = crate::wire::message::PeerAddress {
+        peer: PeerId([2; 16]),
+        generation: 1,
+        addresses: vec!["127.0.0.1:1".parse().unwrap()],
+    };
+    peer.handle(Input::Control(MasterMessage::LinkTo { peers: vec![to.clone()] }), Time(0));
+    assert_eq!(drain(&mut peer), [Output::Dial { to: to.clone(), connections: 1 }]);
+    let (up, mut dialled) = (|dialled| Input::LinkUp { peer: to.peer, generation: 1, dialled }, 1);
+    // Each answer comes while the dials of before are still under way.
+    for _ in 0..4 {
+        peer.handle(up(true), Time(0));
+        for output in drain(&mut peer) {
+            if let Output::Dial { connections, .. } = output {
+                dialled += connections;
+            }
+        }
+    }
+    assert_eq!(dialled, peer.config.join.pool);
+}
