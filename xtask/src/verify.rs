@@ -1,8 +1,8 @@
 //! `cargo xtask verify`: looks, and never writes to the tree.
 
-use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{env, fs};
 
 use crate::place::{answers, cargo};
 use crate::step::Steps;
@@ -38,17 +38,18 @@ fn dependencies(steps: &mut Steps) {
     }
     let deny = ["deny", "--locked", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
     steps.run("dependencies", LIMIT, cargo(&deny));
-    if advisory_database().is_dir() {
-        let deny = ["deny", "--locked", "check", "--disable-fetch", "advisories"];
-        steps.run("advisories", LIMIT, cargo(&deny));
+    if has_advisory_database() {
+        steps.run("advisories", LIMIT, cargo(&["deny", "--offline", "--locked", "check", "advisories"]));
     } else {
         let reason = "NOT CHECKED: no advisory database here; where there is a network, `cargo deny fetch db` gets one";
         steps.skip("advisories", reason);
     }
 }
 
-fn advisory_database() -> PathBuf {
+/// A database is a folder of its own; what lies beside it are locks.
+fn has_advisory_database() -> bool {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
-    home.unwrap_or_default().join("advisory-dbs")
+    let entries = home.and_then(|home| fs::read_dir(home.join("advisory-dbs")).ok());
+    entries.is_some_and(|entries| entries.flatten().any(|entry| entry.path().is_dir()))
 }
