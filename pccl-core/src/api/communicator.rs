@@ -1,7 +1,8 @@
 //! A program's place in a run.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::callers::Callers;
 use super::retry::{self, ReduceRequest};
 use super::{CommunicatorBuilder, Scope, Work, check_process};
 use crate::config::PeerSettings;
@@ -22,6 +23,7 @@ pub struct Communicator {
     pid: u32,
     thread: OnceLock<PeerThread>,
     starting: Mutex<()>,
+    callers: Arc<Callers>,
 }
 
 impl Communicator {
@@ -31,7 +33,13 @@ impl Communicator {
     }
 
     pub(super) fn new(settings: PeerSettings) -> Communicator {
-        Communicator { settings, pid: std::process::id(), thread: OnceLock::new(), starting: Mutex::new(()) }
+        Communicator {
+            settings,
+            pid: std::process::id(),
+            thread: OnceLock::new(),
+            starting: Mutex::new(()),
+            callers: Arc::default(),
+        }
     }
 
     /// Joins the run. Blocks until accepted: the first peer is at once, later ones when all accepted peers have
@@ -99,8 +107,8 @@ impl Communicator {
                 format!("all-reduce {tag}: there are no elements"),
             ));
         }
-        let (work, slot) = thread.call(Request::AllReduce { tag, descriptor, buffers });
-        Ok(Work::new(slot, work, thread.mailbox(), self.pid))
+        let request = Request::AllReduce { tag, descriptor, buffers };
+        Ok(Work::new(thread, request, Arc::clone(&self.callers), self.pid))
     }
 
     /// Runs all these all-reduces, at most `max_in_flight` at once, and repeats those that are aborted, until all
@@ -195,6 +203,7 @@ impl Communicator {
 
     fn running(&self) -> Result<&PeerThread> {
         check_process(self.pid, "communicator")?;
+        self.callers.note();
         self.thread.get().ok_or_else(|| {
             Error::new(ErrorKind::InvalidUsage, "this communicator is not connected: call connect first")
         })

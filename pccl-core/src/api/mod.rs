@@ -1,6 +1,7 @@
 //! What a program calls. Blocking, and safe to call from any thread.
 
 mod builder;
+mod callers;
 mod communicator;
 mod master;
 mod retry;

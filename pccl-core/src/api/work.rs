@@ -6,11 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::callers::Callers;
 use super::check_process;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::BLOCKED_REPORT_MS;
 use crate::proto::peer::{Done, ReduceInfo};
-use crate::shell::{Command, Slot};
+use crate::shell::node::Request;
+use crate::shell::{Command, PeerThread, Slot};
 use crate::types::WorkId;
 
 /// A handle on an all-reduce: wait for it, ask it, or await it, from any thread. Asked again, it gives the same
@@ -21,17 +23,20 @@ pub struct Work {
     slot: Arc<Slot>,
     work: WorkId,
     mailbox: UnboundedSender<Command>,
+    callers: Arc<Callers>,
     pid: u32,
 }
 
 impl Work {
-    pub(super) fn new(slot: Arc<Slot>, work: WorkId, mailbox: UnboundedSender<Command>, pid: u32) -> Work {
-        Work { slot, work, mailbox, pid }
+    pub(super) fn new(thread: &PeerThread, request: Request, callers: Arc<Callers>, pid: u32) -> Work {
+        let (work, slot) = thread.call(request);
+        Work { slot, work, mailbox: thread.mailbox(), callers, pid }
     }
 
     /// Blocks until the outcome is known at all peers of the group.
     pub fn wait(&self) -> Result<ReduceInfo> {
         check_process(self.pid, "operation")?;
+        self.callers.note();
         let outcome = self.slot.wait_timeout(BLOCKED_REPORT_MS).unwrap_or_else(|| {
             self.report_blocked();
             self.slot.wait()
@@ -51,10 +56,10 @@ impl Work {
         self.slot.is_done()
     }
 
-    /// Tells the master that the program does nothing but wait for this: it looks for calls that never meet.
+    /// Tells the master that the program waits for this, so that it can look for calls that never meet.
     pub(super) fn report_blocked(&self) {
         // A thread that is gone has answered by that.
-        let _ = self.mailbox.send(Command::Blocked { work: self.work });
+        let _ = self.mailbox.send(Command::Blocked { work: self.work, alone: self.callers.one() });
     }
 }
 

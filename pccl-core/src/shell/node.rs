@@ -49,9 +49,11 @@ pub enum Input<L: Link> {
     LinkReady {
         link: LinkId,
     },
-    /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting.
+    /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting. `alone`: no other
+    /// thread of it uses this peer, so nothing else is called meanwhile.
     Blocked {
         work: WorkId,
+        alone: bool,
     },
 }
 
@@ -127,7 +129,7 @@ impl<L: Link> Node<L> {
                 self.peer.handle(peer::Input::DialFailed { peer, generation, reason }, now);
             }
             Input::LinkReady { link } => self.engine.ready(link, now),
-            Input::Blocked { work } => self.peer.handle(peer::Input::Blocked { work }, now),
+            Input::Blocked { work, alone } => self.peer.handle(peer::Input::Blocked { work, alone }, now),
         }
         self.settle(now);
     }

@@ -33,9 +33,10 @@ pub enum Command {
         request: Request,
         completer: Completer,
     },
-    /// The program waits for this call and does nothing else.
+    /// See `node::Input::Blocked`.
     Blocked {
         work: WorkId,
+        alone: bool,
     },
     Stop,
 }
@@ -153,7 +154,7 @@ impl PeerLoop {
                     self.works.borrow_mut().insert(work, completer);
                     self.feed(Input::Request { work, request });
                 }
-                Some(Command::Blocked { work }) => self.feed(Input::Blocked { work }),
+                Some(Command::Blocked { work, alone }) => self.feed(Input::Blocked { work, alone }),
                 Some(Command::Stop) | None => break,
             }
         }

@@ -149,7 +149,7 @@ choice!(PeerMessage {
     7 => Phase { seq, call },
     8 => Announce { key, descriptor },
     9 => Done { key },
-    10 => Blocked { key },
+    10 => Blocked { key, alone },
     11 => Heartbeat,
     12 => Leave,
 });

@@ -134,9 +134,10 @@ pub enum PeerMessage {
     Done {
         key: OpKey,
     },
-    /// The program has waited long for this operation, and can do nothing else meanwhile.
+    /// The program has waited long for this operation. `alone`: it calls nothing else meanwhile.
     Blocked {
         key: OpKey,
+        alone: bool,
     },
     Heartbeat,
     Leave,

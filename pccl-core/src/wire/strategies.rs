@@ -169,7 +169,7 @@ pub(super) fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (any::<u64>(), phase_call()).prop_map(|(seq, call)| PeerMessage::Phase { seq, call }),
         (key(), descriptor()).prop_map(|(key, descriptor)| PeerMessage::Announce { key, descriptor }),
         key().prop_map(|key| PeerMessage::Done { key }),
-        key().prop_map(|key| PeerMessage::Blocked { key }),
+        (key(), any::<bool>()).prop_map(|(key, alone)| PeerMessage::Blocked { key, alone }),
         Just(PeerMessage::Heartbeat),
         Just(PeerMessage::Leave),
     ]

@@ -48,7 +48,7 @@ impl Hostile {
                 PeerMessage::Announce { key, descriptor }
             }
             10 => PeerMessage::Done { key },
-            11 => PeerMessage::Blocked { key },
+            11 => PeerMessage::Blocked { key, alone: true },
             12 => PeerMessage::Heartbeat,
             _ => PeerMessage::Leave,
         }

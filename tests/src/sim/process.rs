@@ -193,7 +193,7 @@ impl World {
         if self.processes[process].app.waiting() != Some(work) {
             return Ok(());
         }
-        self.feed(process, Input::Blocked { work })
+        self.feed(process, Input::Blocked { work, alone: true })
     }
 
     /// Tells the node, and does what comes of it.

@@ -40,8 +40,10 @@ struct Peer {
     /// Grows with each join: newcomers are admitted, and ranked, in this order.
     joined: u64,
     phase: Option<PhaseCall>,
-    /// The operation its program waits for and can do nothing else.
+    /// The operation its program waits for.
     blocked: Option<OpKey>,
+    /// Whether it calls nothing else meanwhile.
+    alone: bool,
     /// Operations announced and without a verdict.
     open_ops: usize,
 }
@@ -210,7 +212,7 @@ impl Master {
             PeerMessage::Phase { seq, call } => self.on_phase(from, seq, call),
             PeerMessage::Announce { key, descriptor } => self.on_announce(from, key, descriptor),
             PeerMessage::Done { key } => self.on_done(from, key),
-            PeerMessage::Blocked { key } => self.on_blocked(from, key),
+            PeerMessage::Blocked { key, alone } => self.on_blocked(from, key, alone),
             PeerMessage::Heartbeat => {}
             PeerMessage::Leave => self.on_leave(from),
         }

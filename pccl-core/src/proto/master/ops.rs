@@ -40,6 +40,7 @@ impl Master {
         }
         let Some(peer) = self.peers.get_mut(&from) else { return };
         peer.open_ops += 1;
+        peer.alone = false; // another thread of it has called
         if peer.open_ops > limits::MAX_OPS_IN_FLIGHT {
             return self.kick(from, format!("more than {} operations in flight", limits::MAX_OPS_IN_FLIGHT));
         }

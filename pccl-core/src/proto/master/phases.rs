@@ -46,13 +46,14 @@ impl Master {
         self.check_blocked_deadlock();
     }
 
-    pub(super) fn on_blocked(&mut self, from: PeerId, key: OpKey) {
+    pub(super) fn on_blocked(&mut self, from: PeerId, key: OpKey, alone: bool) {
         let Some((group, _)) = self.member_group(from) else { return };
         let live = self.groups.get(&group).and_then(|ops| ops.instances.get(&(key.tag, key.seq)));
         if live.is_none_or(|i| i.verdict.is_some() || !i.announced.contains(&from)) {
             return; // the verdict is on its way
         }
         let Some(peer) = self.peers.get_mut(&from) else { return };
+        peer.alone = alone;
         if peer.blocked.replace(key).is_none() {
             self.blocked_peers += 1;
         }
@@ -70,8 +71,10 @@ impl Master {
     }
 
     /// A peer that waits for an operation needs every member of its group to announce it; one in a phase call
-    /// needs every member of the run to make it; neither does anything else meanwhile. So a circle of waits
-    /// never ends. Waits for the same thing are one.
+    /// needs every member of the run to make it. A peer in a phase call can announce nothing, and one with an
+    /// operation in flight can make no phase call; only a wait for an operation leaves other threads free to
+    /// announce another one, unless there are none. So a circle of waits never ends. Waits for the same thing
+    /// are one.
     fn check_blocked_deadlock(&mut self) {
         if self.blocked_peers == 0 || self.in_phase + self.blocked_peers < 2 {
             return;
@@ -122,7 +125,10 @@ impl Master {
         };
         for (id, peer) in self.members() {
             let needed = match instance {
-                Some((group, instance)) => peer.join.group == group && !instance.announced.contains(&id),
+                Some((group, instance)) => {
+                    let can_announce = peer.phase.is_none() && !peer.alone;
+                    peer.join.group == group && !instance.announced.contains(&id) && !can_announce
+                }
                 None => peer.phase.is_none(),
             };
             if needed

@@ -44,8 +44,17 @@ impl Master {
         connection.peer = Some(id);
         let from = connection.from;
         self.joins += 1;
-        let peer =
-            Peer { conn, join, from, state, joined: self.joins, phase: None, blocked: None, open_ops: 0 };
+        let peer = Peer {
+            conn,
+            join,
+            from,
+            state,
+            joined: self.joins,
+            phase: None,
+            blocked: None,
+            alone: false,
+            open_ops: 0,
+        };
         self.peers.insert(id, peer);
         if state == PeerState::Member {
             self.member_count += 1;

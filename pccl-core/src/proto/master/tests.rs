@@ -437,7 +437,7 @@ fn calls_that_can_never_meet_end_with_the_list_of_who_called_what() {
     let waits = world.reduce(0, 1, sum(10));
     let phase = world.call(1, Call::Phase(PhaseCall::UpdateTopology));
     assert_eq!(world.outcome(0, waits), None, "not proven yet: peer 0 may do something else");
-    world.peers[0].handle(peer::Input::Blocked { work: waits }, world.now);
+    world.peers[0].handle(peer::Input::Blocked { work: waits, alone: false }, world.now);
     world.run();
     assert_eq!(world.kind(0, waits), Some(ErrorKind::InvalidUsage));
     assert_eq!(world.kind(1, phase), Some(ErrorKind::InvalidUsage));
@@ -451,7 +451,7 @@ fn peers_that_wait_for_each_others_operations_end_with_invalid_usage_and_stay_in
     world.moves_bytes = false;
     let ours = [world.reduce(0, 1, sum(10)), world.reduce(1, 2, sum(10))];
     for (n, work) in ours.iter().enumerate() {
-        world.peers[n].handle(peer::Input::Blocked { work: *work }, world.now);
+        world.peers[n].handle(peer::Input::Blocked { work: *work, alone: true }, world.now);
         world.run();
     }
     assert!((0..2).all(|n| world.kind(n, ours[n]) == Some(ErrorKind::InvalidUsage)));
@@ -461,6 +461,18 @@ fn peers_that_wait_for_each_others_operations_end_with_invalid_usage_and_stay_in
         assert!((0..2).all(|n| world.kind(n, again[n]).is_none()), "the next instance is the same for both");
         assert!((0..2).all(|n| world.outcome(n, again[n]).is_some()));
     }
+}
+
+#[test]
+fn waits_that_another_thread_may_end_are_no_deadlock() {
+    let mut world = World::of(2);
+    let ours = [world.reduce(0, 1, sum(10)), world.reduce(1, 2, sum(10))];
+    for (n, work) in ours.iter().enumerate() {
+        world.peers[n].handle(peer::Input::Blocked { work: *work, alone: false }, world.now);
+        world.run();
+    }
+    let theirs = [world.reduce(0, 2, sum(10)), world.reduce(1, 1, sum(10))];
+    assert!((0..2).all(|n| reduced(&world.outcome(n, ours[n])) && reduced(&world.outcome(n, theirs[n]))));
 }
 
 #[test]

@@ -96,9 +96,11 @@ pub enum Input {
     OpDone {
         key: OpKey,
     },
-    /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting.
+    /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting. `alone`: no other
+    /// thread of it uses this peer, so nothing else is called meanwhile.
     Blocked {
         work: WorkId,
+        alone: bool,
     },
 }
 

@@ -65,7 +65,7 @@ impl Peer {
             Input::LinkLost { peer, reason, others_left } => self.on_link_lost(peer, reason, others_left),
             Input::DialFailed { peer, generation, reason } => self.on_dial_failed(peer, generation, reason),
             Input::OpDone { key } => self.on_op_done(key),
-            Input::Blocked { work } => self.on_blocked(work),
+            Input::Blocked { work, alone } => self.on_blocked(work, alone),
         }
     }
 

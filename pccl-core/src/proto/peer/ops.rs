@@ -16,8 +16,8 @@ struct Op {
     key: OpKey,
     descriptor: OpDescriptor,
     state: OpState,
-    /// The program waits for it and can do nothing else.
-    blocked: bool,
+    /// The program waits for it, and whether it calls nothing else meanwhile.
+    blocked: Option<bool>,
 }
 
 impl Op {
@@ -94,15 +94,15 @@ impl Peer {
         self.must_have_company()?;
         let seq = self.ops.judged.get(&tag).map_or(0, |seq| seq + 1);
         let key = OpKey { epoch: self.since(), tag, seq };
-        self.begin(Op { work, key, descriptor, state: OpState::Moving, blocked: false });
+        self.begin(Op { work, key, descriptor, state: OpState::Moving, blocked: None });
         Ok(())
     }
 
     fn begin(&mut self, op: Op) {
         let Op { work, key, descriptor, blocked, .. } = op;
         self.send(PeerMessage::Announce { key, descriptor });
-        if blocked {
-            self.send(PeerMessage::Blocked { key });
+        if let Some(alone) = blocked {
+            self.send(PeerMessage::Blocked { key, alone });
         }
         self.outputs.push_back(Output::Start { work, key, descriptor });
         self.ops.in_flight.insert(key.tag, op);
@@ -115,11 +115,11 @@ impl Peer {
         }
     }
 
-    pub(super) fn on_blocked(&mut self, work: WorkId) {
+    pub(super) fn on_blocked(&mut self, work: WorkId, alone: bool) {
         if let Some(op) = self.ops.in_flight.values_mut().find(|op| op.work == work) {
-            op.blocked = true;
+            op.blocked = Some(alone);
             let key = op.key;
-            self.send(PeerMessage::Blocked { key });
+            self.send(PeerMessage::Blocked { key, alone });
         }
     }
 

@@ -213,7 +213,7 @@ fn peer_samples() -> Vec<Sample> {
         PeerMessage::Phase { seq: 11, call: PhaseCall::UpdateTopology },
         PeerMessage::Announce { key: key(), descriptor: descriptor() },
         PeerMessage::Done { key: key() },
-        PeerMessage::Blocked { key: key() },
+        PeerMessage::Blocked { key: key(), alone: true },
         PeerMessage::Heartbeat,
         PeerMessage::Leave,
     ];
