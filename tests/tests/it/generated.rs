@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use pccl_core::config::{MasterSettings, PeerSettings, Settings};
 use pccl_core::proto::table::diagram;
 use pccl_core::proto::{master, peer};
 
@@ -22,10 +23,22 @@ fn blocks() -> Vec<Block> {
     };
     vec![
         Block { file: "docs/ARCHITECTURE.md", name: "doors", text: architecture::rules::doors_table() },
+        settings::<PeerSettings>("communicator"),
+        settings::<MasterSettings>("master"),
         states("peer", diagram(peer::TABLE, peer::State::Idle)),
         states("operation", diagram(peer::OP_TABLE, peer::OpState::Moving)),
         states("master", diagram(master::TABLE, master::PeerState::Pending)),
     ]
+}
+
+fn settings<S: Settings + Default>(name: &'static str) -> Block {
+    let defaults = S::default();
+    let mut text = String::from("| key | environment | default | meaning |\n| --- | --- | --- | --- |\n");
+    for key in S::KEYS {
+        let (variable, default) = (key.variable(), (key.get)(&defaults));
+        text += &format!("| `{}` | `{variable}` | `{default}` | {} |\n", key.name, key.help);
+    }
+    Block { file: "docs/SETTINGS.md", name, text }
 }
 
 /// The document with the block's place filled; `None` if it has no such place.
