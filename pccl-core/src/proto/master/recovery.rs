@@ -35,6 +35,16 @@ impl Recovery {
         let Some(newest) = self.newest() else { return false };
         newest.groups.iter().flat_map(|g| &g.order).all(|id| self.reports.contains_key(id))
     }
+
+    /// Who was in one epoch with somebody of this run belongs to it, whatever its run was called when it came: a
+    /// newcomer may have met the master before that knew which run it continues.
+    fn is_of_this_run(&self, resume: &Resume) -> bool {
+        self.run == resume.run
+            || self
+                .reports
+                .values()
+                .any(|known| lists(&known.epoch, resume.join.peer) || lists(&resume.epoch, known.join.peer))
+    }
 }
 
 impl Master {
@@ -59,7 +69,7 @@ impl Master {
             }
             self.give_way();
         }
-        if self.recovery.as_ref().is_some_and(|r| r.run != resume.run) {
+        if self.recovery.as_ref().is_some_and(|r| !r.is_of_this_run(&resume)) {
             let text = "this master has taken over another run; connect again";
             return self.refuse(conn, false, text.to_owned());
         }
@@ -68,6 +78,8 @@ impl Master {
         }
         let deadline = self.seen.plus_ms(u64::from(self.config.resume_grace_ms));
         if self.recovery.is_none() {
+            // Who joins while we wait for the others joins that run.
+            self.run = resume.run;
             let expected = resume.epoch.world_size();
             self.event(Event::Recovering { epoch: resume.epoch.epoch, expected });
         }
@@ -125,7 +137,8 @@ impl Master {
         self.dirty.clear();
         let Some(newest) = recovery.newest().cloned() else { return self.introduce_pending() };
         self.run = recovery.run;
-        self.has_committed = true;
+        // In the first epoch there is one peer: a run that got no further has nothing to lose.
+        self.has_committed = newest.epoch > Epoch(1);
         self.next_epoch = newest.epoch.next();
         self.phase_seq = recovery.reports.values().map(|r| r.phase_seq).max().unwrap_or(0);
         // With schedule and piece size as they were: the plans of running operations depend on them.
@@ -327,6 +340,10 @@ impl Master {
             }
         }
     }
+}
+
+fn lists(epoch: &EpochInfo, id: PeerId) -> bool {
+    epoch.groups.iter().any(|g| g.order.contains(&id))
 }
 
 fn fits(call: PhaseCall, outcome: &PhaseOutcome) -> bool {

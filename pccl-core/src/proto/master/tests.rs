@@ -142,7 +142,8 @@ impl World {
     }
 
     fn restart_master(&mut self) {
-        self.master = master(2, self.now);
+        self.next += 1;
+        self.master = master(1 + self.next, self.now);
         let lost: Vec<usize> = std::mem::take(&mut self.conns).into_values().collect();
         for n in lost {
             self.conn_of[n] = None;
@@ -555,6 +556,37 @@ fn who_does_not_come_back_to_a_restarted_master_is_lost() {
     assert_eq!(world.master.epoch().world_size(), 2, "{:?}", world.events);
     let works: Vec<WorkId> = (0..2).map(|n| world.reduce(n, 1, sum(10))).collect();
     assert!((0..2).all(|n| reduced(&world.outcome(n, works[n]))));
+}
+
+#[test]
+fn a_newcomer_that_came_while_the_run_was_recovered_survives_the_next_restart() {
+    let mut world = World::of(3);
+    world.dead[2] = true;
+    world.restart_master();
+    world.pass(2_000);
+    world.join(0);
+    world.pass(15_000);
+    world.update(&[0, 1]);
+    assert_eq!(world.master.epoch().world_size(), 3, "{:?}", world.events);
+    world.restart_master();
+    world.pass(2_000);
+    let works = [0, 1, 3].map(|n| (n, world.reduce(n, 1, sum(10))));
+    assert!(works.iter().all(|(n, w)| reduced(&world.outcome(*n, *w))), "{:?}", world.events);
+}
+
+#[test]
+fn a_lone_newcomer_that_reaches_a_restarted_master_first_takes_no_runs_place() {
+    let mut world = World::of(2);
+    world.restart_master();
+    world.join(0);
+    world.restart_master();
+    for slow in [true, false] {
+        (world.dead[0], world.dead[1]) = (slow, slow);
+        world.pass(2_000);
+    }
+    assert_eq!(world.master.epoch().world_size(), 2, "{:?}", world.events);
+    let works: Vec<WorkId> = (0..2).map(|n| world.reduce(n, 1, sum(10))).collect();
+    assert!((0..2).all(|n| reduced(&world.outcome(n, works[n]))), "{:?}", world.events);
 }
 
 #[test]
