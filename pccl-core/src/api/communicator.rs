@@ -8,9 +8,10 @@ use super::{CommunicatorBuilder, Scope, Work, check_process};
 use crate::config::PeerSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{self, Buffers, BuffersError, Element};
+use crate::obs::Stats;
 use crate::proto::peer::{Done, ReduceInfo};
 use crate::shell::node::Request;
-use crate::shell::{PeerThread, Snapshot, Stats};
+use crate::shell::{PeerThread, Snapshot};
 use crate::types::{Epoch, OpDescriptor, PhaseCall, Rank, ReduceOp, Tag};
 
 /// A peer of a run: connects, admits others, reduces with the peers of its group.

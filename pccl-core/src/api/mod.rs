@@ -17,8 +17,8 @@ pub use work::Work;
 
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::mem::{Buffers, Element, Memory};
+pub use crate::obs::Stats;
 pub use crate::proto::peer::ReduceInfo;
-pub use crate::shell::Stats;
 pub use crate::types::{DType, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, Tag};
 
 /// A forked child has the handles but not the threads behind them.

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::counters::Counters;
 use super::engine::{EngineConfig, Output};
 use super::peers::Peers;
 use crate::limits::{SAVE_STOCK_BYTES, SCRATCH_STOCK_BYTES};
 use crate::mem::Pool;
+use crate::obs::Counters;
 
 pub(super) struct Context {
     pub config: EngineConfig,

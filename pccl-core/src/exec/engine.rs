@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::conn::{Conn, Wrote};
-use super::counters::Counters;
 use super::frames::Core;
 use super::link::Link;
 use super::op::Op;
 use crate::limits::{DEFAULT_SILENCE_MS, MAX_SEGMENT_BYTES};
 use crate::mem::Buffers;
+use crate::obs::Counters;
 use crate::plan::PlanView;
 use crate::types::{Epoch, LinkId, OpDescriptor, OpKey, PeerId, Time};
 

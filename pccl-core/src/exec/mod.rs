@@ -6,7 +6,6 @@
 
 mod conn;
 mod context;
-mod counters;
 mod engine;
 mod fault;
 mod frames;
@@ -21,7 +20,6 @@ mod tx;
 #[cfg(test)]
 mod tests;
 
-pub use counters::Counters;
 #[cfg(feature = "seeded-bugs")]
 pub use engine::SeededBug;
 pub use engine::{Engine, EngineConfig, OpStart, OpTraffic, Output};

@@ -11,5 +11,5 @@ mod threads;
 
 pub use peer_loop::Command;
 pub use slot::Slot;
-pub use status::{Snapshot, Stats};
+pub use status::Snapshot;
 pub use threads::{MasterThread, PeerThread};

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::exec::{self, Counters, Engine, EngineConfig, Link, OpStart, OpTraffic};
+use crate::exec::{self, Engine, EngineConfig, Link, OpStart, OpTraffic};
 use crate::mem::Buffers;
+use crate::obs::Counters;
 use crate::plan;
 use crate::proto::peer::{self, Admission, Call, Done, Peer, PeerConfig, State};
 use crate::types::{EpochInfo, LinkId, OpDescriptor, OpKey, PeerId, PhaseCall, Rank, Tag, Time, WorkId};

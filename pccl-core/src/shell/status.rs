@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::obs::Stats;
 use crate::types::{Epoch, Rank, WorldSizes};
 
 /// The present epoch as this peer sees it, and counts since the communicator was made.
@@ -16,21 +17,6 @@ pub struct Snapshot {
     /// As of the last commit or answer that told.
     pub peers_pending: u32,
     pub stats: Stats,
-}
-
-/// Counts since the communicator was made; they only grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Stats {
-    pub ops_reduced: u64,
-    pub ops_aborted: u64,
-    pub ops_failed: u64,
-    /// Payload of the operations that were reduced.
-    pub tx_bytes: u64,
-    pub rx_bytes: u64,
-    /// Epochs this peer has been a member of.
-    pub epochs: u64,
-    pub links_up: u64,
-    pub links_closed: u64,
 }
 
 /// Written by the communicator's thread, read by all.
