@@ -107,7 +107,7 @@ impl Demo<'_> {
         let (address, peers) = (self.run.address(), self.args.peers);
         self.run.note(&format!("a master at {address} and {peers} peers, all-reducing {size} of f32"));
         for _ in 0..self.args.peers {
-            self.start_peer()?;
+            self.run.start_peer()?;
         }
         self.run.wait_for("everybody takes part", Run::settled)?;
         self.run.note("all have joined");
@@ -141,7 +141,7 @@ impl Demo<'_> {
     }
 
     fn replace(&mut self) -> Result<(), Stop> {
-        let number = self.start_peer()?;
+        let number = self.run.start_peer()?;
         let before = self.run.joins_us.len();
         self.run.wait_for("everybody takes part", Run::settled)?;
         if let Some(us) = self.run.joins_us.get(before) {
@@ -149,12 +149,5 @@ impl Demo<'_> {
             self.run.note(&format!("peer {number} has joined: {ms:.1} ms from start to first result"));
         }
         Ok(())
-    }
-
-    fn start_peer(&mut self) -> Result<u32, Stop> {
-        self.run.start_peer().map_err(|reason| {
-            self.run.judge.problem(reason);
-            Stop::Trouble
-        })
     }
 }

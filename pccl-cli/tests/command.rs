@@ -56,13 +56,13 @@ fn a_demo_without_churn_aborts_nothing() {
 }
 
 #[test]
-fn a_demo_whose_peers_give_up_fails_and_says_why() {
+fn a_demo_whose_peers_find_no_master_fails_and_says_why() {
     let nobody = [("PCCL_MASTER", "127.0.0.1:1"), ("PCCL_CONNECT_TIMEOUT_MS", "200")];
     let (out, summary) = demo_in(&["--peers", "2", "--size", "4KiB", "--seconds", "1"], &nobody);
     assert_eq!(out.status.code(), Some(1));
     assert_eq!(summary["ok"], false);
     let problem = summary["problems"][0].as_str().unwrap();
-    assert!(problem.contains("gave up") && problem.contains("127.0.0.1:1"), "{problem}");
+    assert!(problem.contains("is out of the run: connect") && problem.contains("127.0.0.1:1"), "{problem}");
 }
 
 #[test]

@@ -108,28 +108,26 @@ impl Churn {
                 self.run.freeze(victim);
                 self.frozen.push(victim);
             }
-            Fault::MasterRestart => {
-                if let Err(reason) = self.run.restart_master() {
-                    self.run.judge.problem(reason);
-                    return Err(Stop::Trouble);
-                }
-            }
+            Fault::MasterRestart => self.run.restart_master()?,
         }
         Ok(())
     }
 
-    /// All who live, and the newcomers that replace the dead, take part in one operation. Those frozen for long
-    /// come back to life, find that they are out, and end.
+    /// All who live, and the newcomers that replace the dead, take part in one operation. Then those frozen for
+    /// long come back to life, find that they are out, and join anew.
     fn come_to_rest(&mut self) -> Result<(), Stop> {
         start_peers(&mut self.run, self.peers)?;
-        let since_us = now_us();
-        self.run.wait_for("all come to rest after the faults", |run| {
-            run.settled() && run.recovered() && run.progressed_since(since_us)
-        })?;
+        self.all_go_on()?;
         for number in std::mem::take(&mut self.frozen) {
-            self.run.thaw(number);
-            self.run.wait_for("a peer that was frozen for long ends", |run| run.is_gone(number))?;
+            self.run.bring_back(number);
         }
-        Ok(())
+        self.all_go_on()
+    }
+
+    fn all_go_on(&mut self) -> Result<(), Stop> {
+        let since_us = now_us();
+        self.run.wait_for("all take part after the faults", |run| {
+            run.settled() && run.recovered() && run.progressed_since(since_us)
+        })
     }
 }

@@ -113,10 +113,7 @@ fn main() -> ExitCode {
 /// Fills the world up to so many peers.
 fn start_peers(run: &mut Run, wanted: u32) -> Result<(), Stop> {
     while (run.alive().len() as u32) < wanted {
-        if let Err(reason) = run.start_peer() {
-            run.judge.problem(reason);
-            return Err(Stop::Trouble);
-        }
+        run.start_peer()?;
     }
     Ok(())
 }

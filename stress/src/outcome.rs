@@ -15,6 +15,8 @@ pub struct Outcome {
     pub mode: &'static str,
     /// How often each kind of fault was made.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Peers that found themselves out of the run and joined anew.
+    pub rejoins: u64,
     /// An operation of the survivors alone, with no fault near; median.
     pub undisturbed_ms: Option<f64>,
     /// What a recovery takes beyond that.
@@ -27,7 +29,7 @@ pub struct Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let faults: Vec<String> = self.faults.iter().map(|(name, n)| format!("{n} {name}")).collect();
-        writeln!(f, "{}: {}", self.mode, faults.join(", "))?;
+        writeln!(f, "{}: {}; {} joined anew", self.mode, faults.join(", "), self.rejoins)?;
         if let Some(undisturbed) = self.undisturbed_ms {
             writeln!(
                 f,
@@ -63,6 +65,7 @@ pub fn finish(
     let outcome = Outcome {
         mode,
         faults,
+        rejoins: run.rejoins,
         undisturbed_ms,
         excess_median_ms: beyond(summary.recoveries.map(|r| r.median_ms)),
         excess_worst_ms: beyond(summary.recoveries.map(|r| r.worst_ms)),

@@ -14,14 +14,15 @@ use super::report::{Report, Step};
 const TAG: Tag = Tag(1);
 /// How often somebody who is alone asks for company.
 const LONELY: Duration = Duration::from_millis(2);
+/// How long a newcomer tries to join, and how often.
+const JOIN_FOR: Duration = Duration::from_secs(15);
+const RETRY: Duration = Duration::from_millis(50);
 
 pub fn run(args: &PeerArgs, leave: &AtomicBool) -> Result<(), String> {
     let communicator = Communicator::builder(&args.master)
         .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
         .build()
         .map_err(|e| e.to_string())?;
-    communicator.connect().map_err(|e| format!("connect: {e}"))?;
-    tell(&Report::Accepted { at_us: now_us() });
     let mut random = fastrand::Rng::with_seed(args.seed);
     let mut peer = Peer {
         contribution: Contribution::first(args.value, &mut random),
@@ -35,10 +36,12 @@ pub fn run(args: &PeerArgs, leave: &AtomicBool) -> Result<(), String> {
     };
     peer.contribution.write(&mut peer.mine);
     while !leave.load(Ordering::Relaxed) {
-        if peer.communicator.group_world_size() < 2 {
-            peer.find_company(leave)?;
+        peer.join()?;
+        match peer.take_part(leave) {
+            // The run can do without its peers, and says so to one that it took for dead.
+            Err(reason) if !peer.communicator.is_connected() => tell(&Report::Out { reason }),
+            outcome => return outcome,
         }
-        peer.step()?;
     }
     Ok(())
 }
@@ -57,6 +60,33 @@ struct Peer {
 }
 
 impl Peer {
+    /// A newcomer whose master goes away before it is accepted may try again; whether there was reason to is for
+    /// the parent to judge.
+    fn join(&mut self) -> Result<(), String> {
+        let until = Instant::now() + JOIN_FOR;
+        while let Err(error) = self.communicator.connect() {
+            let reason = format!("connect: {error}");
+            if error.kind != ErrorKind::MasterConnectionFailed || Instant::now() > until {
+                return Err(reason);
+            }
+            tell(&Report::Out { reason });
+            std::thread::sleep(RETRY);
+        }
+        self.membership = None;
+        tell(&Report::Accepted { at_us: now_us() });
+        Ok(())
+    }
+
+    fn take_part(&mut self, leave: &AtomicBool) -> Result<(), String> {
+        while !leave.load(Ordering::Relaxed) {
+            if self.communicator.group_world_size() < 2 {
+                self.find_company(leave)?;
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
     /// One all-reduce. An abort is no failure: the input is intact, the next turn calls it again.
     fn step(&mut self) -> Result<(), String> {
         let start_us = now_us();

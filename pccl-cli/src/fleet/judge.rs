@@ -60,7 +60,7 @@ impl Judge {
 
     /// From now on this peer's reports may be missing.
     pub fn ended(&mut self, number: u32, value: u32, at_us: u64) {
-        self.ended.entry(number).or_insert((value, at_us));
+        self.ended.insert(number, (value, at_us));
     }
 
     pub fn step(&mut self, number: u32, value: u32, step: &Step) {

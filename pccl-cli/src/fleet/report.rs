@@ -19,6 +19,8 @@ pub enum Report {
     Updated { start_us: u64, end_us: u64 },
     /// There is nobody to reduce with; said about once a second.
     Alone,
+    /// The peer is not, or no longer, in the run, and will join anew.
+    Out { reason: String },
     /// The peer gives up.
     Failed { reason: String },
     /// The peer has left the run as it was asked to; the process ends.

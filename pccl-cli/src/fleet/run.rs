@@ -13,6 +13,9 @@ use super::process::{Event, FIRST_MASTER, Processes};
 use super::report::{Report, Step};
 use super::screen::Screen;
 
+/// So long after a restart of the master its peers may still be coming back.
+const MASTER_FINDS_RUN: Duration = Duration::from_secs(15);
+
 #[derive(Clone, Debug)]
 pub struct Config {
     pub size_bytes: u64,
@@ -55,6 +58,8 @@ pub struct Member {
     pub last: Option<Step>,
     pub steps: u64,
     pub aborted: u64,
+    /// It was frozen until the others went on: it may find that it is out.
+    may_be_out: bool,
 }
 
 /// A fault, and how long it took until every survivor had a good all-reduce without the victims.
@@ -85,8 +90,12 @@ pub struct Run {
     pub joins_us: Vec<u64>,
     /// How long `update_topology` held members up.
     pub pauses_us: Vec<u64>,
-    /// A master that is being replaced: silence is not the peers' fault.
+    /// Peers that were out and joined anew.
+    pub rejoins: u64,
+    /// The master is meant to end.
     master_ending: bool,
+    /// A newcomer that a new master took for the first of a run gives way to an older run.
+    master_restarted: Option<Instant>,
 }
 
 impl Run {
@@ -109,35 +118,38 @@ impl Run {
             noticed_us: Vec::new(),
             joins_us: Vec::new(),
             pauses_us: Vec::new(),
+            rejoins: 0,
             master_ending: false,
+            master_restarted: None,
         };
-        run.start_master("127.0.0.1:0")?;
-        Ok(run)
-    }
-
-    fn start_master(&mut self, listen: &str) -> Result<(), String> {
-        let mut arguments = vec!["child-master".into(), format!("--listen={listen}")];
-        arguments.extend(self.config.master_settings.iter().map(|s| format!("--set={s}")));
-        self.processes.spawn(self.master, &arguments).map_err(|e| format!("cannot start a master: {e}"))?;
-        self.address = None;
-        self.master_ending = false;
-        match self.wait_for("the master listens", |run| run.address.is_some()) {
-            Ok(()) => Ok(()),
+        match run.start_master("127.0.0.1:0") {
+            Ok(()) => Ok(run),
             Err(Stop::Interrupted) => Err("interrupted".into()),
-            Err(Stop::Trouble) => Err(self.judge.tally.problems.join("\n")),
+            Err(Stop::Trouble) => Err(run.judge.tally.problems.join("\n")),
         }
     }
 
+    fn start_master(&mut self, listen: &str) -> Result<(), Stop> {
+        let mut arguments = vec!["child-master".into(), format!("--listen={listen}")];
+        arguments.extend(self.config.master_settings.iter().map(|s| format!("--set={s}")));
+        if let Err(error) = self.processes.spawn(self.master, &arguments) {
+            return self.trouble(format!("cannot start a master: {error}"));
+        }
+        self.address = None;
+        self.master_ending = false;
+        self.wait_for("the master listens", |run| run.address.is_some())
+    }
+
     /// Kills the master and starts another one at the same address.
-    pub fn restart_master(&mut self) -> Result<(), String> {
-        let Some(address) = self.address.clone() else { return Err("there is no master".into()) };
+    pub fn restart_master(&mut self) -> Result<(), Stop> {
+        let address = self.address().to_owned();
         self.master_ending = true;
         self.processes.kill(self.master);
         // Its port is free when it has ended.
         let peers = self.members.values().filter(|m| m.fate != Fate::Gone).count();
-        self.wait_for("the killed master ends", |run| run.processes.count() <= peers)
-            .map_err(|_| "the killed master did not end".to_string())?;
+        self.wait_for("the killed master ends", |run| run.processes.count() <= peers)?;
         self.master += 1;
+        self.master_restarted = Some(Instant::now());
         self.start_master(&address)
     }
 
@@ -151,7 +163,7 @@ impl Run {
         self.address.as_deref().unwrap_or_default()
     }
 
-    pub fn start_peer(&mut self) -> Result<u32, String> {
+    pub fn start_peer(&mut self) -> Result<u32, Stop> {
         let number = self.next_number;
         self.next_number += 1;
         let value = pattern::value_of(number, self.config.seed);
@@ -168,8 +180,10 @@ impl Run {
             format!("--check={check}"),
         ];
         let spawned_us = now_us();
-        let pid =
-            self.processes.spawn(number, &arguments).map_err(|e| format!("cannot start a peer: {e}"))?;
+        let pid = match self.processes.spawn(number, &arguments) {
+            Ok(pid) => pid,
+            Err(error) => return self.trouble(format!("cannot start a peer: {error}")),
+        };
         let member = Member {
             pid,
             value,
@@ -180,6 +194,7 @@ impl Run {
             last: None,
             steps: 0,
             aborted: 0,
+            may_be_out: false,
         };
         self.members.insert(number, member);
         Ok(number)
@@ -225,6 +240,18 @@ impl Run {
                 member.fate = Fate::Alive;
                 member.last_news = Instant::now();
             }
+            self.processes.thaw(number);
+        }
+    }
+
+    /// A peer that was frozen until the others went on: it finds that it is out, and joins anew.
+    #[cfg(unix)]
+    pub fn bring_back(&mut self, number: u32) {
+        if let Some(member) = self.members.get_mut(&number) {
+            member.fate = Fate::Alive;
+            member.may_be_out = true;
+            member.last_news = Instant::now();
+            member.last = None;
             self.processes.thaw(number);
         }
     }
@@ -342,6 +369,15 @@ impl Run {
                 self.judge.tally.aborted_calls += 1;
             }
             Report::Updated { start_us, end_us } => self.pauses_us.push(end_us.saturating_sub(start_us)),
+            Report::Out { reason } => {
+                self.rejoins += 1;
+                let excused = member.may_be_out
+                    || self.master_restarted.is_some_and(|at| at.elapsed() < MASTER_FINDS_RUN);
+                member.may_be_out = false;
+                if !excused && member.fate == Fate::Alive {
+                    return self.trouble(format!("peer {number} is out of the run: {reason}"));
+                }
+            }
             Report::Failed { reason } if member.fate == Fate::Alive => {
                 return self.trouble(format!("peer {number} gave up: {reason}"));
             }
@@ -410,7 +446,7 @@ impl Run {
         }
     }
 
-    fn trouble(&mut self, text: String) -> Result<(), Stop> {
+    fn trouble<T>(&mut self, text: String) -> Result<T, Stop> {
         self.judge.problem(text);
         Err(Stop::Trouble)
     }
