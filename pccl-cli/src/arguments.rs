@@ -1,4 +1,4 @@
-//! How sizes and times are written on the command line.
+//! How sizes, rates and times are written, on the command line and back.
 
 use std::time::Duration;
 
@@ -34,6 +34,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// The size as a person writes it.
 pub fn size_text(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
+}
+
+/// A rate as a person reads it: 10⁹ bytes a second, or 10⁶ where that would be all zeros.
+pub fn rate_text(bytes_per_s: f64) -> String {
+    if bytes_per_s < 1e8 {
+        format!("{:.1} MB/s", bytes_per_s / 1e6)
+    } else {
+        format!("{:.2} GB/s", bytes_per_s / 1e9)
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +82,7 @@ mod tests {
     #[test]
     fn a_size_is_shown_as_it_was_written() {
         assert_eq!(size_text(64 << 20), "64.0 MiB");
+        assert_eq!(rate_text(1.234e9), "1.23 GB/s");
+        assert_eq!(rate_text(4.56e6), "4.6 MB/s");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::arguments::size_text;
+use crate::arguments::{rate_text, size_text};
 use crate::fleet::Run;
 use crate::fleet::statistics::{Times, median};
 
@@ -76,7 +76,8 @@ impl fmt::Display for Summary {
         writeln!(f, "{} peers, {size} of f32, {:.1} s, seed {}", self.peers, self.seconds, self.seed)?;
         writeln!(f, "  operations     {} good, {} aborted calls", self.operations, self.aborted_calls)?;
         if let (Some(ms), Some(speed)) = (self.operation_ms, self.bus_bandwidth_gb_s) {
-            writeln!(f, "  bandwidth      {speed:.2} GB/s bus, {ms:.1} ms an operation (medians)")?;
+            let speed = rate_text(speed * 1e9);
+            writeln!(f, "  bandwidth      {speed} bus, {ms:.1} ms an operation (medians)")?;
         }
         let times = |times: &Option<Times>| times.map_or("none".into(), |t| t.to_string());
         writeln!(

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::arguments::rate_text;
+
 use super::judge::{Judge, bus_bandwidth};
 use super::run::{Fate, Member};
 
@@ -85,7 +87,7 @@ impl Moment<'_> {
     fn line(&self) -> String {
         let running = self.members.values().filter(|m| m.fate == Fate::Alive).count();
         let tally = &self.judge.tally;
-        let speed = self.speed().map_or(String::new(), |s| format!(", {:.2} GB/s", s / 1e9));
+        let speed = self.speed().map_or(String::new(), |s| format!(", {}", rate_text(s)));
         format!(
             "{running} peers, {} operations{speed}, {} aborted calls, {} problems",
             tally.operations, tally.aborted_calls, tally.problem_count
@@ -106,8 +108,8 @@ impl Moment<'_> {
         let _ = writeln!(out, "{:6.1}{of} s   {}", self.elapsed.as_secs_f64(), self.line());
         let _ = writeln!(
             out,
-            "\n   {:>4} {:>8}  {:<8} {:>6} {:>6} {:>8} {:>8} {:>10}",
-            "peer", "pid", "state", "epoch", "world", "steps", "aborts", "GB/s"
+            "\n   {:>4} {:>8}  {:<8} {:>6} {:>6} {:>8} {:>8} {:>11}",
+            "peer", "pid", "state", "epoch", "world", "steps", "aborts", "bus"
         );
         for (number, member) in self.members.iter().filter(|(_, m)| m.fate != Fate::Gone) {
             let _ = writeln!(out, "   {}", self.row(*number, member));
@@ -123,12 +125,12 @@ impl Moment<'_> {
         let (epoch, world, speed) = match &member.last {
             Some(step) => {
                 let speed = bus_bandwidth(step.instance.world, self.size_bytes, step.took_us());
-                (step.epoch.to_string(), step.instance.world.to_string(), format!("{:.2}", speed / 1e9))
+                (step.epoch.to_string(), step.instance.world.to_string(), rate_text(speed))
             }
             None => ("-".into(), "-".into(), "-".into()),
         };
         format!(
-            "{number:>4} {:>8}  {state:<8} {epoch:>6} {world:>6} {:>8} {:>8} {speed:>10}",
+            "{number:>4} {:>8}  {state:<8} {epoch:>6} {world:>6} {:>8} {:>8} {speed:>11}",
             member.pid, member.steps, member.aborted
         )
     }
