@@ -65,6 +65,16 @@ pub struct OpTraffic {
     pub rx_bytes: u64,
 }
 
+/// How much is kept for others: to be watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub links: usize,
+    /// Grants of operations that have not been started here.
+    pub early_grants: usize,
+    /// Grants that wait for a link to take them.
+    pub queued_grants: usize,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// The whole result is here. Others may still need bytes from us: only a verdict ends the operation.
@@ -96,6 +106,12 @@ impl<L: Link> Engine<L> {
         assert!(config.segment_bytes.is_multiple_of(8), "a segment must hold whole elements");
         assert!((8..=MAX_SEGMENT_BYTES).contains(&config.segment_bytes), "segments are out of bounds");
         Engine { core: Core::new(config), conns: Vec::new(), by_link: BTreeMap::new(), pump: 0 }
+    }
+
+    /// What is kept for others.
+    pub fn kept(&self) -> Kept {
+        let (early_grants, queued_grants) = self.core.cx.peers.grants_kept();
+        Kept { links: self.by_link.len(), early_grants, queued_grants }
     }
 
     /// Takes a link whose hellos are exchanged, and begins to use it.

@@ -22,5 +22,5 @@ mod tests;
 
 #[cfg(feature = "seeded-bugs")]
 pub use engine::SeededBug;
-pub use engine::{Engine, EngineConfig, OpStart, OpTraffic, Output};
+pub use engine::{Engine, EngineConfig, Kept, OpStart, OpTraffic, Output};
 pub use link::{Link, LinkIo};

@@ -70,6 +70,12 @@ impl Peers {
         self.slots[slot].as_mut().expect("slots are handed out by slot_of and outlive their users")
     }
 
+    /// How many grants are kept: those that came early, and those that wait to be sent.
+    pub fn grants_kept(&self) -> (usize, usize) {
+        let peers = self.slots.iter().flatten();
+        peers.fold((0, 0), |(early, queued), peer| (early + peer.early.count, queued + peer.grants.len()))
+    }
+
     /// Drops what no operation and no link needs. Only while no operation uses any slot.
     pub fn forget_idle(&mut self) {
         for (slot, place) in self.slots.iter_mut().enumerate() {

@@ -179,6 +179,11 @@ impl<L: Link> Node<L> {
         self.peer.group().map_or(0, |g| g.order.len())
     }
 
+    /// What the engine keeps for others.
+    pub fn kept(&self) -> exec::Kept {
+        self.engine.kept()
+    }
+
     pub fn counters(&self) -> &Counters {
         self.engine.counters()
     }

@@ -61,7 +61,7 @@ type Aborted = Vec<(GroupId, Vec<(Tag, u32)>)>;
 impl Master {
     /// A new epoch for the groups that lost somebody or something. True if there is one.
     pub(super) fn renew_groups(&mut self) -> bool {
-        if self.next_layout().is_some() {
+        if self.prepare.is_some() && self.next_layout().is_some() {
             // The newcomers were asked about an epoch that can no longer be; those who still wait are asked again.
             self.burn_prepare();
         }

@@ -48,6 +48,15 @@ struct Peer {
     open_ops: usize,
 }
 
+/// How much is kept for others: to be watched, and to be nothing once all are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub connections: usize,
+    pub peers: usize,
+    pub pairs: usize,
+    pub instances: usize,
+}
+
 /// See the four verbs. Everything a run is, apart from its bytes.
 #[derive(Debug)]
 pub struct Master {
@@ -65,6 +74,8 @@ pub struct Master {
     links_changed: bool,
     phase_seq: u64,
     in_phase: usize,
+    /// Which call those in a phase are in.
+    phase_call: Option<PhaseCall>,
     blocked_peers: usize,
     member_count: usize,
     prepare: Option<Prepare>,
@@ -99,6 +110,7 @@ impl Master {
             links_changed: false,
             phase_seq: 0,
             in_phase: 0,
+            phase_call: None,
             blocked_peers: 0,
             member_count: 0,
             prepare: None,
@@ -149,6 +161,16 @@ impl Master {
     /// The epoch that holds; its number is 0 while there is none.
     pub fn epoch(&self) -> &EpochInfo {
         &self.info
+    }
+
+    /// What is kept for others.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            connections: self.conns.len(),
+            peers: self.peers.len(),
+            pairs: self.pairs.len(),
+            instances: self.groups.values().map(|ops| ops.instances.len()).sum(),
+        }
     }
 
     fn observe(&mut self, now: Time) {

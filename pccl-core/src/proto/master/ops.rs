@@ -129,6 +129,7 @@ impl Master {
         let Some(ops) = self.groups.get_mut(&group) else { return };
         let Some(instance) = ops.instances.remove(&(key.tag, key.seq)) else { return };
         ops.floors.insert(key.tag, key.seq.saturating_add(1));
+        ops.instances.retain(|(tag, seq), _| *tag != key.tag || *seq > key.seq);
         let verdict = Verdict::Deadlocked { text: text.to_owned() };
         for member in self.members_of(group) {
             if instance.announced.contains(&member) {

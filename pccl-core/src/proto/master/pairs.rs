@@ -106,6 +106,10 @@ impl Pairs {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
     pub fn get(&self, a: PeerId, b: PeerId) -> Option<&Pair> {
         self.pairs.get(&pair_key(a, b))
     }
@@ -118,6 +122,11 @@ impl Pairs {
         for other in others {
             self.pairs.remove(&pair_key(peer, other));
         }
+    }
+
+    /// Keeps only pairs of peers that are there.
+    pub fn retain(&mut self, is_there: impl Fn(PeerId) -> bool) {
+        self.pairs.retain(|(a, b), _| is_there(*a) && is_there(*b));
     }
 
     pub fn link_up(&mut self, from: PeerId, to: PeerId, generation: u32) -> Change {

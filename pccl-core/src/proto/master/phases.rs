@@ -42,7 +42,11 @@ impl Master {
             return self.kick(from, format!("called {call} while in a phase call"));
         }
         self.in_phase += 1;
-        self.check_phase_deadlock(from, call);
+        // All the others who are in a phase are in the same one: the first is compared with the next.
+        if self.in_phase == 1 || self.phase_call != Some(call) {
+            self.phase_call = Some(call);
+            self.check_phase_deadlock(from, call);
+        }
         self.check_blocked_deadlock();
     }
 

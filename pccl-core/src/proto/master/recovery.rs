@@ -204,6 +204,7 @@ impl Master {
                 self.pairs.resume(key, usize::from(*id != key.0), *generation);
             }
         }
+        self.pairs.retain(|id| self.peers.contains_key(&id));
         let grace = self.seen.plus_ms(limits::LINK_LOSS_GRACE_MS);
         let used: Vec<(PeerId, PeerId)> = self.info.groups.iter().flat_map(used_pairs).collect();
         for (a, b) in used {

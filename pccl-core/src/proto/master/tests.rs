@@ -477,6 +477,23 @@ fn waits_that_another_thread_may_end_are_no_deadlock() {
 }
 
 #[test]
+fn a_peer_that_missed_a_mismatch_is_in_step_again_after_the_deadlock_that_follows() {
+    let mut world = World::of(3);
+    world.moves_bytes = false;
+    let phase = world.call(2, Call::Phase(PhaseCall::UpdateTopology));
+    world.reduce(0, 1, sum(10));
+    world.reduce(1, 1, sum(11));
+    let waits = world.reduce(0, 1, sum(10));
+    world.reduce(1, 1, sum(10));
+    world.peers[0].handle(peer::Input::Blocked { work: waits, alone: false }, world.now);
+    world.run();
+    assert_eq!(world.kind(2, phase), Some(ErrorKind::InvalidUsage));
+    world.moves_bytes = true;
+    let again: Vec<WorkId> = (0..3).map(|n| world.reduce(n, 1, sum(10))).collect();
+    assert!((0..3).all(|n| reduced(&world.outcome(n, again[n]))));
+}
+
+#[test]
 fn different_phase_calls_end_with_invalid_usage() {
     let mut world = World::of(2);
     let a = world.call(0, Call::Phase(PhaseCall::UpdateTopology));

@@ -61,7 +61,8 @@ impl Ops {
     }
 
     fn remember(&mut self, key: OpKey, verdict: Verdict) {
-        self.judged.insert(key.tag, key.seq);
+        let judged = self.judged.entry(key.tag).or_default();
+        *judged = (*judged).max(key.seq);
         if self.recent.len() >= limits::MAX_RESUME_VERDICTS {
             self.recent.pop_front();
         }
@@ -148,13 +149,13 @@ impl Peer {
         }
     }
 
-    /// A deadlock has ended an instance that was not called here: the next call is the next instance.
+    /// A deadlock has ended an instance that was not called here: the next call is the one after it, whatever else
+    /// was missed.
     fn skip(&mut self, key: OpKey, verdict: Verdict) {
-        let next = self.ops.judged.get(&key.tag).map_or(0, |seq| seq + 1);
-        let known =
-            self.ops.judged.contains_key(&key.tag) || self.ops.judged.len() < limits::MAX_TAGS_PER_EPOCH;
-        let ours = key.epoch == self.since() && key.seq == next && !self.ops.in_flight.contains_key(&key.tag);
-        if ours && known && matches!(verdict, Verdict::Deadlocked { .. }) {
+        let judged = self.ops.judged.get(&key.tag);
+        let known = judged.is_some() || self.ops.judged.len() < limits::MAX_TAGS_PER_EPOCH;
+        let newer = key.epoch == self.since() && judged.is_none_or(|seq| *seq < key.seq);
+        if newer && known && matches!(verdict, Verdict::Deadlocked { .. }) {
             self.ops.remember(key, verdict);
         } else {
             self.log(format!("a verdict on {key}, which is not in flight here"));
