@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
-use pccl_core::proto::master::{ConnId, Event as MasterEvent, Input, Master, MasterConfig, Output};
+use pccl_core::proto::master::{ConnId, Event as MasterEvent, Input, Kept, Master, MasterConfig, Output};
 use pccl_core::shell::node;
 use pccl_core::types::Time;
 use pccl_core::wire::message::{Incarnation, LinkToken, MasterMessage, PeerMessage};
@@ -36,8 +37,11 @@ pub struct MasterHost {
     run_found: u32,
     /// Whose message is being handled.
     reads: Option<usize>,
+    /// Handled so far, heartbeats excluded.
     pub inputs: u64,
     pub outputs: u64,
+    /// Time spent in the machine.
+    pub cpu: Duration,
 }
 
 impl MasterHost {
@@ -71,9 +75,16 @@ impl MasterHost {
             reads: None,
             inputs: 0,
             outputs: 0,
+            cpu: Duration::ZERO,
         };
         host.start(0);
         host
+    }
+
+    /// What a master keeps of peers that are gone.
+    pub fn left_behind(&self) -> Vec<String> {
+        let Some(kept) = self.machine.as_ref().map(Master::kept) else { return Vec::new() };
+        if kept == Kept::default() { Vec::new() } else { vec![format!("at the master {kept:?}")] }
     }
 
     fn start(&mut self, now: Us) {
@@ -267,8 +278,9 @@ impl World {
         if !self.controls[link].master_open {
             return;
         }
-        self.master.inputs += 1;
+        self.master.inputs += u64::from(!matches!(item, Item::FromPeer(PeerMessage::Heartbeat)));
         self.master.reads = Some(link);
+        let began = self.options.measure.then(Instant::now);
         match item {
             Item::Connected => machine.handle(Input::Connected { conn, from }, now),
             Item::FromPeer(message) => machine.handle(Input::Message { conn, message }, now),
@@ -279,6 +291,7 @@ impl World {
             }
             Item::Up | Item::FromMaster(_) => {}
         }
+        self.master.cpu += began.map_or(Duration::ZERO, |began| began.elapsed());
     }
 
     fn address_of(&self, link: usize) -> IpAddr {
@@ -290,7 +303,8 @@ impl World {
 
     fn master_settles(&mut self) -> Verdict {
         while let Some(output) = self.master.machine.as_mut().and_then(Master::poll_output) {
-            self.master.outputs += 1;
+            let heartbeat = matches!(&output, Output::Send { message: MasterMessage::Heartbeat, .. });
+            self.master.outputs += u64::from(!heartbeat);
             match output {
                 Output::Send { conn, message } => {
                     let message = master_message_on_the_wire(message, &mut self.wire);

@@ -17,7 +17,7 @@ use pccl_core::wire::message::Join;
 use super::app::{Action, App, Call, Outcome};
 use super::event::{Event, ProcessId};
 use super::invariants::g2_parity::Contribution;
-use super::invariants::{Instance, Verdict, g3_inputs, g4_progress, g5_crosstalk, g6_newcomers};
+use super::invariants::{Instance, Verdict, g3_inputs, g4_progress, g5_crosstalk, g6_newcomers, g7_memory};
 use super::memory::CallMemory;
 use super::pipe::MemLink;
 use super::queue::Us;
@@ -185,6 +185,9 @@ impl World {
     }
 
     pub fn app_wake(&mut self, process: ProcessId) -> Verdict {
+        if let Some(node) = &self.processes[process].node {
+            g7_memory::engine(node.kept(), self.processes.len(), self.scenario.calls_obey())?;
+        }
         self.processes[process].app.wake(self.now);
         self.settle(process)
     }

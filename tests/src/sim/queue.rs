@@ -48,6 +48,10 @@ impl<E> Queue<E> {
         self.heap.push(Entry { at, planned: self.planned, event });
     }
 
+    pub fn next_at(&self) -> Option<Us> {
+        self.heap.peek().map(|entry| entry.at)
+    }
+
     pub fn pop(&mut self) -> Option<(Us, E)> {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }

@@ -86,6 +86,10 @@ pub struct Scenario {
     pub progress_within_us: Us,
     /// Chance in percent that a program breaks the rules in a step.
     pub unruly_percent: u64,
+    /// Only types whose sums and products stay in range whatever the number of peers.
+    pub whole_numbers: bool,
+    /// More than this happens in no run that comes to an end.
+    pub most_events: u64,
 }
 
 /// One all-reduce of a step.
@@ -112,6 +116,36 @@ impl Scenario {
         };
         let mut scenario = Scenario::basis(seed, kind, &mut rng);
         fault::plan(&mut scenario, &mut rng);
+        scenario
+    }
+
+    /// So many peers of one group on a good network, one of which dies every now and then and is replaced.
+    pub fn of_crowd(peers: usize, first_death_at: Us, deaths: u64, between_us: Us) -> Scenario {
+        let mut rng = Rng::new(peers as u64);
+        let mut scenario = Scenario::basis(0, Kind::Calm, &mut rng);
+        scenario.slots = (0..peers)
+            .map(|slot| SlotPlan {
+                group: GroupId(0),
+                starts_at: slot as Us * 100,
+                dialable: true,
+                pool: 1,
+                newcomer_fault: None,
+                comes_again: true,
+            })
+            .collect();
+        scenario.faults = (0..deaths)
+            .map(|n| (first_death_at + n * between_us, Fault::Crash(rng.below(peers as u64) as Slot)))
+            .collect();
+        scenario.calm_at = Us::MAX / 4;
+        (scenario.habit, scenario.schedule) = (PhaseHabit::EveryStep, ScheduleChoice::Mesh);
+        (scenario.piece_bytes, scenario.segment_bytes) = (64, 64);
+        (scenario.bite_bytes, scenario.pipe_bytes) = (1000, 4000);
+        (scenario.delay_us, scenario.think_us) = ((500, 1_000), 5_000);
+        (scenario.heartbeat_ms, scenario.silence_ms) = (500, 3_000);
+        (scenario.most_ops, scenario.most_elements, scenario.in_flight) = (1, 16, 1);
+        scenario.steps_under_fault = u64::MAX;
+        scenario.most_events = 400_000_000;
+        scenario.whole_numbers = true;
         scenario
     }
 
@@ -167,6 +201,8 @@ impl Scenario {
             steps_to_make: 2,
             progress_within_us: 40_000_000,
             unruly_percent: 0,
+            whole_numbers: false,
+            most_events: 4_000_000,
         }
     }
 
@@ -178,7 +214,8 @@ impl Scenario {
     }
 
     fn op(&self, rng: &mut Rng, index: u64) -> OpSpec {
-        let (dtype, op) = (rng.pick(&DType::ALL), rng.pick(&ReduceOp::ALL));
+        let dtypes = if self.whole_numbers { &DType::ALL[..8] } else { &DType::ALL[..] };
+        let (dtype, op) = (rng.pick(dtypes), rng.pick(&ReduceOp::ALL));
         let count = rng.between(1, self.most_elements);
         // The same tags step after step, so that sequences grow; now and then others.
         let tag = Tag(if rng.percent(85) { 1 + index } else { 100 + 10 * rng.below(5) + index });

@@ -19,9 +19,6 @@ use super::queue::{Queue, Us};
 use super::rng::{Rng, mix_all};
 use super::scenario::{Scenario, Slot};
 
-/// More than this happens in no run that comes to an end.
-const MOST_EVENTS: u64 = 4_000_000;
-
 /// A bug planted by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -37,6 +34,8 @@ pub enum Bug {
 pub struct Options {
     pub trace: bool,
     pub bug: Option<Bug>,
+    /// Take the time that the master's machine needs.
+    pub measure: bool,
 }
 
 /// What one run came to.
@@ -184,25 +183,36 @@ impl World {
         if self.options.trace {
             println!("{:#?}", self.scenario);
         }
+        self.begin();
+        self.queue.push(self.scenario.calm_at, Event::Calm);
+        self.advance(Us::MAX)?;
+        self.report.virtual_us = self.now;
+        self.report.steps = self.processes.iter().map(|process| process.app.steps_made).sum();
+        let kept = self.processes.iter().flat_map(|process| process.kept.iter());
+        g5_crosstalk::nothing_after(kept.map(|(what, memory)| (what, memory)))
+    }
+
+    /// Plans the beginnings and the faults.
+    pub fn begin(&mut self) {
         for (slot, plan) in self.scenario.slots.iter().enumerate() {
             self.queue.push(plan.starts_at, Event::Spawn { slot });
         }
         for (index, (at, _)) in self.scenario.faults.iter().enumerate() {
             self.queue.push(*at, Event::Fault { index });
         }
-        self.queue.push(self.scenario.calm_at, Event::Calm);
-        while self.stage != Stage::Over {
+    }
+
+    /// Lets happen what happens until then, or until the run is over.
+    pub fn advance(&mut self, until: Us) -> Verdict {
+        while self.stage != Stage::Over && self.queue.next_at().is_some_and(|at| at <= until) {
             let Some((at, event)) = self.queue.pop() else { break };
             self.now = at;
             self.fabric.now.set(at);
             self.report.events += 1;
-            g4_progress::events(self.report.events, MOST_EVENTS)?;
+            g4_progress::events(self.report.events, self.scenario.most_events)?;
             self.happen(event)?;
         }
-        self.report.virtual_us = self.now;
-        self.report.steps = self.processes.iter().map(|process| process.app.steps_made).sum();
-        let kept = self.processes.iter().flat_map(|process| process.kept.iter());
-        g5_crosstalk::nothing_after(kept.map(|(what, memory)| (what, memory)))
+        Ok(())
     }
 
     fn happen(&mut self, event: Event) -> Verdict {
@@ -340,6 +350,7 @@ impl World {
         self.stage = Stage::Over;
         let mut left = self.open_joints();
         left.extend(self.open_controls());
+        left.extend(self.master.left_behind());
         g7_memory::nothing_left(left)
     }
 }

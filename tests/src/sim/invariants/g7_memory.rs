@@ -1,5 +1,6 @@
 //! G7: bounded memory, also before authentication.
 
+use pccl_core::exec::Kept;
 use pccl_core::limits;
 
 use super::{Verdict, ensure};
@@ -13,6 +14,17 @@ pub fn at_most(kept: usize, most: usize, what: &str) -> Verdict {
 
 pub fn parked(connections: usize) -> Verdict {
     at_most(connections, limits::MAX_PARKED_CONNECTIONS, "parked connections")
+}
+
+/// Grants one peer may have sent for operations that are not here yet, or may have to be sent to it: programs in
+/// the documented order are within a step of each other, and a step is a few operations of a few pieces.
+const MOST_GRANTS_PER_PEER: usize = 200;
+
+pub fn engine(kept: Kept, peers: usize, obedient: bool) -> Verdict {
+    let most = if obedient { MOST_GRANTS_PER_PEER } else { limits::MAX_EARLY_GRANTS_PER_PEER };
+    at_most(kept.early_grants, most * peers, "early grants")?;
+    at_most(kept.queued_grants, most * peers, "queued grants")?;
+    at_most(kept.links, usize::from(limits::MAX_POOL_CONNECTIONS) * peers, "data connections")
 }
 
 /// Whoever has gone or was turned away leaves nothing behind.
