@@ -4,10 +4,11 @@
 pub mod rules;
 mod source;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rules::{Finding, check_core_file, check_file_shape};
+use rules::{Finding, check_core_file, check_file_shape, doors_used, without_test_files};
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -37,17 +38,34 @@ fn report(findings: &[Finding]) {
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), text.join("\n"));
 }
 
+/// Every file of the core that is compiled with the product, with its text.
+fn core_files(root: &Path) -> Vec<(String, String)> {
+    let files = files(root, "pccl-core/src", &["rs"]);
+    assert!(files.len() > 10, "the core was not found below {}", root.display());
+    let read = |file: String| {
+        let text = fs::read_to_string(root.join(&file)).unwrap();
+        (file, text)
+    };
+    let all: Vec<(String, String)> = files.into_iter().map(read).collect();
+    let views: Vec<(&str, &str)> = all.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
+    let kept = without_test_files(&views);
+    kept.into_iter().map(|(file, text)| (file.to_string(), text.to_string())).collect()
+}
+
 #[test]
 fn every_room_of_the_core_keeps_to_its_doors() {
-    let root = root();
-    let files = files(&root, "pccl-core/src", &["rs"]);
-    assert!(files.len() > 10, "the core was not found below {}", root.display());
-    let mut findings = Vec::new();
-    for file in &files {
-        let text = fs::read_to_string(root.join(file)).unwrap();
-        findings.extend(check_core_file(file, &text));
-    }
+    let files = core_files(&root());
+    let findings: Vec<Finding> = files.iter().flat_map(|(file, text)| check_core_file(file, text)).collect();
     report(&findings);
+}
+
+#[test]
+fn every_door_is_used() {
+    let files = core_files(&root());
+    let used: BTreeSet<_> = files.iter().flat_map(|(file, text)| doors_used(file, text)).collect();
+    let doors = rules::ROOMS.iter().flat_map(|room| room.doors.iter().map(|door| (room.name, *door)));
+    let unused: Vec<_> = doors.filter(|door| !used.contains(door)).collect();
+    assert!(unused.is_empty(), "doors nobody goes through, wall them up in rules.rs: {unused:?}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! A Rust file as a flat list of tokens with lines: comments and the insides of strings are gone, and so is
 //! what is compiled for tests only.
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use std::collections::BTreeSet;
+
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
@@ -9,22 +11,59 @@ pub struct Token {
     pub line: usize,
 }
 
-/// A path that begins at the root of a crate, as `crate`'s rooms or as `std` and the like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
-    pub segments: Vec<String>,
-    pub line: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Code,
+    Use,
+    /// A `use` with any `pub` before it: others see the name here.
+    PubUse,
 }
 
-/// The file's tokens, or why it is no Rust.
+/// A path, or one leaf of a `use` tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// From the root of a crate (`crate`, `std`, …) or from a name of this file; `self` and `super` are followed
+    /// to where they lead.
+    pub segments: Vec<String>,
+    pub line: usize,
+    pub place: Place,
+    /// Begins with `::`, so with a crate whatever this file's names are.
+    pub is_absolute: bool,
+    /// Spelled with nothing but `crate`, `self` and `super`.
+    pub is_bare: bool,
+    pub renamed: Option<String>,
+}
+
+/// The file's tokens without what is compiled for tests only, or why it is no Rust.
 pub fn tokens(text: &str) -> Result<Vec<Token>, String> {
+    Ok(without_tests(&all_tokens(text)?))
+}
+
+fn all_tokens(text: &str) -> Result<Vec<Token>, String> {
     let stream: TokenStream = text.parse().map_err(|e| format!("{e}"))?;
     let mut flat = Vec::new();
     flatten(stream, &mut flat);
-    Ok(without_tests(&flat))
+    Ok(flat)
 }
 
+/// The modules that this file declares under `#[cfg(test)]`, as paths from the root of the crate.
+pub fn test_modules(text: &str, module: &[&str]) -> Vec<Vec<String>> {
+    let tokens = all_tokens(text).unwrap_or_default();
+    let attribute = |at: &usize| starts_with(&tokens[*at..], CFG_TEST);
+    let declared = (0..tokens.len()).filter(attribute).filter_map(|at| {
+        let item = &tokens[at + CFG_TEST.len()..end_of_item(&tokens, at + CFG_TEST.len())];
+        let keyword =
+            item.iter().position(|t| ["mod", "use", "fn", "impl", "{"].contains(&t.text.as_str()))?;
+        let name = item.get(keyword + 1).filter(|_| item[keyword].text == "mod")?;
+        Some(module.iter().map(ToString::to_string).chain([name.text.clone()]).collect())
+    });
+    declared.collect()
+}
+
+const CFG_TEST: &[&str] = &["#", "[", "cfg", "(", "test", ")", "]"];
+
 fn flatten(stream: TokenStream, flat: &mut Vec<Token>) {
+    let mut joint = false;
     for tree in stream {
         let line = tree.span().start().line;
         match tree {
@@ -43,8 +82,20 @@ fn flatten(stream: TokenStream, flat: &mut Vec<Token>) {
             TokenTree::Ident(ident) => {
                 flat.push(Token { text: ident.to_string().trim_start_matches("r#").into(), line });
             }
-            TokenTree::Punct(punct) => flat.push(Token { text: punct.as_char().to_string(), line }),
+            TokenTree::Punct(punct) => {
+                let text = punct.as_char().to_string();
+                match flat.last_mut() {
+                    // `::`, `->` and `=>` are one token each.
+                    Some(last) if joint && ["::", "->", "=>"].contains(&&*format!("{}{text}", last.text)) => {
+                        last.text.push_str(&text);
+                    }
+                    _ => flat.push(Token { text, line }),
+                }
+                joint = punct.spacing() == Spacing::Joint;
+                continue;
+            }
         }
+        joint = false;
     }
 }
 
@@ -57,8 +108,8 @@ fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let mut kept = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        if starts_with(&tokens[at..], &["#", "[", "cfg", "(", "test", ")", "]"]) {
-            at = end_of_item(tokens, at + 7);
+        if starts_with(&tokens[at..], CFG_TEST) {
+            at = end_of_item(tokens, at + CFG_TEST.len());
         } else {
             kept.push(tokens[at].clone());
             at += 1;
@@ -87,50 +138,41 @@ fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
     at
 }
 
-/// Every path that starts at one of `roots` (`crate`, `std`, …), use trees spelled out. `module` is where the
-/// file stands (`["exec", "engine"]`), so that `super` is followed to where it leads.
-pub fn paths(tokens: &[Token], roots: &[&str], module: &[&str]) -> Vec<Path> {
+/// Every path of the file, use trees spelled out. `module` is where the file stands (`["exec", "engine"]`).
+pub fn paths(tokens: &[Token], module: &[&str]) -> Vec<Path> {
     let mut found = Vec::new();
+    let mut here: Vec<String> = module.iter().map(ToString::to_string).collect();
     // Inline modules that are open, as the brace depth they were opened at.
     let mut inline: Vec<usize> = Vec::new();
     let mut depth = 0usize;
     let mut at = 0;
     while at < tokens.len() {
-        let text = tokens[at].text.as_str();
-        match text {
+        match tokens[at].text.as_str() {
             "{" => {
                 depth += 1;
                 if at >= 2 && tokens[at - 2].text == "mod" {
                     inline.push(depth);
+                    here.push(tokens[at - 1].text.clone());
                 }
             }
             "}" => {
                 if inline.last() == Some(&depth) {
                     inline.pop();
+                    here.pop();
                 }
                 depth = depth.saturating_sub(1);
             }
-            _ if is_continuation(tokens, at) => {}
-            _ if roots.contains(&text) && starts_with(&tokens[at + 1..], &[":", ":"]) => {
-                at = tree(tokens, at, &[], &mut found);
+            // `use<'a>` is a bound.
+            "use" if !starts_with(&tokens[at + 1..], &["<"]) => {
+                let place = if is_public(tokens, at) { Place::PubUse } else { Place::Use };
+                at = Tree { tokens, here: &here, place, found: &mut found }.read(at + 1, &[], false);
                 continue;
             }
-            "super" if roots.contains(&"crate") => {
-                let mut supers = 1;
-                while starts_with(&tokens[at + 1..], &[":", ":", "super"]) {
-                    at += 3;
-                    supers += 1;
-                }
-                let here = module.len() + inline.len();
-                if supers >= here && starts_with(&tokens[at + 1..], &[":", ":"]) {
-                    let mut climbed = Vec::new();
-                    at = tree(tokens, at, &[], &mut climbed);
-                    for mut path in climbed {
-                        path.segments[0] = "crate".into();
-                        found.push(path);
-                    }
-                    continue;
-                }
+            _ if begins_path(tokens, at) => {
+                let is_absolute = at > 0 && tokens[at - 1].text == "::";
+                let mut tree = Tree { tokens, here: &here, place: Place::Code, found: &mut found };
+                at = tree.read(at, &[], is_absolute);
+                continue;
             }
             _ => {}
         }
@@ -139,51 +181,126 @@ pub fn paths(tokens: &[Token], roots: &[&str], module: &[&str]) -> Vec<Path> {
     found
 }
 
-/// Whether the token follows `::`, and so is not the start of a path.
-fn is_continuation(tokens: &[Token], at: usize) -> bool {
-    at >= 3
-        && tokens[at - 1].text == ":"
-        && tokens[at - 2].text == ":"
-        && (tokens[at - 3].text.chars().all(|c| c.is_alphanumeric() || c == '_')
-            || tokens[at - 3].text == ">")
+/// Names that this file gives to modules and imports: a path that begins with one begins with no crate.
+pub fn local_names(tokens: &[Token], paths: &[Path]) -> BTreeSet<String> {
+    let declared = tokens.windows(2).filter(|pair| pair[0].text == "mod").map(|pair| pair[1].text.clone());
+    let imported = paths.iter().filter(|path| path.place != Place::Code).filter_map(|path| {
+        let name = path.renamed.as_ref().or(path.segments.last())?;
+        (path.segments.len() > 1 && path.segments[0] != *name).then(|| name.clone())
+    });
+    declared.chain(imported).collect()
 }
 
-/// Reads one path or use tree from `at`; returns one past it.
-fn tree(tokens: &[Token], mut at: usize, prefix: &[String], found: &mut Vec<Path>) -> usize {
-    let mut segments = prefix.to_vec();
-    let line = tokens[at].line;
-    loop {
-        match tokens.get(at).map(|t| t.text.as_str()) {
-            Some("{") => {
-                at += 1;
-                while at < tokens.len() && tokens[at].text != "}" {
-                    if tokens[at].text == "," {
-                        at += 1;
-                    } else {
-                        at = tree(tokens, at, &segments, found);
-                    }
-                }
-                return at + 1;
+fn is_public(tokens: &[Token], at: usize) -> bool {
+    let before = &tokens[..at];
+    match before.last().map(|t| t.text.as_str()) {
+        Some("pub") => true,
+        // `pub(crate)`, `pub(in a::b)`
+        Some(")") => before
+            .iter()
+            .rposition(|t| t.text == "(")
+            .is_some_and(|open| open > 0 && tokens[open - 1].text == "pub"),
+        _ => false,
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+}
+
+/// Words after which `::` begins a path instead of going on with one.
+const KEYWORDS: &[&str] = &[
+    "as", "async", "await", "box", "break", "const", "continue", "do", "dyn", "else", "enum", "extern", "fn",
+    "for", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "raw", "ref", "return",
+    "static", "struct", "trait", "type", "unsafe", "use", "where", "while", "yield",
+];
+
+/// Whether a path of two segments or more begins at this token.
+fn begins_path(tokens: &[Token], at: usize) -> bool {
+    let before = |back: usize| at.checked_sub(back).map_or("", |i| tokens[i].text.as_str());
+    let text = tokens[at].text.as_str();
+    // A turbofish follows a function, not a module.
+    if !is_name(text)
+        || KEYWORDS.contains(&text)
+        || !starts_with(&tokens[at + 1..], &["::"])
+        || starts_with(&tokens[at + 2..], &["<"])
+    {
+        return false;
+    }
+    match before(1) {
+        "." | "'" => false,
+        "$" => text == "crate",
+        // `<T as Trait>::Item::f` goes on; `a > ::std::f()` begins: only crates are written small.
+        "::" if before(2) == ">" => text.starts_with(char::is_lowercase),
+        "::" => !is_name(before(2)) || KEYWORDS.contains(&before(2)),
+        _ => true,
+    }
+}
+
+/// Reads a path or a use tree.
+struct Tree<'a> {
+    tokens: &'a [Token],
+    here: &'a [String],
+    place: Place,
+    found: &'a mut Vec<Path>,
+}
+
+impl Tree<'_> {
+    /// Reads from `at`; returns one past what was read.
+    fn read(&mut self, mut at: usize, prefix: &[String], mut is_absolute: bool) -> usize {
+        let mut segments = prefix.to_vec();
+        let line = self.tokens.get(at).map_or(0, |t| t.line);
+        if self.place != Place::Code && starts_with(&self.tokens[at..], &["::"]) {
+            is_absolute = true;
+            at += 1;
+        }
+        loop {
+            match self.tokens.get(at).map(|t| t.text.as_str()) {
+                Some("{") => return self.read_group(at + 1, &segments, is_absolute),
+                // `a::{self}` is `a`.
+                Some("self") if !segments.is_empty() => {}
+                // A turbofish is no segment.
+                Some("<") | None => break,
+                Some(name) => segments.push(name.to_string()),
             }
-            Some("self") => {}
-            Some(name) => segments.push(name.to_string()),
-            None => break,
+            at += 1;
+            if !starts_with(&self.tokens[at..], &["::"]) {
+                break;
+            }
+            at += 1;
         }
-        at += 1;
-        if !starts_with(&tokens[at..], &[":", ":"]) {
-            break;
+        let mut renamed = None;
+        if self.place != Place::Code && starts_with(&self.tokens[at..], &["as"]) {
+            renamed = self.tokens.get(at + 1).map(|t| t.text.clone());
+            at += 2;
         }
-        at += 2;
-        // A turbofish is no segment.
-        if tokens.get(at).is_some_and(|t| t.text == "<") {
-            break;
-        }
+        let is_bare = segments.iter().all(|s| ["crate", "self", "super"].contains(&s.as_str()));
+        let segments = self.resolved(&segments);
+        self.found.push(Path { segments, line, place: self.place, is_absolute, is_bare, renamed });
+        at
     }
-    if starts_with(&tokens[at..], &["as"]) {
-        at += 2;
+
+    fn read_group(&mut self, mut at: usize, segments: &[String], is_absolute: bool) -> usize {
+        while at < self.tokens.len() && self.tokens[at].text != "}" {
+            if self.tokens[at].text == "," {
+                at += 1;
+            } else {
+                at = self.read(at, segments, is_absolute);
+            }
+        }
+        at + 1
     }
-    found.push(Path { segments, line });
-    at
+
+    fn resolved(&self, spelled: &[String]) -> Vec<String> {
+        let climbs = spelled.iter().take_while(|s| ["self", "super"].contains(&s.as_str())).count();
+        if climbs == 0 {
+            return spelled.to_vec();
+        }
+        let supers = spelled[..climbs].iter().filter(|s| *s == "super").count();
+        let stays = self.here.len().saturating_sub(supers);
+        let root = [String::from("crate")];
+        root.iter().chain(&self.here[..stays]).chain(&spelled[climbs..]).cloned().collect()
+    }
 }
 
 #[cfg(test)]
@@ -192,7 +309,7 @@ mod tests {
 
     fn spelled(text: &str, module: &[&str]) -> Vec<String> {
         let tokens = tokens(text).unwrap();
-        paths(&tokens, &["crate", "std"], module).iter().map(|p| p.segments.join("::")).collect()
+        paths(&tokens, module).iter().map(|p| p.segments.join("::")).collect()
     }
 
     #[test]
@@ -217,13 +334,29 @@ mod tests {
     fn super_is_followed_to_the_root_and_no_further() {
         assert_eq!(
             spelled("use super::b; use super::super::exec::E;", &["proto", "peer"]),
-            ["crate::exec::E"]
+            ["crate::proto::b", "crate::exec::E"]
         );
+        assert_eq!(spelled("use self::super::super::exec::E;", &["proto", "peer"]), ["crate::exec::E"]);
         assert_eq!(
             spelled("mod x { use super::super::super::exec::E; }", &["proto", "peer"]),
             ["crate::exec::E"]
         );
         assert_eq!(spelled("use super::exec::E;", &["proto"]), ["crate::exec::E"]);
+    }
+
+    #[test]
+    fn a_path_may_begin_after_a_keyword_an_operator_or_a_colon() {
+        let text = "fn f(a: ::a::A) -> ::b::B { if x > ::c::c() { return ::d::d(); } y as ::e::E }";
+        assert_eq!(spelled(text, &["m"]), ["a::A", "b::B", "c::c", "d::d", "e::E"]);
+        let text = "fn f() { <T as a::A>::Item::f(); Vec::<b::B>::new(); g::<u8>(); h.i::<c::C>() }";
+        assert_eq!(spelled(text, &["m"]), ["a::A", "b::B", "c::C"]);
+    }
+
+    #[test]
+    fn only_modules_declared_for_tests_are_test_modules() {
+        let text = "#[cfg(test)]\n#[allow(dead_code)] pub(crate) mod a;\nmod b;\n#[cfg(test)] use c;\n\
+                    #[cfg(test)] mod tests { mod d; }";
+        assert_eq!(test_modules(text, &["m"]), [["m", "a"], ["m", "tests"]]);
     }
 
     #[test]
