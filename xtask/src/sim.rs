@@ -17,5 +17,21 @@ pub fn command(seeded_bugs: bool, arguments: &[&str]) -> Command {
 pub fn run(arguments: &[String]) -> bool {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     // Not a step: the simulator's progress belongs on the terminal as it is.
-    command(false, &arguments).status().is_ok_and(|status| status.success())
+    command(plants_a_bug(&arguments), &arguments).status().is_ok_and(|status| status.success())
+}
+
+/// A planted bug is only there in a build with its feature.
+fn plants_a_bug(arguments: &[&str]) -> bool {
+    arguments.contains(&"--bug")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_with_a_planted_bug_is_built_with_the_feature() {
+        assert!(plants_a_bug(&["--seed", "7", "--bug", "old-epoch"]));
+        assert!(!plants_a_bug(&["--seed", "7", "--trace"]));
+    }
 }

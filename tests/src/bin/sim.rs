@@ -53,11 +53,16 @@ fn bug(name: &str) -> Result<Bug, String> {
     if !cfg!(feature = "seeded-bugs") {
         return Err("--bug needs a build with --features seeded-bugs".into());
     }
-    match name {
-        "commit-early" => Ok(Bug::CommitEarly),
-        "partial-sum" => Ok(Bug::PartialSum),
-        "old-epoch" => Ok(Bug::OldEpoch),
-        other => Err(format!("no bug is called {other}\n{USAGE}")),
+    let bugs = [Bug::CommitEarly, Bug::PartialSum, Bug::OldEpoch];
+    let known = bugs.into_iter().find(|bug| bug_name(*bug) == name);
+    known.ok_or_else(|| format!("no bug is called {name}\n{USAGE}"))
+}
+
+fn bug_name(bug: Bug) -> &'static str {
+    match bug {
+        Bug::CommitEarly => "commit-early",
+        Bug::PartialSum => "partial-sum",
+        Bug::OldEpoch => "old-epoch",
     }
 }
 
@@ -155,7 +160,8 @@ fn main() -> ExitCode {
         eprintln!("seed {seed}: {violation}");
     }
     if let Some((seed, violation)) = found {
-        println!("violation: {violation} reproduce with: cargo xtask sim --seed {seed} --trace");
+        let bug = arguments.options.bug.map_or(String::new(), |bug| format!(" --bug {}", bug_name(bug)));
+        println!("violation: {violation}\nreproduce with: cargo xtask sim --seed {seed}{bug} --trace");
     } else {
         println!("seeds {} violations 0", total.runs);
     }
