@@ -45,10 +45,13 @@ pub fn c(steps: &mut Steps) {
 
 /// The header on its own, in the languages it is promised for.
 fn headers(steps: &mut Steps) {
-    for (compiler, language, standard) in
-        [("gcc", "c", "-std=c99"), ("gcc", "c", "-std=c11"), ("g++", "c++", "-std=c++11")]
-    {
-        let name = format!("header as {}", &standard[5..]);
+    for (compiler, language, standard) in [
+        ("gcc", "c", "-std=c99"),
+        ("gcc", "c", "-std=c11"),
+        ("g++", "c++", "-std=c++11"),
+        ("clang", "c", "-std=c99"),
+    ] {
+        let name = format!("header as {}, {compiler}", &standard[5..]);
         if !answers(compiler, &["--version"]) {
             steps.skip(&name, &format!("{compiler} is not installed"));
             continue;

@@ -67,6 +67,10 @@ fn simulator(steps: &mut Steps) {
 /// Proof that the simulator can fail: these runs succeed only if they end in a violation. They are the seeds of
 /// `simulator`, which have none without the bug: only both together prove anything.
 fn seeded_bugs(steps: &mut Steps) {
+    // What the planted bugs of the engine break, seen from beside the code.
+    let unit =
+        ["test", "-p", "pccl-core", "--features", "pccl-core/seeded-bugs", "--lib", "--quiet", "exec::"];
+    steps.run("seeded bugs, unit tests", LIMIT, cargo(&unit));
     for bug in SEEDED_BUGS {
         let name = format!("seeded bug {bug}");
         let seeds = ["--bug", bug, "--start", "0", "--count", SEEDS, "--jobs", "2"];
