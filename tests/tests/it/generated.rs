@@ -73,6 +73,65 @@ fn generated_parts_of_the_documents_are_current() {
     }
 }
 
+/// Every document of the repository, as a path from its root.
+fn documents() -> Vec<String> {
+    let root = architecture::root();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&root).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_ours = path.is_dir() && !name.starts_with('.') && !["target", "shared"].contains(&name);
+        if is_ours {
+            found.extend(architecture::files(&root, name, &["md"]));
+        } else if name.ends_with(".md") {
+            found.push(name.to_string());
+        }
+    }
+    found
+}
+
+/// The targets of a document's links, and what it calls `docs/….md`: each with the folder it is relative to.
+fn references<'a>(file: &'a str, text: &'a str) -> Vec<(&'a str, &'a str)> {
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    let outside = |link: &&str| link.is_empty() || link.contains("://") || link.starts_with("mailto:");
+    let links = links.filter(|link| !outside(link)).map(|link| (folder, link));
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let words = text.split(|c| !is_part(c)).map(|word| word.trim_end_matches('.'));
+    let mentions = words.filter(|word| word.starts_with("docs/") && word.ends_with(".md"));
+    links.chain(mentions.map(|mention| ("", mention))).collect()
+}
+
+#[test]
+fn what_the_documents_and_the_code_refer_to_is_there() {
+    let root = architecture::root();
+    let documents = documents();
+    assert!(documents.len() > 10, "{documents:?}");
+    let mut missing = Vec::new();
+    for file in &documents {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        let broken =
+            references(file, &text).into_iter().filter(|(folder, to)| !root.join(folder).join(to).exists());
+        missing.extend(broken.map(|(_, to)| format!("{file}: {to}")));
+    }
+    for dir in ["pccl-core", "pccl-ffi", "pccl-py", "pccl-cli", "tests/src", "stress", "xtask", "include"] {
+        for file in architecture::files(&root, dir, &["rs", "py", "c", "h"]) {
+            let text = fs::read_to_string(root.join(&file)).unwrap();
+            let mentions = references("", &text).into_iter().filter(|(_, to)| to.starts_with("docs/"));
+            missing.extend(
+                mentions.filter(|(_, to)| !root.join(to).exists()).map(|(_, to)| format!("{file}: {to}")),
+            );
+        }
+    }
+    assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn links_and_mentions_are_found() {
+    let text = "[a](B.md#c), [d](https://e/f.md), `docs/G.md`, see docs/adr/h.md.";
+    assert_eq!(references("docs/X.md", text), [("docs", "B.md"), ("", "docs/G.md"), ("", "docs/adr/h.md")]);
+}
+
 #[test]
 fn a_drifted_block_is_found() {
     let document = "a\n<!-- generated: x -->\n\nold\n\n<!-- end -->\nb\n";
