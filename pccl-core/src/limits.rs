@@ -10,6 +10,13 @@ pub const MAX_TAGS_PER_EPOCH: usize = 1 << 16;
 /// Bytes of one operation's payload.
 pub const MAX_OP_BYTES: u64 = 1 << 40;
 
+/// Epochs, phases, sequences and generations count up one by one and never get near these: a number from the
+/// wire that is larger is an error, so that counting on from it cannot overflow.
+pub const MAX_EPOCH: u64 = 1 << 62;
+pub const MAX_PHASE: u64 = 1 << 62;
+pub const MAX_SEQUENCE: u32 = 1 << 30;
+pub const MAX_GENERATION: u32 = 1 << 30;
+
 /// One control frame, header excluded. An epoch of `MAX_PEERS` peers must fit.
 pub const MAX_CONTROL_FRAME_BYTES: usize = 1 << 20;
 /// One control frame before the sender has joined.
@@ -27,9 +34,20 @@ pub const MAX_SEGMENT_BYTES: usize = 64 << 10;
 pub const DEFAULT_PIECE_BYTES: u32 = 256 << 10;
 pub const MAX_PIECE_BYTES: u32 = 4 << 20;
 /// Verdicts a peer remembers for a restarted master.
-pub const MAX_RESUME_VERDICTS: usize = 1024;
+pub const MAX_RESUME_VERDICTS: usize = MAX_OPS_IN_FLIGHT;
+/// What a peer keeps of a verdict's text for that purpose.
+pub const MAX_REMEMBERED_TEXT_BYTES: usize = 100;
+/// Instances with a verdict other than commit that a group's master keeps for members that have not called them.
+pub const MAX_JUDGED_INSTANCES: usize = MAX_OPS_IN_FLIGHT;
+/// How often a pair's link may be lost within `TROUBLE_MEMORY_MS` before schedules avoid the pair where they can.
+pub const MAX_TROUBLES: u32 = 2;
+pub const TROUBLE_MEMORY_MS: u64 = 60_000;
+/// How often a pair that could not be linked is tried again.
+pub const RELINK_RETRY_MS: u64 = 10_000;
 /// Messages of one peer kept while a restarted master waits for the others.
 pub const MAX_HELD_MESSAGES_PER_PEER: usize = 4 * MAX_OPS_IN_FLIGHT;
+/// The same of all peers together.
+pub const MAX_HELD_MESSAGES: usize = 1 << 16;
 /// Grants of operations not announced here yet, kept for one peer.
 pub const MAX_EARLY_GRANTS_PER_PEER: usize = 2 * MAX_OPS_IN_FLIGHT;
 
@@ -82,5 +100,10 @@ const _: () = assert!(DEFAULT_PIECE_BYTES.is_multiple_of(8) && DEFAULT_PIECE_BYT
 const _: () = assert!(MAX_PEERS <= u16::MAX as usize);
 // An epoch message: 16 bytes a peer and 4 an unlinked pair, of which a connected group of n has under n²/2.
 const _: () = assert!(MAX_PEERS * 32 + MAX_TAGS_PER_EPOCH * 12 < MAX_CONTROL_FRAME_BYTES);
+// A resume message: an epoch, operations of under 64 bytes, verdicts of under 64 bytes and their texts, links.
+const _: () = assert!(
+    MAX_PEERS * 56 + MAX_OPS_IN_FLIGHT * 64 + MAX_RESUME_VERDICTS * (64 + MAX_REMEMBERED_TEXT_BYTES)
+        < MAX_CONTROL_FRAME_BYTES
+);
 const _: () = assert!(DEFAULT_HEARTBEAT_MS * 2 < DEFAULT_SILENCE_MS);
 const _: () = assert!(LINK_LOSS_GRACE_MS < MIN_SILENCE_MS as u64);

@@ -214,6 +214,14 @@ impl<L: Link> Engine<L> {
         self.core.cx.peers.forget_idle();
     }
 
+    /// The membership is over, and the next one counts its epochs anew. All operations were stopped, and all peers
+    /// unlinked, before.
+    pub fn reset(&mut self) {
+        self.core.ops.reset();
+        self.core.cx.peers.forget_early();
+        self.core.cx.peers.forget_idle();
+    }
+
     /// Begins an operation of the current epoch. Ends in `Done`, unless it is stopped first.
     pub fn start(&mut self, op: OpStart, now: Time) {
         self.enter_epoch(op.key.epoch);

@@ -88,6 +88,13 @@ impl Ops {
         }
     }
 
+    /// Epochs count anew. Nothing runs.
+    pub fn reset(&mut self) {
+        assert!(self.by_key.is_empty(), "operations are stopped before their epochs are forgotten");
+        self.epoch = Epoch::default();
+        self.retired.clear();
+    }
+
     /// Slots of the operations of epochs before `epoch`, which begins here.
     pub fn enter(&mut self, epoch: Epoch) -> Vec<usize> {
         self.epoch = epoch;

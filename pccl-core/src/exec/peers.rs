@@ -191,6 +191,13 @@ impl Peers {
         }
     }
 
+    /// Epochs count anew: what was kept for the old ones is of no use.
+    pub fn forget_early(&mut self) {
+        for peer in self.slots.iter_mut().flatten() {
+            peer.early = EarlyGrants::default();
+        }
+    }
+
     /// The instance is over, and with it all earlier ones of its tag.
     pub fn drop_early_until(&mut self, key: OpKey) {
         let first = OpKey { seq: 0, ..key };

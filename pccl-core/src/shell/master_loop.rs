@@ -192,6 +192,7 @@ impl MasterLoop {
             | Event::PeerLost { .. }
             | Event::PeerKicked { .. }
             | Event::PairTrouble { .. }
+            | Event::Illegal { .. }
             | Event::OpMismatch { .. }
             | Event::Deadlock { .. } => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),

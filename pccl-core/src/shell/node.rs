@@ -249,6 +249,7 @@ impl<L: Link> Node<L> {
                 self.outputs.push_back(Output::Dial { to, connections })
             }
             peer::Output::Unlink { peer } => self.engine.unlink(peer),
+            peer::Output::Reset => self.engine.reset(),
             peer::Output::Epoch(_) => {
                 if let Some(group) = self.peer.group() {
                     self.engine.enter_epoch(group.since);

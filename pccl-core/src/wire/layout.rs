@@ -9,7 +9,10 @@ use super::message::{
     EpochCause, Incarnation, Join, LinkToken, MasterMessage, PeerAddress, PeerMessage, PhaseOutcome, Resume,
     ResumedOp, RunId, Verdict,
 };
-use crate::limits::{MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PEERS, MAX_PIECE_BYTES};
+use crate::limits::{
+    MAX_EPOCH, MAX_GENERATION, MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PEERS, MAX_PHASE, MAX_PIECE_BYTES,
+    MAX_SEQUENCE,
+};
 use crate::types::{
     DType, Epoch, EpochInfo, GroupId, GroupInfo, OpDescriptor, OpKey, PeerId, PhaseCall, Quantization, Rank,
     ReduceOp, ScheduleChoice, Tag, WorldSizes,
@@ -90,18 +93,21 @@ macro_rules! choice {
     };
 }
 
-newtypes!(
-    PeerId([u8; 16]),
-    GroupId(u32),
-    Epoch(u64),
-    Tag(u64),
-    Incarnation(u64),
-    RunId(u64),
-    LinkToken(u128),
-);
+newtypes!(PeerId([u8; 16]), GroupId(u32), Tag(u64), Incarnation(u64), RunId(u64), LinkToken(u128),);
+impl Value for Epoch {
+    const MIN_BYTES: usize = u64::MIN_BYTES;
+    fn put(&self, w: &mut Writer<'_>) {
+        self.0.put(w);
+    }
+    fn get(r: &mut Reader<'_>, field: &'static str) -> Result<Self, WireError> {
+        let epoch = Epoch(u64::get(r, field)?);
+        require(epoch.0 <= MAX_EPOCH, "epoch", "within MAX_EPOCH")?;
+        Ok(epoch)
+    }
+}
 codes!(DType, ReduceOp, ScheduleChoice, PhaseCall);
 
-record!(OpKey { epoch: Epoch, tag: Tag, seq: u32 });
+record!(OpKey { epoch: Epoch, tag: Tag, seq: u32 } check check_key);
 record!(OpDescriptor { count: u64, dtype: DType, op: ReduceOp, quantization: Quantization }
     check check_descriptor);
 record!(WorldSizes { global: u32, groups: u32, largest_group: u32 });
@@ -129,7 +135,7 @@ record!(Resume {
     phase: Option<PhaseCall>,
     phase_last: Option<PhaseOutcome>,
     linked: Vec<(PeerId, u32)>,
-});
+} check check_resume);
 
 choice!(Quantization { 0 => None, 1 => MinMax(dtype), 2 => ZeroPointScale(dtype) });
 choice!(Verdict {
@@ -192,6 +198,16 @@ fn require(holds: bool, field: &'static str, rule: &'static str) -> Result<(), W
     if holds { Ok(()) } else { Err(WireError::RuleBroken { field, rule }) }
 }
 
+fn check_key(key: &OpKey) -> Result<(), WireError> {
+    require(key.seq <= MAX_SEQUENCE, "seq", "within MAX_SEQUENCE")
+}
+
+fn check_resume(resume: &Resume) -> Result<(), WireError> {
+    require(resume.phase_seq <= MAX_PHASE, "phase_seq", "within MAX_PHASE")?;
+    let generations = resume.linked.iter().all(|(_, generation)| *generation <= MAX_GENERATION);
+    require(generations, "linked", "generations are within MAX_GENERATION")
+}
+
 fn check_descriptor(descriptor: &OpDescriptor) -> Result<(), WireError> {
     require(descriptor.count >= 1, "descriptor", "there is at least one element")?;
     require(descriptor.size_bytes() <= MAX_OP_BYTES, "descriptor", "the payload is within MAX_OP_BYTES")
@@ -208,6 +224,7 @@ fn check_group(group: &GroupInfo) -> Result<(), WireError> {
 
 fn check_epoch(info: &EpochInfo) -> Result<(), WireError> {
     let groups = &info.groups;
+    require(info.phase_seq <= MAX_PHASE, "phase_seq", "within MAX_PHASE")?;
     require(groups.is_sorted_by(|a, b| a.group < b.group), "groups", "sorted by id, none is there twice")?;
     require(groups.iter().all(|g| g.since <= info.epoch), "since", "no group is ahead of the epoch")?;
     require(info.world_size() <= MAX_PEERS, "groups", "a run has at most MAX_PEERS peers")?;

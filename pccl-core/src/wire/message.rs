@@ -83,7 +83,7 @@ pub struct Resume {
     /// The instances of `since_before` that the present one aborted.
     pub aborted: Vec<(Tag, u32)>,
     pub ops: Vec<ResumedOp>,
-    /// The last verdict on each tag of this epoch, and of the one before.
+    /// The latest verdicts of this epoch, and of the one before.
     pub verdicts: Vec<(OpKey, Verdict)>,
     /// Phase outcomes seen so far, counted from the run's beginning.
     pub phase_seq: u64,

@@ -7,7 +7,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::message::*;
-use crate::limits::{MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PIECE_BYTES};
+use crate::limits::{
+    MAX_EPOCH, MAX_GENERATION, MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PHASE, MAX_PIECE_BYTES, MAX_SEQUENCE,
+};
 use crate::types::*;
 
 fn text() -> impl Strategy<Value = String> {
@@ -19,11 +21,15 @@ fn peer() -> impl Strategy<Value = PeerId> {
 }
 
 fn epoch() -> impl Strategy<Value = Epoch> {
-    any::<u64>().prop_map(Epoch)
+    (0..=MAX_EPOCH).prop_map(Epoch)
 }
 
 fn key() -> impl Strategy<Value = OpKey> {
-    (epoch(), any::<u64>(), any::<u32>()).prop_map(|(epoch, tag, seq)| OpKey { epoch, tag: Tag(tag), seq })
+    (epoch(), any::<u64>(), 0..=MAX_SEQUENCE).prop_map(|(epoch, tag, seq)| OpKey {
+        epoch,
+        tag: Tag(tag),
+        seq,
+    })
 }
 
 fn dtype() -> impl Strategy<Value = DType> {
@@ -90,7 +96,7 @@ fn epoch_info() -> impl Strategy<Value = EpochInfo> {
     let members = btree_set(peer(), 20).prop_map(|set| set.into_iter().collect::<Vec<_>>()).prop_shuffle();
     let schedule =
         prop_oneof![Just(ScheduleChoice::Auto), Just(ScheduleChoice::Ring), Just(ScheduleChoice::Mesh)];
-    let figures = (any::<u64>(), any::<u64>(), schedule, 1..=MAX_PIECE_BYTES / 8);
+    let figures = (0..=MAX_EPOCH, 0..=MAX_PHASE, schedule, 1..=MAX_PIECE_BYTES / 8);
     (figures, group_shapes(), members).prop_map(|((epoch, phase_seq, schedule, eighths), shapes, members)| {
         let mut members = members.into_iter();
         let groups = shapes.into_iter().map(|(group, size, unlinked)| GroupInfo {
@@ -129,8 +135,8 @@ fn resume() -> impl Strategy<Value = Box<Resume>> {
     });
     let run = (join(), any::<u64>(), any::<u64>(), epoch_info(), epoch(), instances());
     let calls = (vec(op, 0..4), vec((key(), verdict()), 0..4));
-    let phases = (any::<u64>(), option::of(phase_call()), option::of(phase_outcome()));
-    let linked = vec((peer(), any::<u32>()), 0..5);
+    let phases = (0..=MAX_PHASE, option::of(phase_call()), option::of(phase_outcome()));
+    let linked = vec((peer(), 0..=MAX_GENERATION), 0..5);
     (run, calls, phases, linked).prop_map(|(run, (ops, verdicts), (phase_seq, phase, phase_last), linked)| {
         let (join, id, incarnation, epoch, since_before, aborted) = run;
         Box::new(Resume {

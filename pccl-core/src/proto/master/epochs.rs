@@ -129,7 +129,9 @@ impl Master {
             || members.iter().enumerate().flat_map(|(i, a)| members[i + 1..].iter().map(move |b| (*a, *b)));
         let unusable = |suspects: bool| -> Vec<(PeerId, PeerId)> {
             let avoid = |a, b| {
-                self.pairs.get(a, b).is_none_or(|p| p.state() != PairState::Up || suspects && p.is_suspect())
+                self.pairs
+                    .get(a, b)
+                    .is_none_or(|p| p.state() != PairState::Up || suspects && p.is_suspect(self.seen))
             };
             pairs().filter(|(a, b)| avoid(*a, *b)).collect()
         };
@@ -248,12 +250,11 @@ impl Master {
             .flat_map(|g| {
                 g.unlinked.iter().map(|(a, b)| (g.order[usize::from(*a)], g.order[usize::from(*b)]))
             })
-            .filter(|(a, b)| self.pairs.state(*a, *b) == PairState::Failed)
+            .filter(|(a, b)| self.pairs.may_retry(*a, *b, self.seen))
             .collect();
         for (a, b) in unlinked {
-            if self.pairs.relink(super::pairs::pair_key(a, b), self.undialable(a, b), until) {
-                self.tell_to_link(a, b);
-            }
+            self.pairs.relink(super::pairs::pair_key(a, b), self.undialable(a, b), self.seen, until);
+            self.tell_to_link(a, b);
         }
     }
 

@@ -82,17 +82,57 @@ pub enum Output {
 /// A decision with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    PeerPending { peer: PeerId, from: IpAddr },
-    PeerRefused { peer: PeerId, reason: String },
-    PeerLost { peer: PeerId, reason: String },
-    PeerKicked { peer: PeerId, reason: String },
-    PairTrouble { a: PeerId, b: PeerId, reason: String },
-    EpochBegan { epoch: Epoch, world_size: usize, aborted: usize, reason: String },
-    OpMismatch { reason: String },
-    Deadlock { reason: String },
-    Recovering { epoch: Epoch, expected: usize },
-    Recovered { epoch: Epoch, present: usize, missing: usize },
-    Stranger { conn: ConnId, reason: String },
+    PeerPending {
+        peer: PeerId,
+        from: IpAddr,
+    },
+    PeerRefused {
+        peer: PeerId,
+        reason: String,
+    },
+    PeerLost {
+        peer: PeerId,
+        reason: String,
+    },
+    PeerKicked {
+        peer: PeerId,
+        reason: String,
+    },
+    /// A transition that is not in the table: a bug of ours.
+    Illegal {
+        peer: PeerId,
+        reason: String,
+    },
+    PairTrouble {
+        a: PeerId,
+        b: PeerId,
+        reason: String,
+    },
+    EpochBegan {
+        epoch: Epoch,
+        world_size: usize,
+        aborted: usize,
+        reason: String,
+    },
+    OpMismatch {
+        reason: String,
+    },
+    Deadlock {
+        reason: String,
+    },
+    Recovering {
+        epoch: Epoch,
+        expected: usize,
+    },
+    Recovered {
+        epoch: Epoch,
+        present: usize,
+        missing: usize,
+    },
+    Stranger {
+        conn: ConnId,
+        reason: String,
+    },
 }
 
 impl fmt::Display for Event {
@@ -102,6 +142,7 @@ impl fmt::Display for Event {
             Event::PeerRefused { peer, reason } => write!(f, "peer {peer} refused: {reason}"),
             Event::PeerLost { peer, reason } => write!(f, "peer {peer} lost: {reason}"),
             Event::PeerKicked { peer, reason } => write!(f, "peer {peer} kicked: {reason}"),
+            Event::Illegal { peer, reason } => write!(f, "a bug, peer {peer}: {reason}"),
             Event::PairTrouble { a, b, reason } => write!(f, "link {a} – {b}: {reason}"),
             Event::EpochBegan { epoch, world_size, aborted, reason } => {
                 write!(f, "{epoch} began with {world_size} peers, {aborted} operations aborted: {reason}")

@@ -292,7 +292,11 @@ impl Master {
                 peer.state = next;
                 true
             }
-            Err(_) => false,
+            Err(illegal) => {
+                debug_assert!(false, "peer {id}: {illegal}");
+                self.event(Event::Illegal { peer: id, reason: illegal.to_string() });
+                false
+            }
         }
     }
 }

@@ -116,6 +116,17 @@ impl Master {
         let Some(ops) = self.groups.get_mut(&group) else { return };
         let Some(instance) = ops.instances.get_mut(&(key.tag, key.seq)) else { return };
         instance.verdict = Some(verdict.clone());
+        let judged = ops.instances.iter().filter(|(_, i)| i.verdict.is_some()).map(|(at, _)| *at);
+        let judged: Vec<_> = judged.filter(|at| *at != (key.tag, key.seq)).collect();
+        if judged.len() >= limits::MAX_JUDGED_INSTANCES
+            && let Some(oldest) = judged.first()
+        {
+            // Whoever has not called it hears that the others have gone on.
+            let floor = ops.floors.entry(oldest.0).or_default();
+            *floor = oldest.1.saturating_add(1).max(*floor);
+            ops.instances.remove(oldest);
+        }
+        let Some(instance) = ops.instances.get_mut(&(key.tag, key.seq)) else { return };
         let heard: Vec<PeerId> = instance.announced.iter().copied().collect();
         for peer in heard {
             self.deliver(peer, key, verdict.clone());

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::limits::{LINK_LOSS_GRACE_MS, MAX_TROUBLES, RELINK_RETRY_MS, TROUBLE_MEMORY_MS};
 use crate::types::{PeerId, Time};
 
-/// Troubles after which a pair is not linked anew.
-const MAX_TROUBLES: u32 = 3;
+/// The wait before a loss is judged doubles with each recent one, so that a flapping pair costs little. So often.
+const MAX_DOUBLINGS: u32 = 8;
 
 /// The lower id first.
 pub type PairKey = (PeerId, PeerId);
@@ -25,7 +26,11 @@ pub struct Pair {
     /// Until when a reported loss waits for the sign of a death that explains it.
     pub lost_until: Option<Time>,
     pub loss: String,
-    pub troubles: u32,
+    /// Losses of late, and until when they count.
+    troubles: u32,
+    troubles_until: Time,
+    /// When a pair that was given up may be tried again.
+    retry_at: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +56,27 @@ impl Pair {
         if said.is_empty() { "no answer in time".to_owned() } else { said.join("; ") }
     }
 
-    /// Trouble twice: schedules do without this pair wherever they can.
-    pub fn is_suspect(&self) -> bool {
-        self.troubles >= 2
+    fn new(generation: u32, failed: [Option<String>; 2], linking_until: Option<Time>) -> Pair {
+        Pair {
+            generation,
+            up: [false; 2],
+            failed,
+            linking_until,
+            lost_until: None,
+            loss: String::new(),
+            troubles: 0,
+            troubles_until: Time(0),
+            retry_at: Time(0),
+        }
+    }
+
+    fn troubles(&self, now: Time) -> u32 {
+        if now < self.troubles_until { self.troubles } else { 0 }
+    }
+
+    /// Trouble again and again: schedules do without this pair wherever they can.
+    pub fn is_suspect(&self, now: Time) -> bool {
+        self.troubles(now) >= MAX_TROUBLES
     }
 }
 
@@ -73,30 +96,14 @@ pub enum Change {
 impl Pairs {
     /// A pair that is to be linked. `undialable`: which ends (lower first) nobody can dial.
     pub fn add(&mut self, key: PairKey, undialable: [bool; 2], until: Time) {
-        let pair = Pair {
-            generation: 0,
-            up: [false; 2],
-            failed: given_up(undialable),
-            linking_until: Some(until),
-            lost_until: None,
-            loss: String::new(),
-            troubles: 0,
-        };
+        let pair = Pair::new(0, given_up(undialable), Some(until));
         self.timers.insert((until, key));
         self.pairs.insert(key, pair);
     }
 
     /// A pair as a resuming peer knows it; `side` 0 is the lower id.
     pub fn resume(&mut self, key: PairKey, side: usize, generation: u32) {
-        let pair = self.pairs.entry(key).or_insert_with(|| Pair {
-            generation,
-            up: [false; 2],
-            failed: [None, None],
-            linking_until: None,
-            lost_until: None,
-            loss: String::new(),
-            troubles: 0,
-        });
+        let pair = self.pairs.entry(key).or_insert_with(|| Pair::new(generation, [None, None], None));
         if generation > pair.generation {
             pair.generation = generation;
             pair.up = [false; 2];
@@ -154,14 +161,14 @@ impl Pairs {
         if before == after { Change::Nothing } else { Change::Resolved(after) }
     }
 
-    /// Takes down a loss, to be judged at `until`. False if it is known, or about an older generation.
+    /// Takes down a loss, to be judged after a moment. False if it is known, or about an older generation.
     pub fn link_down(
         &mut self,
         from: PeerId,
         to: PeerId,
         generation: u32,
         reason: String,
-        until: Time,
+        now: Time,
     ) -> bool {
         let key = pair_key(from, to);
         let Some(pair) = self.pairs.get_mut(&key).filter(|p| p.generation == generation) else {
@@ -170,27 +177,46 @@ impl Pairs {
         if pair.lost_until.is_some() {
             return false;
         }
+        let doublings = pair.troubles(now).min(MAX_DOUBLINGS);
+        let until = now.plus_ms(LINK_LOSS_GRACE_MS << doublings);
+        pair.troubles = pair.troubles(now).saturating_add(1);
+        pair.troubles_until = until.plus_ms(TROUBLE_MEMORY_MS);
         pair.lost_until = Some(until);
         pair.loss = reason;
         self.timers.insert((until, key));
         true
     }
 
-    /// Begins a new generation of the pair's links. False where it had its chances.
-    pub fn relink(&mut self, key: PairKey, undialable: [bool; 2], until: Time) -> bool {
-        let Some(pair) = self.pairs.get_mut(&key) else { return false };
-        pair.troubles += 1;
-        pair.generation += 1;
+    /// Begins a new generation of the pair's links.
+    pub fn relink(&mut self, key: PairKey, undialable: [bool; 2], now: Time, until: Time) {
+        let Some(pair) = self.pairs.get_mut(&key) else { return };
+        pair.generation = pair.generation.saturating_add(1);
         pair.lost_until = None;
         pair.up = [false; 2];
         pair.failed = given_up(undialable);
-        if pair.troubles >= MAX_TROUBLES {
-            pair.linking_until = None;
-            return false;
-        }
         pair.linking_until = Some(until);
+        pair.retry_at = now.plus_ms(RELINK_RETRY_MS);
         self.timers.insert((until, key));
-        true
+    }
+
+    /// A pair that lost its link and gets no other one.
+    pub fn give_up(&mut self, key: PairKey, reason: &str) {
+        if let Some(pair) = self.pairs.get_mut(&key) {
+            pair.lost_until = None;
+            pair.up = [false; 2];
+            pair.failed = [Some(reason.to_owned()), None];
+            pair.linking_until = None;
+        }
+    }
+
+    /// Whether the pair has had so much trouble of late.
+    pub fn is_suspect(&self, key: PairKey, now: Time) -> bool {
+        self.pairs.get(&key).is_some_and(|p| p.is_suspect(now))
+    }
+
+    /// Whether a pair that was given up may be tried again.
+    pub fn may_retry(&self, a: PeerId, b: PeerId, now: Time) -> bool {
+        self.get(a, b).is_some_and(|p| p.state() == PairState::Failed && p.retry_at <= now)
     }
 
     pub fn next_deadline(&self) -> Option<Time> {

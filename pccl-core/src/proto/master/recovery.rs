@@ -57,14 +57,20 @@ impl Master {
             self.outputs.push_back(super::Output::Close { conn: before });
             self.on_closed(before, "came back on a newer connection");
         }
-        if resume.incarnation == self.config.incarnation || self.peers.contains_key(&id) {
-            let text = "this peer was put out of the run when its control link broke; connect again";
-            return self.refuse(conn, false, text.to_owned());
+        if self.peers.contains_key(&id) {
+            return self.refuse(conn, false, format!("a peer with id {id} is already here; connect again"));
+        }
+        if self.peers.len() >= limits::MAX_PEERS {
+            return self.refuse(conn, false, format!("the run has its {} peers", limits::MAX_PEERS));
         }
         if self.recovery.is_none() && self.info.epoch != Epoch(0) {
             let outranked = !self.has_committed && resume.run != self.run;
             if !outranked {
-                let text = "the run has gone on without this peer; connect again";
+                let text = if resume.incarnation == self.config.incarnation {
+                    "this peer was put out of the run when its control link broke; connect again"
+                } else {
+                    "the run has gone on without this peer; connect again"
+                };
                 return self.refuse(conn, false, text.to_owned());
             }
             self.give_way();
@@ -113,12 +119,16 @@ impl Master {
 
     pub(super) fn hold_message(&mut self, from: PeerId, message: PeerMessage) {
         let Some(recovery) = &mut self.recovery else { return };
-        if message == PeerMessage::Heartbeat {
-            return;
+        match message {
+            PeerMessage::Heartbeat => return,
+            PeerMessage::Join(_) | PeerMessage::Resume(_) => {
+                return self.kick(from, format!("{} after it had joined", super::name(&message)));
+            }
+            _ => {}
         }
         let held_of = recovery.held_of.entry(from).or_default();
         *held_of += 1;
-        if *held_of > limits::MAX_HELD_MESSAGES_PER_PEER {
+        if *held_of > limits::MAX_HELD_MESSAGES_PER_PEER || recovery.held.len() >= limits::MAX_HELD_MESSAGES {
             return self.kick(from, "too many messages while the run is being recovered".to_owned());
         }
         recovery.held.push((from, message));
@@ -181,9 +191,11 @@ impl Master {
             let now = self.info.group(group).filter(|g| g.order.contains(id)).map(|g| g.since);
             let theirs = report.epoch.group(group).map(|g| g.since);
             let told = self.witness(group, reports).map(|w| w.since_before);
-            // Where nobody of the group has seen its newest epoch, all stand at the one before.
-            let keeps_up =
-                now.is_some() && (theirs == now || told.is_none_or(|before| Some(before) == theirs));
+            // Where nobody of the group has seen its newest epoch, those at the newest one seen stand.
+            let seen = reports.values().filter(|r| r.join.group == group);
+            let seen = seen.filter_map(|r| r.epoch.group(group).map(|g| g.since)).max();
+            let stands = told.or(seen);
+            let keeps_up = now.is_some() && (theirs == now || theirs == stands);
             if !keeps_up {
                 self.kick(*id, "the run went on without this peer; connect again".to_owned());
             }
@@ -205,7 +217,6 @@ impl Master {
             }
         }
         self.pairs.retain(|id| self.peers.contains_key(&id));
-        let grace = self.seen.plus_ms(limits::LINK_LOSS_GRACE_MS);
         let used: Vec<(PeerId, PeerId)> = self.info.groups.iter().flat_map(used_pairs).collect();
         for (a, b) in used {
             let both = self.peers.contains_key(&a) && self.peers.contains_key(&b);
@@ -214,7 +225,7 @@ impl Master {
                 self.pairs.resume(key, 0, 0);
                 let generation = self.pairs.get(a, b).map_or(0, |p| p.generation);
                 let reason = "lost while the master was away".to_owned();
-                self.pairs.link_down(a, b, generation, reason, grace);
+                self.pairs.link_down(a, b, generation, reason, self.seen);
             }
         }
     }
@@ -291,13 +302,18 @@ impl Master {
         // A verdict other than commit is still owed to members that have not called that instance.
         for (key, verdict) in verdicts.iter().filter(|(key, _)| key.epoch == since) {
             let ops = self.groups.entry(group).or_default();
-            ops.floors.insert(key.tag, key.seq.saturating_add(1));
+            let floor = ops.floors.entry(key.tag).or_default();
+            *floor = key.seq.saturating_add(1).max(*floor);
             if matches!(verdict, Verdict::Committed { .. }) {
                 continue;
             }
+            // Whoever has it in flight was told the verdict just now.
+            let told = |r: &Resume| has_heard(r, *key) || r.ops.iter().any(|op| op.key == *key);
             let heard: BTreeSet<PeerId> =
-                of_group.iter().filter(|(_, r)| has_heard(r, *key)).map(|(id, _)| *id).collect();
-            let Some(first) = heard.first().copied() else { continue };
+                of_group.iter().filter(|(_, r)| told(r)).map(|(id, _)| *id).collect();
+            let Some(first) = heard.first().copied().filter(|_| heard.len() < of_group.len()) else {
+                continue;
+            };
             ops.instances.insert(
                 (key.tag, key.seq),
                 Instance {

@@ -169,6 +169,9 @@ impl Master {
         match peer.state {
             PeerState::Member => {
                 self.member_count -= 1;
+                if self.member_count == 0 {
+                    self.patience = None;
+                }
                 self.dirty.entry(peer.join.group).or_default().lost(format!("lost peer {id}: {reason}"));
             }
             PeerState::Preparing | PeerState::Prepared => self.burn_prepare(),
@@ -252,9 +255,11 @@ impl Master {
                     .take(3)
                     .filter_map(|m| self.pairs.get(id, *m).map(|p| format!("with {m}: {}", p.failure())))
                     .collect();
+                let at = self.address(id, 0).and_then(|a| a.addresses.first().copied());
+                let at = at.map_or("it takes no connections".to_owned(), |at| format!("others dial {at}"));
                 let text = format!(
-                    "no data link with any member of {group} could be made ({}); open the data port of this peer, \
-                     or announce the address and port others reach it at",
+                    "no data link with any member of {group} could be made ({}; {at}); open the data port of this \
+                     peer, or announce the address and port others reach it at",
                     why.join(", ")
                 );
                 self.refuse(conn, false, text);
@@ -283,8 +288,7 @@ impl Master {
     }
 
     pub(super) fn on_link_down(&mut self, from: PeerId, to: PeerId, generation: u32, reason: String) {
-        let until: Time = self.seen.plus_ms(limits::LINK_LOSS_GRACE_MS);
-        self.pairs.link_down(from, to, generation, reason, until);
+        self.pairs.link_down(from, to, generation, reason, self.seen);
     }
 
     pub(super) fn expire_pairs(&mut self, now: Time) {
@@ -300,10 +304,15 @@ impl Master {
     fn relink(&mut self, a: PeerId, b: PeerId) {
         let reason = self.pairs.get(a, b).map(|p| p.loss.clone()).unwrap_or_default();
         let until = self.seen.plus_ms(u64::from(self.config.link_timeout_ms));
-        self.pairs.relink((a, b), self.undialable(a, b), until);
         self.event(Event::PairTrouble { a, b, reason: reason.clone() });
+        let members = (self.member_group(a), self.member_group(b));
+        if (members.0.is_none() || members.1.is_none()) && self.pairs.is_suspect((a, b), self.seen) {
+            // A newcomer has its chances; it does not keep a member busy.
+            return self.pairs.give_up((a, b), &format!("lost again and again: {reason}"));
+        }
+        self.pairs.relink((a, b), self.undialable(a, b), self.seen, until);
         self.tell_to_link(a, b);
-        let (Some((group, _)), Some(_)) = (self.member_group(a), self.member_group(b)) else { return };
+        let (Some((group, _)), Some(_)) = members else { return };
         if self.uses(group, a, b) {
             self.dirty.entry(group).or_default().relinked(format!("link {a} – {b}: {reason}"));
         }

@@ -618,7 +618,80 @@ fn a_phase_call_survives_a_restart_of_the_master() {
 }
 
 #[test]
-fn the_diagram_shows_every_transition() {
-    let diagram = crate::proto::table::diagram(TABLE, PeerState::Pending);
-    assert!(TABLE.iter().all(|t| diagram.contains(&format!("{:?} --> {:?}: {:?}", t.from, t.to, t.event))));
+fn a_control_link_that_breaks_twice_around_a_restart_costs_nobody_the_membership() {
+    let mut world = World::of(2);
+    world.dead[1] = true; // not back yet, so the new master waits
+    world.restart_master();
+    world.pass(200);
+    let conn = world.conn_of[0].take().expect("peer 0 has found the new master");
+    world.conns.remove(&conn);
+    world.master.handle(Input::Closed { conn, reason: "reset".into() }, world.now);
+    world.peers[0].handle(peer::Input::ControlLost { reason: "reset".into() }, world.now);
+    world.dead[1] = false;
+    world.pass(3_000);
+    assert_eq!(world.master.epoch().world_size(), 2, "{:?}", world.events);
+}
+
+#[test]
+fn a_link_that_breaks_now_and_then_never_costs_the_only_pair_its_membership() {
+    let mut world = World::of(2);
+    let peer = world.peers[1].id();
+    for _ in 0..6 {
+        let lost = peer::Input::LinkLost { peer, reason: "reset".into(), others_left: 0 };
+        world.peers[0].handle(lost, world.now);
+        world.pass(20_000);
+        assert_eq!(world.master.epoch().world_size(), 2, "{:?}", world.events);
+    }
+}
+
+#[test]
+fn a_wait_reported_before_the_master_died_is_known_to_the_next_one() {
+    let mut world = World::of(2);
+    world.moves_bytes = false;
+    let waits = world.reduce(0, 1, sum(10));
+    world.peers[0].handle(peer::Input::Blocked { work: waits, alone: false }, world.now);
+    world.run();
+    world.restart_master();
+    world.pass(2_000);
+    let phase = world.call(1, Call::Phase(PhaseCall::UpdateTopology));
+    assert_eq!(world.kind(0, waits), Some(ErrorKind::InvalidUsage));
+    assert_eq!(world.kind(1, phase), Some(ErrorKind::InvalidUsage));
+}
+
+#[test]
+fn calls_after_being_put_out_say_so_until_the_next_connect() {
+    let mut world = World::of(2);
+    let id = world.peers[1].id();
+    world.master.kick(id, "for this test".into());
+    world.run();
+    let work = world.call(1, Call::Phase(PhaseCall::UpdateTopology));
+    let Some(Err(error)) = world.outcome(1, work) else { panic!("not refused") };
+    assert_eq!(error.kind, ErrorKind::MasterConnectionFailed);
+    assert!(error.reason.contains("for this test"), "{error}");
+    let connect = world.call(1, Call::Connect);
+    world.update(&[0]);
+    assert_eq!(world.outcome(1, connect), Some(Ok(Done::Connected)));
+}
+
+#[test]
+fn what_is_not_in_a_table_is_a_typed_error_that_names_state_and_event() {
+    use crate::proto::table::{Illegal, step};
+    let states = [PeerState::Pending, PeerState::Preparing, PeerState::Prepared, PeerState::Member];
+    let events =
+        [PeerEvent::Prepare, PeerEvent::Answer, PeerEvent::Burn, PeerEvent::Commit, PeerEvent::First];
+    let mut legal = 0;
+    for state in states {
+        for event in events {
+            match step(TABLE, state, event) {
+                Ok(_) => legal += 1,
+                Err(illegal) => {
+                    assert_eq!(illegal, Illegal { state, event });
+                    let text = illegal.to_string();
+                    assert!(text.contains(&format!("{state:?}")) && text.contains(&format!("{event:?}")));
+                }
+            }
+        }
+    }
+    assert_eq!(legal, TABLE.len(), "two transitions from one state by one event");
+    assert_eq!(step(TABLE, PeerState::Pending, PeerEvent::Commit).ok(), None, "nobody skips the prepare");
 }

@@ -69,6 +69,7 @@ impl Peer {
                 _ => "connect: this peer is connected already, or a connect is under way".to_owned(),
             }));
         }
+        self.ended = None;
         self.control.attempts += 1;
         if self.control.attempts > 1 {
             self.take_new_id();
@@ -200,6 +201,7 @@ impl Peer {
                 if let Some(resume) = self.resume(known) {
                     self.send(PeerMessage::Resume(Box::new(resume)));
                     self.report_links_anew();
+                    self.report_blocked_anew();
                 }
                 if let Some(welcome) = &mut self.control.welcome {
                     welcome.run = known.run;
@@ -255,6 +257,7 @@ impl Peer {
     /// Out of the run, not by own will.
     pub(super) fn out(&mut self, kind: ErrorKind, reason: &str) {
         if self.step(Event::Out) {
+            self.ended = Some(Error::new(kind, reason));
             self.outputs.push_back(Output::HangUp);
             self.log(reason.to_owned());
             self.end_everything(kind, reason);

@@ -139,6 +139,8 @@ pub enum Output {
         work: WorkId,
         key: OpKey,
     },
+    /// The membership is over: forget its epochs. The next one counts anew, maybe under another master.
+    Reset,
     Complete {
         work: WorkId,
         outcome: Result<Done, Error>,

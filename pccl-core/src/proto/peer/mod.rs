@@ -35,6 +35,8 @@ pub struct Peer {
     ops: Ops,
     phases: Phases,
     epoch: Option<Arc<EpochInfo>>,
+    /// How the last membership ended, if not by own will: the answer to calls until the next `connect`.
+    ended: Option<Error>,
     seen: Time,
     outputs: VecDeque<Output>,
 }
@@ -49,6 +51,7 @@ impl Peer {
             ops: Ops::default(),
             phases: Phases::default(),
             epoch: None,
+            ended: None,
             seen: now,
             outputs: VecDeque::new(),
         }
@@ -129,6 +132,7 @@ impl Peer {
         match self.state {
             State::Member | State::Searching | State::Resuming => Ok(()),
             State::Gone => Err(usage(format!("{what}: this peer has left the run"))),
+            State::Idle if let Some(ended) = &self.ended => Err(ended.clone()),
             State::Idle | State::Dialling | State::Greeting | State::Pending => {
                 Err(usage(format!("{what}: this peer is not in a run; connect first")))
             }
@@ -146,7 +150,10 @@ impl Peer {
                 self.state = next;
                 true
             }
-            Err(_) => false,
+            Err(illegal) => {
+                self.log(illegal.to_string());
+                false
+            }
         }
     }
 
@@ -173,6 +180,7 @@ impl Peer {
             self.complete(work, Err(Error::new(kind, reason)));
         }
         self.drop_links();
+        self.outputs.push_back(Output::Reset);
         self.phases = Phases::default();
         self.epoch = None;
     }

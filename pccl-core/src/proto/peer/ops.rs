@@ -66,7 +66,7 @@ impl Ops {
         if self.recent.len() >= limits::MAX_RESUME_VERDICTS {
             self.recent.pop_front();
         }
-        self.recent.push_back((key, verdict));
+        self.recent.push_back((key, shortened(verdict)));
     }
 }
 
@@ -120,6 +120,14 @@ impl Peer {
         if let Some(op) = self.ops.in_flight.values_mut().find(|op| op.work == work) {
             op.blocked = Some(alone);
             let key = op.key;
+            self.send(PeerMessage::Blocked { key, alone });
+        }
+    }
+
+    /// To a master that has not heard of it.
+    pub(super) fn report_blocked_anew(&mut self) {
+        let blocked = self.ops.in_flight.values().filter_map(|op| op.blocked.map(|alone| (op.key, alone)));
+        for (key, alone) in blocked.collect::<Vec<_>>() {
             self.send(PeerMessage::Blocked { key, alone });
         }
     }
@@ -206,6 +214,14 @@ impl Peer {
             self.complete(op.work, Err(Error::new(kind, text)));
         }
     }
+}
+
+fn shortened(mut verdict: Verdict) -> Verdict {
+    if let Verdict::Mismatched { text } | Verdict::Deadlocked { text } = &mut verdict {
+        let cut = (0..=limits::MAX_REMEMBERED_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(cut.unwrap_or(0));
+    }
+    verdict
 }
 
 fn check_descriptor(tag: Tag, descriptor: &OpDescriptor) -> Result<()> {

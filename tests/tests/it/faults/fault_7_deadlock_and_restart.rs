@@ -3,9 +3,9 @@
 
 use std::sync::Barrier;
 
-use pccl_core::api::{Communicator, Master, ReduceOp, Tag};
+use pccl_core::api::{Communicator, ErrorKind, Master, ReduceOp, Tag};
 
-use crate::harness::{connect, master, master_with, reduce, wait_for_world};
+use crate::harness::{connect, loopback, master, master_with, reduce, wait_for_world};
 
 const OPS: u64 = 8;
 const LEN: usize = 300_000;
@@ -75,5 +75,46 @@ fn a_restarted_master_is_found_again_and_the_run_goes_on_without_an_abort() {
         let second = Master::builder(&address).build().unwrap();
         second.run().unwrap();
         std::mem::forget(second); // serves until the process ends: the peers are still to leave
+    });
+}
+
+#[test]
+fn a_communicator_joins_a_new_run_when_the_old_master_is_gone_for_good() {
+    let (first, address) = master();
+    let met = Barrier::new(3);
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            let (address, met) = (&address, &met);
+            threads.spawn(move || {
+                let builder = Communicator::builder(address).listen(loopback()).reconnect_timeout_ms(200);
+                let peer = builder.build().unwrap();
+                peer.connect().unwrap();
+                wait_for_world(&peer, 2);
+                // The same tag in both runs: nothing that is known of the old one may be taken for the new one's.
+                reduce(&peer, &mut [1.0; 1000], 1);
+                let old = peer.epoch();
+                met.wait();
+                met.wait(); // the master is gone
+                let error = peer.update_topology().unwrap_err();
+                assert_eq!(error.kind, ErrorKind::MasterConnectionFailed, "{error}");
+                met.wait();
+                met.wait(); // another one is there
+                peer.connect().unwrap();
+                wait_for_world(&peer, 2);
+                assert!(peer.epoch() <= old, "the test is about epochs that begin anew");
+                let mut data = [1.0; 1000];
+                reduce(&peer, &mut data, 1);
+                assert_eq!(data, [2.0; 1000]);
+                met.wait();
+            });
+        }
+        met.wait();
+        drop(first);
+        met.wait();
+        met.wait();
+        let second = Master::builder(&address).build().unwrap();
+        second.run().unwrap();
+        met.wait();
+        met.wait();
     });
 }
