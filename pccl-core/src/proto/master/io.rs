@@ -90,6 +90,9 @@ pub enum Event {
         peer: PeerId,
         reason: String,
     },
+    PeerLeft {
+        peer: PeerId,
+    },
     PeerLost {
         peer: PeerId,
         reason: String,
@@ -140,6 +143,7 @@ impl fmt::Display for Event {
         match self {
             Event::PeerPending { peer, from } => write!(f, "peer {peer} from {from} is pending"),
             Event::PeerRefused { peer, reason } => write!(f, "peer {peer} refused: {reason}"),
+            Event::PeerLeft { peer } => write!(f, "peer {peer} left"),
             Event::PeerLost { peer, reason } => write!(f, "peer {peer} lost: {reason}"),
             Event::PeerKicked { peer, reason } => write!(f, "peer {peer} kicked: {reason}"),
             Event::Illegal { peer, reason } => write!(f, "a bug, peer {peer}: {reason}"),

@@ -24,6 +24,9 @@ use self::recovery::Recovery;
 use crate::types::{Epoch, EpochInfo, GroupId, OpKey, PeerId, PhaseCall, Time};
 use crate::wire::message::{Join, MasterMessage, PeerMessage, RunId};
 
+/// How often within the time of a silence the master looks for it: so exact is the time.
+const SILENCE_LOOKS: u32 = 32;
+
 #[derive(Debug)]
 struct Conn {
     from: IpAddr,
@@ -88,6 +91,7 @@ pub struct Master {
     ready_newcomers: Option<usize>,
     newcomers_changed: bool,
     next_tick: Time,
+    next_heartbeat: Time,
     seen: Time,
     outputs: VecDeque<Output>,
 }
@@ -120,7 +124,8 @@ impl Master {
             joins: 0,
             ready_newcomers: None,
             newcomers_changed: false,
-            next_tick: now.plus_ms(u64::from(config.heartbeat_ms)),
+            next_tick: now,
+            next_heartbeat: now.plus_ms(u64::from(config.heartbeat_ms)),
             seen: now,
             outputs: VecDeque::new(),
             config,
@@ -185,7 +190,7 @@ impl Master {
     }
 
     fn tick(&mut self, now: Time) {
-        self.next_tick = now.plus_ms(u64::from(self.config.heartbeat_ms));
+        self.next_tick = now.plus_ms(u64::from((self.config.silence_ms / SILENCE_LOOKS).max(1)));
         let silence_us = u64::from(self.config.silence_ms) * 1000;
         let silent = |c: &Conn| now.since_us(c.heard) > silence_us;
         let quiet: Vec<ConnId> = self.conns.iter().filter(|(_, c)| silent(c)).map(|(id, _)| *id).collect();
@@ -193,6 +198,10 @@ impl Master {
             self.outputs.push_back(Output::Close { conn });
             self.on_closed(conn, &format!("silent for more than {} ms", self.config.silence_ms));
         }
+        if now < self.next_heartbeat {
+            return;
+        }
+        self.next_heartbeat = now.plus_ms(u64::from(self.config.heartbeat_ms));
         let everyone: Vec<ConnId> = self.conns.keys().copied().collect();
         for conn in everyone {
             self.outputs.push_back(Output::Send { conn, message: MasterMessage::Heartbeat });

@@ -117,7 +117,8 @@ impl Master {
 
     pub(super) fn on_leave(&mut self, id: PeerId) {
         if let Some(conn) = self.peers.get(&id).map(|p| p.conn) {
-            self.lose(id, "left");
+            self.remove(id, "it left");
+            self.event(Event::PeerLeft { peer: id });
             self.outputs.push_back(Output::Close { conn });
         }
     }
