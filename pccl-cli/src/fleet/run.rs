@@ -337,7 +337,13 @@ impl Run {
     fn follow_until(&mut self, end: Instant) -> Result<(), Stop> {
         let wait = end.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
         let event = self.processes.next(wait);
-        self.screen.draw(&self.members, &self.judge, self.config.size_bytes, self.started.elapsed());
+        self.screen.draw(
+            &self.members,
+            &self.judge,
+            &self.recoveries_us,
+            self.config.size_bytes,
+            self.started.elapsed(),
+        );
         match event {
             Some(Event::Interrupted) => return Err(Stop::Interrupted),
             Some(Event::Report { number, report }) => self.heard(number, report)?,

@@ -11,6 +11,7 @@ use crate::arguments::rate_text;
 
 use super::judge::{Judge, bus_bandwidth};
 use super::run::{Fate, Member};
+use super::statistics::{Times, median};
 
 /// Between two pictures of the table, and between two lines.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -28,6 +29,7 @@ pub struct Screen {
 struct Moment<'a> {
     members: &'a BTreeMap<u32, Member>,
     judge: &'a Judge,
+    recoveries_us: &'a [u64],
     size_bytes: u64,
     elapsed: Duration,
     total: Option<Duration>,
@@ -59,6 +61,7 @@ impl Screen {
         &mut self,
         members: &BTreeMap<u32, Member>,
         judge: &Judge,
+        recoveries_us: &[u64],
         size_bytes: u64,
         elapsed: Duration,
     ) {
@@ -67,7 +70,7 @@ impl Screen {
             return;
         }
         self.drawn = Instant::now();
-        let moment = Moment { members, judge, size_bytes, elapsed, total: self.total };
+        let moment = Moment { members, judge, recoveries_us, size_bytes, elapsed, total: self.total };
         match &self.table {
             Some(table) => table.set_message(moment.table()),
             None => self.note(elapsed, &moment.line()),
@@ -88,8 +91,10 @@ impl Moment<'_> {
         let running = self.members.values().filter(|m| m.fate == Fate::Alive).count();
         let tally = &self.judge.tally;
         let speed = self.speed().map_or(String::new(), |s| format!(", {}", rate_text(s)));
+        let recoveries = Times::of_us(self.recoveries_us)
+            .map_or(String::new(), |t| format!(", {} recoveries, median {:.0} ms", t.count, t.median_ms));
         format!(
-            "{running} peers, {} operations{speed}, {} aborted calls, {} problems",
+            "{running} peers, {} operations{speed}, {} aborted calls{recoveries}, {} problems",
             tally.operations, tally.aborted_calls, tally.problem_count
         )
     }
@@ -98,7 +103,7 @@ impl Moment<'_> {
     fn speed(&self) -> Option<f64> {
         let recent = self.judge.durations.iter().rev().take(10);
         let speeds = recent.map(|&(world, us)| bus_bandwidth(world, self.size_bytes, us)).collect();
-        super::statistics::median(speeds)
+        median(speeds)
     }
 
     fn table(&self) -> String {
@@ -133,5 +138,22 @@ impl Moment<'_> {
             "{number:>4} {:>8}  {state:<8} {epoch:>6} {world:>6} {:>8} {:>8} {speed:>11}",
             member.pid, member.steps, member.aborted
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(recoveries_us: &[u64]) -> String {
+        let (members, judge) = (BTreeMap::new(), Judge::default());
+        let elapsed = Duration::ZERO;
+        Moment { members: &members, judge: &judge, recoveries_us, size_bytes: 1, elapsed, total: None }.line()
+    }
+
+    #[test]
+    fn the_line_has_the_recoveries_once_there_are_any() {
+        assert!(!line(&[]).contains("recoveries"));
+        assert!(line(&[20_000, 36_000]).contains("2 recoveries, median 28 ms"));
     }
 }

@@ -37,3 +37,41 @@ fn note(option: &str, result: std::io::Result<()>) {
         tracing::debug!("{option} could not be set: {error}");
     }
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    async fn stream() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_send_at_once_and_notice_a_dead_end() {
+        let seconds = Duration::from_secs;
+        for set in [set_control_options, set_data_options] {
+            let stream = stream().await;
+            set(&stream, 1_234);
+            let socket = SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(15));
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(5));
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(1_234)));
+        }
+    }
+
+    #[tokio::test]
+    async fn only_tensors_wait_outside_of_the_kernel() {
+        let (control, data) = (stream().await, stream().await);
+        set_control_options(&control, 1_000);
+        set_data_options(&data, 1_000);
+        let low_water = |stream| SockRef::from(stream).tcp_notsent_lowat().unwrap();
+        assert_eq!(low_water(&data), NOTSENT_LOW_WATER_BYTES);
+        assert_ne!(low_water(&control), NOTSENT_LOW_WATER_BYTES);
+    }
+}

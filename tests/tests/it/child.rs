@@ -14,6 +14,8 @@ fn role() {
         "clean-exit" => clean_exit::leaves_nothing_behind(),
         #[cfg(target_os = "linux")]
         "fork" => clean_exit::forks(),
+        #[cfg(target_os = "linux")]
+        "crowds" => crate::faults::crowds_at_both_ports(),
         "eight" => eight(&address),
         other => panic!("there is no role {other:?}"),
     }

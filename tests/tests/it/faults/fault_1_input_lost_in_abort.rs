@@ -1,22 +1,20 @@
 //! Eight operations in place, one of the peers killed under them: whatever becomes of each, an input whose
 //! operation failed is what it was, and a retry gives the survivors' sum.
 
-use std::sync::Barrier;
-use std::sync::mpsc::Sender;
-use std::time::Duration;
-
 use pccl_core::api::{Communicator, ErrorKind, ReduceOp, Tag};
 
-use crate::harness::{EIGHT_LEN, Process, join, master, wait_for_world};
+use crate::harness::{EIGHT_LEN, Process, join, master, reduce, wait_for_world};
 
-const ROUNDS: u64 = 6;
+/// Kills that must have fallen among operations in flight, and kills to get there.
+const HITS: usize = 4;
+const MAX_ROUNDS: usize = 30;
 
 fn input(rank: u32, tag: usize) -> Vec<f32> {
     (0..EIGHT_LEN).map(|i| ((i + tag) % 1000) as f32 + rank as f32).collect()
 }
 
-/// Starts all eight at once, and tells which were reduced.
-fn eight(peer: &Communicator, data: &mut [Vec<f32>]) -> Vec<bool> {
+/// Starts all eight at once, and tells with how many peers each was reduced; 0 if it was aborted.
+fn eight(peer: &Communicator, data: &mut [Vec<f32>], mut reduced: impl FnMut()) -> Vec<u32> {
     peer.scope(|scope| {
         let works: Vec<_> = data
             .iter_mut()
@@ -24,66 +22,65 @@ fn eight(peer: &Communicator, data: &mut [Vec<f32>]) -> Vec<bool> {
             .map(|(tag, data)| scope.all_reduce_in_place(data, ReduceOp::Sum, Tag(tag as u64)).unwrap())
             .collect();
         let outcomes = works.into_iter().map(|work| match work.wait() {
-            Ok(_) => true,
-            Err(error) if error.kind == ErrorKind::Aborted => false,
+            Ok(info) => {
+                reduced();
+                info.group_world_size
+            }
+            Err(error) if error.kind == ErrorKind::Aborted => 0,
             Err(error) => panic!("neither reduced nor aborted: {error}"),
         });
         outcomes.collect()
     })
 }
 
-fn survivor(rank: u32, address: &str, met: &Barrier, running: Sender<()>) -> usize {
-    let peer = join(address, 3);
-    let mut aborted = 0;
-    let inputs: Vec<_> = (0..8).map(|tag| input(rank, tag)).collect();
-    for _ in 0..ROUNDS {
-        met.wait();
-        wait_for_world(&peer, 4);
-        // Until the victim is dead and the run is down to the three of us.
-        while peer.world_size() == 4 {
-            let mut data = inputs.clone();
-            for (tag, reduced) in eight(&peer, &mut data).into_iter().enumerate() {
-                if !reduced {
-                    assert!(data[tag] == inputs[tag], "the input of tag {tag} was lost in an abort");
-                    aborted += 1;
-                }
+/// One kill, after `kill_after` operations with the victim; whether it fell among operations in flight. All
+/// survivors see the same outcomes, so they need no word from each other.
+fn round(peer: &Communicator, inputs: &[Vec<f32>], mut victim: Option<Process>, kill_after: usize) -> bool {
+    wait_for_world(peer, 4);
+    let mut count = 0;
+    loop {
+        let mut data = inputs.to_vec();
+        let outcomes = eight(peer, &mut data, || {
+            count += 1;
+            if count == kill_after {
+                victim.take().into_iter().for_each(Process::kill);
             }
-            // The next eight are on their way by the time this is heard. Nobody may listen any more.
-            let _ = running.send(());
+        });
+        for (tag, _) in outcomes.iter().enumerate().filter(|(_, world)| **world == 0) {
+            assert!(data[tag] == inputs[tag], "the input of tag {tag} was lost in an abort");
         }
+        if outcomes.iter().any(|world| *world != 4) {
+            return outcomes.contains(&0);
+        }
+    }
+}
+
+fn survivor(rank: u32, address: &str) {
+    let peer = join(address, 3);
+    let inputs: Vec<_> = (0..8).map(|tag| input(rank, tag)).collect();
+    let mut hits = 0;
+    for number in 0..MAX_ROUNDS {
+        let victim = (rank == 0).then(|| Process::start("eight", address));
+        // In the second eight, each time after another number of its operations.
+        hits += usize::from(round(&peer, &inputs, victim, 8 + number % 8));
         let mut data = inputs[0].clone();
-        crate::harness::reduce(&peer, &mut data, 100);
+        reduce(&peer, &mut data, 100);
         let expected = |i: usize| 3.0 * (i % 1000) as f32 + 3.0;
         assert!(data.iter().enumerate().all(|(i, sum)| *sum == expected(i)), "a wrong sum after an abort");
+        if hits == HITS {
+            return;
+        }
     }
-    met.wait();
-    aborted
+    panic!("of {MAX_ROUNDS} kills {hits} fell among operations in flight, {HITS} must");
 }
 
 #[test]
 fn an_aborted_input_is_intact_in_place_and_the_retry_is_right() {
     let (_master, address) = master();
-    let met = Barrier::new(4);
-    let (running, heard) = std::sync::mpsc::channel();
-    let aborted: usize = std::thread::scope(|threads| {
-        let survivors: Vec<_> = (0..3)
-            .map(|rank| {
-                let (address, met, running) = (&address, &met, running.clone());
-                threads.spawn(move || survivor(rank, address, met, running))
-            })
-            .collect();
-        for round in 0..ROUNDS {
-            met.wait();
-            let victim = Process::start("eight", &address);
-            // What is left of the round before is not meant.
-            while heard.try_recv().is_ok() {}
-            heard.recv().unwrap();
-            // At another moment of the next eight in each round.
-            std::thread::sleep(Duration::from_millis(4 * (1 + round)));
-            victim.kill();
+    std::thread::scope(|threads| {
+        for rank in 0..3 {
+            let address = &address;
+            threads.spawn(move || survivor(rank, address));
         }
-        met.wait();
-        survivors.into_iter().map(|s| s.join().unwrap()).sum()
     });
-    assert!(aborted > 0, "no operation was aborted: the test has shown nothing");
 }

@@ -122,3 +122,21 @@ fn two_peers_that_can_only_dial_are_told_what_to_do() {
     assert!(error.reason.contains("open the data port"), "{error}");
     assert_eq!(first.world_size(), 1);
 }
+
+#[test]
+fn a_newcomer_nobody_can_reach_is_told_at_which_address() {
+    let (_master, address) = master_with(|master| master.link_timeout_ms(300));
+    let first = Communicator::builder(&address).no_inbound().build().unwrap();
+    first.connect().unwrap();
+    let closed = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+    let newcomer = Communicator::builder(&address)
+        .listen(loopback())
+        .announce("127.0.0.1", closed.port())
+        .build()
+        .unwrap();
+    let error = newcomer.connect().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::MasterConnectionFailed);
+    assert!(error.reason.contains("open the data port"), "{error}");
+    assert!(error.reason.contains(&closed.to_string()), "{error}");
+    assert_eq!(first.world_size(), 1);
+}

@@ -7,3 +7,6 @@ mod fault_4_disagreement;
 mod fault_5_garbage;
 mod fault_6_newcomers;
 mod fault_7_deadlock_and_restart;
+
+#[cfg(target_os = "linux")]
+pub use fault_5_garbage::crowds_at_both_ports;
