@@ -39,7 +39,7 @@ impl Default for EngineConfig {
     fn default() -> EngineConfig {
         EngineConfig {
             segment_bytes: MAX_SEGMENT_BYTES,
-            pump_budget_bytes: 1 << 20,
+            pump_budget_bytes: 256 << 10,
             stall_ms: u64::from(DEFAULT_SILENCE_MS),
             #[cfg(feature = "seeded-bugs")]
             bug: None,

@@ -24,6 +24,10 @@ use crate::proto::peer::{Done, State};
 use crate::types::{LinkId, WorkId};
 use crate::wire::message::MasterMessage;
 
+/// The runtime looks at sockets and timers after so many turns of tasks: a turn of a busy link moves a pump's budget,
+/// and heartbeats must not wait for many of them.
+const EVENT_INTERVAL: u32 = 2;
+
 /// What user threads tell a communicator's thread.
 #[derive(Debug)]
 pub enum Command {
@@ -84,15 +88,18 @@ pub fn run(
     status: Arc<Status>,
     ready: std::sync::mpsc::Sender<std::result::Result<(), String>>,
 ) {
-    let runtime =
-        match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                // Whoever started this thread waits for the word; if not, there is nobody to tell.
-                let _ = ready.send(Err(format!("the system gives no event queue: {error}")));
-                return;
-            }
-        };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build_local(Default::default())
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Whoever started this thread waits for the word; if not, there is nobody to tell.
+            let _ = ready.send(Err(format!("the system gives no event queue: {error}")));
+            return;
+        }
+    };
     runtime.block_on(async {
         let (peer_loop, door) = match PeerLoop::new(config, status) {
             Ok(made) => made,

@@ -14,3 +14,4 @@ mod generated;
 mod golden;
 mod harness;
 mod header;
+mod heartbeats;
