@@ -57,7 +57,9 @@ impl Hostile {
 
 impl World {
     pub fn hostile_step(&mut self, hostile: usize) -> Verdict {
-        let others: Vec<PeerId> = self.processes.iter().map(|process| process.id).collect();
+        // Nobody can know the id of a peer that has not been introduced yet.
+        let members = self.processes.iter().filter(|process| !process.is_newcomer());
+        let others: Vec<PeerId> = members.map(|process| process.id).collect();
         let groups: Vec<GroupId> = self.scenario.slots.iter().map(|slot| slot.group).collect();
         let silence_us = u64::from(self.scenario.silence_ms) * 1000;
         let this = &mut self.hostiles[hostile];
