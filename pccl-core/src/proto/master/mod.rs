@@ -86,6 +86,8 @@ pub struct Master {
     recovery: Option<Recovery>,
     /// Whether any operation was committed: then no older run can take this one's place.
     has_committed: bool,
+    /// The epoch in which this master found the run, until it commits something itself.
+    taken_over: Option<Epoch>,
     joins: u64,
     /// Newcomers that could be admitted now; `None`: to be counted anew.
     ready_newcomers: Option<usize>,
@@ -121,6 +123,7 @@ impl Master {
             patience: None,
             recovery: None,
             has_committed: false,
+            taken_over: None,
             joins: 0,
             ready_newcomers: None,
             newcomers_changed: false,

@@ -104,6 +104,7 @@ impl Master {
             ops.instances.remove(&(key.tag, key.seq));
         }
         self.has_committed = true;
+        self.taken_over = None;
         let verdict =
             Verdict::Committed { world: self.info.world(), peers_pending: self.ready_newcomers() as u32 };
         for member in self.members_of(group) {

@@ -64,8 +64,11 @@ impl Master {
             return self.refuse(conn, false, format!("the run has its {} peers", limits::MAX_PEERS));
         }
         if self.recovery.is_none() && self.info.epoch != Epoch(0) {
-            let outranked = !self.has_committed && resume.run != self.run;
-            if !outranked {
+            let older_run = !self.has_committed && resume.run != self.run;
+            // Somebody who had been put out came back first, and nothing was decided since: the others count.
+            let newer_epoch =
+                resume.run == self.run && self.taken_over.is_some_and(|found| resume.epoch.epoch > found);
+            if !older_run && !newer_epoch {
                 let text = if resume.incarnation == self.config.incarnation {
                     "this peer was put out of the run when its control link broke; connect again"
                 } else {
@@ -104,17 +107,21 @@ impl Master {
         }
     }
 
-    /// A run that has committed nothing makes room for an older one.
+    /// A run that has committed nothing makes room for an older one, or for a newer epoch of itself.
     fn give_way(&mut self) {
         let members: Vec<PeerId> = self.members().map(|(id, _)| id).collect();
         for id in members {
-            self.kick(id, "an older run came back to this master; connect again".to_owned());
+            self.kick(
+                id,
+                "others, who outrank this peer, came back to this master; connect again".to_owned(),
+            );
         }
         self.burn_prepare();
         self.dirty.clear();
         self.groups.clear();
         self.info.groups.clear();
         self.info.epoch = Epoch(0);
+        self.taken_over = None;
     }
 
     pub(super) fn hold_message(&mut self, from: PeerId, message: PeerMessage) {
@@ -149,6 +156,7 @@ impl Master {
         self.run = recovery.run;
         // In the first epoch there is one peer: a run that got no further has nothing to lose.
         self.has_committed = newest.epoch > Epoch(1);
+        self.taken_over = Some(newest.epoch);
         self.next_epoch = newest.epoch.next();
         self.phase_seq = recovery.reports.values().map(|r| r.phase_seq).max().unwrap_or(0);
         // With schedule and piece size as they were: the plans of running operations depend on them.
