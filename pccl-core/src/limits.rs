@@ -59,12 +59,15 @@ pub const SAVE_STOCK_BYTES: usize = 64 << 20;
 /// Data connections of one pair.
 pub const DEFAULT_POOL_CONNECTIONS: u16 = 8;
 pub const MAX_POOL_CONNECTIONS: u16 = 64;
-/// Data connections of one peer with all others together: pools shrink so that descriptors suffice.
+/// Data connections one peer dials, to all others together: its pools shrink so that descriptors suffice. Those
+/// the others dial to it come on top, `MAX_POOL_CONNECTIONS` a pair at most.
 pub const MAX_DATA_CONNECTIONS: usize = 512;
 /// Connections that have not said who they are, per listening port. One more pushes the oldest out.
 pub const MAX_UNKNOWN_CONNECTIONS: usize = 128;
 /// How long a connection may stay unknown.
 pub const UNKNOWN_CONNECTION_TIMEOUT_MS: u64 = 3_000;
+/// A master that ended our connection unanswered may be flooded by strangers: after this long we dial again.
+pub const UNANSWERED_REDIAL_MS: u64 = 50;
 /// Connections the system may hold that were not accepted yet, per listening port.
 pub const LISTEN_BACKLOG: i32 = 1024;
 /// How long, and for how many bytes, a connection we end is still read, so that our last words arrive.
@@ -91,6 +94,9 @@ pub const DEFAULT_RESUME_GRACE_MS: u32 = 10_000;
 pub const MAX_TIMEOUT_MS: u32 = 86_400_000;
 /// A wait longer than this is reported to the master, which looks for a deadlock of mixed calls.
 pub const BLOCKED_REPORT_MS: u64 = 1_000;
+/// After this long a program that used one thread so far is taken to have no other: its wait is reported as one
+/// beside which nothing else is called.
+pub const BLOCKED_ALONE_REPORT_MS: u64 = 30_000;
 
 /// Log lines about strangers, per listening port and second; the rest are counted.
 pub const MAX_STRANGER_LOG_LINES_PER_S: u32 = 5;
@@ -105,5 +111,6 @@ const _: () = assert!(
     MAX_PEERS * 56 + MAX_OPS_IN_FLIGHT * 64 + MAX_RESUME_VERDICTS * (64 + MAX_REMEMBERED_TEXT_BYTES)
         < MAX_CONTROL_FRAME_BYTES
 );
+const _: () = assert!(BLOCKED_REPORT_MS < BLOCKED_ALONE_REPORT_MS);
 const _: () = assert!(DEFAULT_HEARTBEAT_MS * 2 < DEFAULT_SILENCE_MS);
 const _: () = assert!(LINK_LOSS_GRACE_MS < MIN_SILENCE_MS as u64);

@@ -135,7 +135,10 @@ impl Communicator {
         })
     }
 
-    /// Accepted peers of the run, of every group. 0 before `connect`, as the other attributes.
+    /// Accepted peers of the run, of every group. 0 while not a member of one and in a forked child.
+    ///
+    /// This and the other attributes tell of the present epoch, which may end at any moment, and not for all peers at
+    /// once: to compute what must be the same everywhere take `ReduceInfo::group_world_size`, the operation's own.
     pub fn world_size(&self) -> u32 {
         self.snapshot().world.global
     }
@@ -191,6 +194,10 @@ impl Communicator {
     }
 
     fn snapshot(&self) -> Snapshot {
+        if check_process(self.pid, "communicator").is_err() {
+            // The thread may have held its lock when it was left behind.
+            return Snapshot::default();
+        }
         self.thread.get().map(PeerThread::snapshot).unwrap_or_default()
     }
 
@@ -202,7 +209,7 @@ impl Communicator {
         thread.call(request).1.wait()
     }
 
-    fn running(&self) -> Result<&PeerThread> {
+    pub(super) fn running(&self) -> Result<&PeerThread> {
         check_process(self.pid, "communicator")?;
         self.callers.note();
         self.thread.get().ok_or_else(|| {

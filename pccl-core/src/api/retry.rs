@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Work;
 use super::communicator::no_buffers;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::BLOCKED_REPORT_MS;
+use crate::limits::{BLOCKED_ALONE_REPORT_MS, BLOCKED_REPORT_MS};
 use crate::mem::{Element, Memory};
 use crate::proto::peer::ReduceInfo;
 use crate::types::{OpDescriptor, ReduceOp, Tag};
@@ -68,12 +68,13 @@ pub(super) fn check(requests: &[ReduceRequest<'_>], max_in_flight: usize) -> Res
 
 /// Something that ends, and can be told that its program does nothing but wait for it.
 pub(super) trait Waitable: Future<Output = Result<ReduceInfo>> + Unpin {
-    fn blocked(&self);
+    /// `long`: for `BLOCKED_ALONE_REPORT_MS`.
+    fn blocked(&self, long: bool);
 }
 
 impl Waitable for Work {
-    fn blocked(&self) {
-        self.report_blocked();
+    fn blocked(&self, long: bool) {
+        self.report_blocked(long);
     }
 }
 
@@ -138,24 +139,26 @@ fn wait_any<W: Waitable>(works: &mut [W]) -> (usize, Result<ReduceInfo>) {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let begun = Instant::now();
-    let mut reported = false;
+    let mut reports = [(BLOCKED_REPORT_MS, false), (BLOCKED_ALONE_REPORT_MS, true)].into_iter().peekable();
     loop {
         for (at, work) in works.iter_mut().enumerate() {
             if let Poll::Ready(outcome) = Pin::new(work).poll(&mut context) {
                 return (at, outcome);
             }
         }
-        let patience = Duration::from_millis(BLOCKED_REPORT_MS).saturating_sub(begun.elapsed());
-        if reported {
+        let Some(&(after_ms, long)) = reports.peek() else {
             std::thread::park();
-        } else if !patience.is_zero() {
+            continue;
+        };
+        let patience = Duration::from_millis(after_ms).saturating_sub(begun.elapsed());
+        if !patience.is_zero() {
             std::thread::park_timeout(patience);
-        } else {
-            reported = true;
-            // With several under way the program can go on when any of them ends: it is not blocked in one.
-            if let [only] = &*works {
-                only.blocked();
-            }
+            continue;
+        }
+        reports.next();
+        // With several under way the program can go on when any of them ends: it is not blocked in one.
+        if let [only] = &*works {
+            only.blocked(long);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::future::{Ready, ready};
 use super::*;
 
 impl Waitable for Ready<Result<ReduceInfo>> {
-    fn blocked(&self) {}
+    fn blocked(&self, _long: bool) {}
 }
 
 fn info() -> Result<ReduceInfo> {

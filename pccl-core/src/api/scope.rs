@@ -26,6 +26,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         op: ReduceOp,
         tag: Tag,
     ) -> Result<Work> {
+        self.communicator.running()?;
         let descriptor = OpDescriptor::plain(send.len() as u64, T::DTYPE, op);
         let buffers = self.lending.buffers(send, recv).map_err(|error| no_buffers(tag, error))?;
         self.communicator.all_reduce_buffers(buffers, descriptor, tag)
@@ -38,6 +39,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         op: ReduceOp,
         tag: Tag,
     ) -> Result<Work> {
+        self.communicator.running()?;
         let descriptor = OpDescriptor::plain(data.len() as u64, T::DTYPE, op);
         let buffers = self.lending.buffers_in_place(data).map_err(|error| no_buffers(tag, error))?;
         self.communicator.all_reduce_buffers(buffers, descriptor, tag)

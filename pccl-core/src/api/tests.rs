@@ -111,6 +111,7 @@ fn alone_there_is_nobody_to_reduce_with() {
     assert!(!alone.are_peers_pending().unwrap());
     let error = alone.all_reduce_in_place(&mut [1u8], ReduceOp::Sum, Tag(0)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::TooFewPeers);
+    assert_eq!(alone.stats().ops_failed, 1);
     assert_eq!(alone.connect().unwrap_err().kind, ErrorKind::InvalidUsage);
 }
 
@@ -127,6 +128,37 @@ fn calls_before_connect_are_refused_and_a_missing_master_is_named() {
         assert_eq!(error.kind, ErrorKind::MasterConnectionFailed);
         assert!(error.reason.contains(&address) && error.reason.contains("is a master running"), "{error}");
     }
+    assert_eq!(lonely.stats(), Stats::default());
+}
+
+/// For what the communicator's own thread finds out.
+fn until(mut met: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !met() {
+        assert!(begun.elapsed().as_secs() < 20, "it never came");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_known_without_asking_follows_the_run_while_no_call_waits() {
+    let (master, address) = master();
+    let builder = Communicator::builder(&address).listen("127.0.0.1:0".parse().unwrap());
+    let stays = builder.reconnect_timeout_ms(100).build().unwrap();
+    stays.connect().unwrap();
+    scope(|threads| {
+        let leaver = threads.spawn(|| join(&address, 2));
+        while stays.world_size() < 2 {
+            stays.update_topology().unwrap();
+        }
+        let epoch = stays.epoch();
+        leaver.join().unwrap().destroy();
+        until(|| stays.world_size() == 1);
+        assert!(stays.is_connected() && stays.epoch() > epoch && stays.group_world_size() == 1);
+    });
+    drop(master);
+    until(|| !stays.is_connected());
+    assert_eq!((stays.world_size(), stays.num_groups(), stays.epoch().0), (0, 0, 0));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::callers::Callers;
 use super::check_process;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::BLOCKED_REPORT_MS;
+use crate::limits::{BLOCKED_ALONE_REPORT_MS, BLOCKED_REPORT_MS};
 use crate::proto::peer::{Done, ReduceInfo};
 use crate::shell::node::Request;
 use crate::shell::{Command, PeerThread, Slot};
@@ -37,11 +37,15 @@ impl Work {
     pub fn wait(&self) -> Result<ReduceInfo> {
         check_process(self.pid, "operation")?;
         self.callers.note();
-        let outcome = self.slot.wait_timeout(BLOCKED_REPORT_MS).unwrap_or_else(|| {
-            self.report_blocked();
-            self.slot.wait()
+        let soon = self.slot.wait_timeout(BLOCKED_REPORT_MS);
+        let late = soon.or_else(|| {
+            self.report_blocked(false);
+            self.slot.wait_timeout(BLOCKED_ALONE_REPORT_MS - BLOCKED_REPORT_MS)
         });
-        reduced(outcome)
+        reduced(late.unwrap_or_else(|| {
+            self.report_blocked(true);
+            self.slot.wait()
+        }))
     }
 
     /// `None` if there is no outcome within `ms`; the operation goes on.
@@ -49,17 +53,26 @@ impl Work {
         if let Err(error) = check_process(self.pid, "operation") {
             return Some(Err(error));
         }
+        self.callers.note();
         self.slot.wait_timeout(ms).map(reduced)
     }
 
+    /// Whether there is an outcome. Always in a forked child: nothing is under way there, and `wait` says so.
     pub fn is_done(&self) -> bool {
+        if check_process(self.pid, "operation").is_err() {
+            return true;
+        }
+        self.callers.note();
         self.slot.is_done()
     }
 
-    /// Tells the master that the program waits for this, so that it can look for calls that never meet.
-    pub(super) fn report_blocked(&self) {
+    /// Tells the master that the program waits for this, so that it can look for calls that never meet. Only
+    /// after a `long` time does a single caller show that there is no other: a second thread may be about to
+    /// make its first call.
+    pub(super) fn report_blocked(&self, long: bool) {
+        let alone = long && self.callers.one();
         // A thread that is gone has answered by that.
-        let _ = self.mailbox.send(Command::Blocked { work: self.work, alone: self.callers.one() });
+        let _ = self.mailbox.send(Command::Blocked { work: self.work, alone });
     }
 }
 
@@ -68,6 +81,7 @@ impl Future for Work {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         check_process(self.pid, "operation")?;
+        self.callers.note();
         Poll::Ready(reduced(ready!(self.slot.poll(context))))
     }
 }

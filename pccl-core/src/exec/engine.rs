@@ -128,6 +128,11 @@ impl<L: Link> Engine<L> {
         self.ready(link, now);
     }
 
+    /// As the run's master wants it; of effect at once.
+    pub fn set_stall_ms(&mut self, stall_ms: u64) {
+        self.core.cx.config.stall_ms = stall_ms;
+    }
+
     /// Shuts and drops all links to the peer. Operations are not told: stop them.
     pub fn unlink(&mut self, peer: PeerId) {
         let Some(peer_slot) = self.core.cx.peers.find(peer) else { return };

@@ -76,7 +76,7 @@ impl<'a> Memory<'a> {
 /// Runs `f`, and returns (or unwinds) only when everything lent in it is back: when its operations have ended.
 pub fn lend<'env, R>(f: impl for<'scope> FnOnce(&'scope Lending<'scope, 'env>) -> R) -> R {
     let lending = Lending { loans: Arc::default(), scope: PhantomData, env: PhantomData };
-    let _all_back = AllBack(lending.loans.clone());
+    let _all_back = AllBack { loans: lending.loans.clone(), pid: std::process::id() };
     f(&lending)
 }
 
@@ -141,13 +141,20 @@ impl Drop for Loan {
     }
 }
 
-struct AllBack(Arc<Loans>);
+struct AllBack {
+    loans: Arc<Loans>,
+    pid: u32,
+}
 
 impl Drop for AllBack {
     fn drop(&mut self) {
-        let mut out = self.0.lock();
+        if std::process::id() != self.pid {
+            // A forked child has its own copy of the memory, and no thread that could use it or give it back.
+            return;
+        }
+        let mut out = self.loans.lock();
         while *out > 0 {
-            out = self.0.returned.wait(out).unwrap_or_else(PoisonError::into_inner);
+            out = self.loans.returned.wait(out).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -192,6 +199,15 @@ mod tests {
             })
         }));
         assert!(caught.is_err() && written.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn a_forked_child_does_not_wait_for_what_only_its_parent_can_give_back() {
+        let mut data = [0u8; 2];
+        lend(|lending| {
+            let _buffers = lending.buffers_in_place(&mut data).unwrap();
+            drop(AllBack { loans: lending.loans.clone(), pid: std::process::id() + 1 });
+        });
     }
 
     #[test]

@@ -106,12 +106,12 @@ impl ControlLink {
         decode: fn(&[u8]) -> Result<M, WireError>,
         mut hand_on: impl FnMut(M, &mut FrameAssembler),
     ) -> Option<String> {
+        let _end = End(&self.stream);
         let reason = self.exchange(&mut assembler, decode, &mut hand_on).await;
         if reason.is_none() {
             // Who does not read in time has had its chance.
             let _ = timeout(Duration::from_millis(MAX_LINGER_MS), self.wind_up()).await;
         }
-        end(&self.stream);
         reason
     }
 
@@ -202,6 +202,16 @@ impl ControlLink {
                 _ => return,
             }
         }
+    }
+}
+
+/// Ends the connection however `run` ends: dropped half-way, as when its loop stops, a forked child that has the
+/// socket too would keep it open.
+struct End<'a>(&'a TcpStream);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        end(self.0);
     }
 }
 

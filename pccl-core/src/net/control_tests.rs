@@ -72,3 +72,11 @@ async fn garbage_ends_it_with_a_reason_and_closes_the_socket() {
     // Reset or closed: over in any case.
     let _ = stranger.read_to_end(&mut rest).await;
 }
+
+#[tokio::test]
+async fn a_loop_that_stops_ends_its_connections_although_a_forked_child_has_them_too() {
+    let (ours, mut theirs) = pair().await;
+    let _of_the_child = socket2::SockRef::from(&ours.stream).try_clone().unwrap();
+    assert!(tokio::time::timeout(Duration::ZERO, run(&ours, |_, _| {})).await.is_err());
+    assert_eq!(theirs.read(&mut [0; 8]).await.unwrap(), 0);
+}

@@ -6,22 +6,63 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::limits::UNANSWERED_REDIAL_MS;
 use crate::wire::hello::{
     HELLO_ANSWER_BYTES, HELLO_PREFIX_BYTES, Hello, HelloAnswer, HelloError, HelloStatus, PROTOCOL_VERSION,
 };
 
 /// Connects to the first of the addresses that answers the hello with yes. The time is for all of them.
 pub async fn dial(addresses: &[SocketAddr], hello: Hello, timeout_ms: u64) -> Result<TcpStream, String> {
-    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+    let until = Instant::now() + Duration::from_millis(timeout_ms);
+    dial_each(addresses, hello, until).await.map_err(|failure| failure.reason)
+}
+
+/// As `dial`, but dials again while somebody takes the connection and ends it without an answer: he may have had
+/// too many of them at that moment.
+pub async fn dial_until_answered(
+    addresses: &[SocketAddr],
+    hello: Hello,
+    until: Instant,
+) -> Result<TcpStream, String> {
+    loop {
+        let failure = match dial_each(addresses, hello, until).await {
+            Ok(stream) => return Ok(stream),
+            Err(failure) => failure,
+        };
+        let again = Instant::now() + Duration::from_millis(UNANSWERED_REDIAL_MS);
+        if !failure.unanswered || again >= until {
+            return Err(failure.reason);
+        }
+        sleep_until(again).await;
+    }
+}
+
+struct Failure {
+    reason: String,
+    /// The connection was taken, and ended without an answer.
+    unanswered: bool,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Failure {
+        Failure { reason, unanswered: false }
+    }
+}
+
+async fn dial_each(addresses: &[SocketAddr], hello: Hello, until: Instant) -> Result<TcpStream, Failure> {
     let mut failures = Vec::new();
+    let mut unanswered = false;
     for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(Instant::now());
         let share = left / (addresses.len() - index) as u32;
         match timeout(share, dial_one(*address, hello)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(reason)) => failures.push(reason),
+            Ok(Err(failure)) => {
+                unanswered |= failure.unanswered;
+                failures.push(failure.reason);
+            }
             Err(_) => failures.push(format!(
                 "{address} did not answer within {} ms: {}",
                 share.as_millis(),
@@ -30,9 +71,9 @@ pub async fn dial(addresses: &[SocketAddr], hello: Hello, timeout_ms: u64) -> Re
         }
     }
     if failures.is_empty() {
-        return Err("there is no address to dial".into());
+        return Err("there is no address to dial".to_owned().into());
     }
-    Err(failures.join("; "))
+    Err(Failure { reason: failures.join("; "), unanswered })
 }
 
 /// All addresses behind `host:port`, in the resolver's order.
@@ -47,7 +88,7 @@ pub async fn resolve(text: &str) -> Result<Vec<SocketAddr>, String> {
     Ok(addresses)
 }
 
-async fn dial_one(address: SocketAddr, hello: Hello) -> Result<TcpStream, String> {
+async fn dial_one(address: SocketAddr, hello: Hello) -> Result<TcpStream, Failure> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => {
             format!("connection refused by {address}: {}", advice_when_refused(hello))
@@ -56,8 +97,11 @@ async fn dial_one(address: SocketAddr, hello: Hello) -> Result<TcpStream, String
     })?;
     // The hello goes out at once, and what follows it too.
     let _ = stream.set_nodelay(true);
-    let unanswered = |error: std::io::Error| {
-        format!("{address} ended the connection instead of answering the hello ({error}): is it pccl?")
+    let unanswered = |error: std::io::Error| Failure {
+        reason: format!(
+            "{address} ended the connection instead of answering the hello ({error}): is it pccl?"
+        ),
+        unanswered: true,
     };
     stream.write_all(&hello.encode()).await.map_err(unanswered)?;
     let mut bytes = [0; HELLO_ANSWER_BYTES];
@@ -68,7 +112,7 @@ async fn dial_one(address: SocketAddr, hello: Hello) -> Result<TcpStream, String
     stream.read_exact(&mut bytes[HELLO_PREFIX_BYTES..]).await.map_err(unanswered)?;
     match HelloAnswer::decode(&bytes).map_err(|error| unsound(address, error))?.status {
         HelloStatus::Ok => Ok(stream),
-        status => Err(format!("{address} refused the connection: {status}")),
+        status => Err(format!("{address} refused the connection: {status}").into()),
     }
 }
 
@@ -161,6 +205,25 @@ mod tests {
         assert!(text.contains("ended the connection"), "{text}");
         let text = answered(&HelloAnswer { status: HelloStatus::WrongKind }.encode()).await;
         assert!(text.contains("refused"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_end_without_answer_is_dialled_again_in_time() {
+        let (listener, address) = listener().await;
+        let answering = async {
+            for _ in 0..3 {
+                drop(listener.accept().await.unwrap());
+            }
+            let (stream, _) = listener.accept().await.unwrap();
+            crate::net::door::accept(&stream).unwrap();
+            stream
+        };
+        let (to, until) = ([address], Instant::now() + Duration::from_secs(10));
+        let (stream, _theirs) = tokio::join!(dial_until_answered(&to, Hello::Control, until), answering);
+        assert_eq!(stream.unwrap().peer_addr().unwrap(), address);
+        drop(listener);
+        let text = dial_until_answered(&to, Hello::Control, until).await.unwrap_err();
+        assert!(Instant::now() < until && text.contains("refused by"), "{text}");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -28,6 +29,7 @@ pub struct Visitor {
     pub ticket: Ticket,
 }
 
+/// Closes the port when dropped.
 #[derive(Debug)]
 pub struct Door {
     listener: TcpListener,
@@ -163,6 +165,14 @@ pub async fn linger(stream: &mut TcpStream) {
             return;
         }
         left -= bytes;
+    }
+}
+
+impl Drop for Door {
+    /// Also for a forked child that has the socket too: the port must not look alive.
+    fn drop(&mut self) {
+        // Systems that cannot do this to a listening socket have no better way.
+        let _ = SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
     }
 }
 

@@ -117,3 +117,12 @@ async fn a_silent_connection_is_closed_in_time() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_port_is_closed_although_a_forked_child_has_it_too() {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _of_the_child = listener.try_clone().unwrap();
+    drop(Door::new(listener, "test port").unwrap());
+    assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}

@@ -5,6 +5,7 @@
 pub struct Stats {
     pub ops_reduced: u64,
     pub ops_aborted: u64,
+    /// Ended by anything but `Aborted`. Calls that are no operations count nowhere.
     pub ops_failed: u64,
     /// Payload of the operations that were reduced.
     pub tx_bytes: u64,

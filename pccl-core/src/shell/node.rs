@@ -50,8 +50,8 @@ pub enum Input<L: Link> {
     LinkReady {
         link: LinkId,
     },
-    /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting. `alone`: no other
-    /// thread of it uses this peer, so nothing else is called meanwhile.
+    /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting. `alone`: for
+    /// `BLOCKED_ALONE_REPORT_MS`, and no other thread of it ever used this peer, so nothing else is called meanwhile.
     Blocked {
         work: WorkId,
         alone: bool,
@@ -147,6 +147,11 @@ impl<L: Link> Node<L> {
         self.peer.on_deadline(now);
         self.engine.on_deadline(now);
         self.settle(now);
+    }
+
+    /// How long a link may take nothing: the run's silence.
+    pub fn set_stall_ms(&mut self, stall_ms: u64) {
+        self.engine.set_stall_ms(stall_ms);
     }
 
     /// Whether a data connection with this hello may be taken. Asked before `Input::LinkUp`.

@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::node::Input;
 use super::peer_loop::PeerLoop;
@@ -16,7 +16,7 @@ use crate::limits::{
     DEFAULT_LINK_TIMEOUT_MS, MAX_CONTROL_FRAME_BYTES, MAX_PARKED_CONNECTIONS, UNKNOWN_CONNECTION_TIMEOUT_MS,
 };
 use crate::net::control::ControlLink;
-use crate::net::dial::{dial, resolve};
+use crate::net::dial::{dial, dial_until_answered, resolve};
 use crate::net::door::{Visitor, accept, refuse};
 use crate::net::link::{TcpLink, end, ready_in_turn};
 use crate::net::options::{set_control_options, set_data_options};
@@ -55,9 +55,11 @@ impl Watch {
     }
 }
 
-/// What a data hello says, apart from whom it is for.
+/// What a data hello says.
 #[derive(Clone, Copy, Debug)]
 struct Claim {
+    /// Who we are, as the hello has it: a membership that has ended leaves its connections behind.
+    me: PeerId,
     peer: PeerId,
     generation: u32,
     token: LinkToken,
@@ -78,11 +80,11 @@ impl PeerLoop {
     }
 
     async fn reach_master(&self) -> Result<TcpStream, String> {
-        let limit = Duration::from_millis(self.connect_timeout_ms.into());
-        let addresses = timeout(limit, resolve(&self.master))
+        let until = Instant::now() + Duration::from_millis(self.connect_timeout_ms.into());
+        let addresses = timeout_at(until, resolve(&self.master))
             .await
             .map_err(|_| format!("looking up {:?} took too long: check the name server", self.master))??;
-        dial(&addresses, Hello::Control, self.connect_timeout_ms.into())
+        dial_until_answered(&addresses, Hello::Control, until)
             .await
             .map_err(|reason| format!("cannot reach the master {}: {reason}", self.master))
     }
@@ -132,9 +134,16 @@ impl PeerLoop {
             }
             None => Err("not in a run any more".into()),
         };
+        if self.node.borrow().id() != me {
+            // What became of it concerns nobody any more.
+            if let Ok((stream, _)) = reached {
+                end(&stream);
+            }
+            return;
+        }
         match reached {
             Ok((stream, token)) => {
-                let claim = Claim { peer, generation, token };
+                let claim = Claim { me, peer, generation, token };
                 if self.judge(claim) == Admission::Yes {
                     self.add_link(stream, claim, true);
                 } else {
@@ -147,7 +156,11 @@ impl PeerLoop {
     }
 
     fn judge(&self, claim: Claim) -> Admission {
-        self.node.borrow().admits(claim.peer, claim.generation, claim.token)
+        let node = self.node.borrow();
+        match node.id() == claim.me {
+            true => node.admits(claim.peer, claim.generation, claim.token),
+            false => Admission::No,
+        }
     }
 
     /// Somebody has come to the data port and said a sound hello.
@@ -155,7 +168,7 @@ impl PeerLoop {
         let me = self.node.borrow().id();
         let claim = match visitor.hello {
             Hello::Data { from, to, token, generation } if to == me => {
-                Claim { peer: from, generation, token }
+                Claim { me, peer: from, generation, token }
             }
             Hello::Data { to, .. } => {
                 log.note(format_args!("{} refused: it looks for peer {to}, this is {me}", visitor.from));
@@ -275,3 +288,7 @@ impl PeerLoop {
 fn turn_away(visitor: Visitor, status: HelloStatus) {
     spawn_local(async move { refuse(visitor.stream, status, &visitor.ticket).await });
 }
+
+#[cfg(test)]
+#[path = "peer_links_tests.rs"]
+mod tests;

@@ -14,14 +14,14 @@ use super::clock::{Clock, Timer};
 use super::node::{Input, Node, NodeConfig, Output, Request};
 use super::peer_links::Watch;
 use super::slot::Completer;
-use super::status::Status;
-use crate::error::{ErrorKind, Result};
+use super::status::{Snapshot, Status};
+use crate::error::Result;
 use crate::limits::{DEFAULT_SILENCE_MS, MAX_LINGER_MS};
 use crate::net::control::ControlLink;
 use crate::net::door::Door;
 use crate::net::link::TcpLink;
 use crate::proto::peer::{Done, State};
-use crate::types::{LinkId, WorkId};
+use crate::types::{Epoch, LinkId, WorkId};
 use crate::wire::message::MasterMessage;
 
 /// The runtime looks at sockets and timers after so many turns of tasks: a turn of a busy link moves a pump's budget,
@@ -45,6 +45,12 @@ pub enum Command {
     Stop,
 }
 
+#[derive(Debug)]
+struct Awaited {
+    completer: Completer,
+    is_operation: bool,
+}
+
 /// What a communicator's thread needs to know.
 #[derive(Debug)]
 pub struct PeerLoopConfig {
@@ -59,7 +65,9 @@ pub struct PeerLoopConfig {
 pub(super) struct PeerLoop {
     // Dropped first: the memory of operations, before anybody hears that they have ended.
     pub(super) node: RefCell<Node<TcpLink>>,
-    works: RefCell<HashMap<WorkId, Completer>>,
+    works: RefCell<HashMap<WorkId, Awaited>>,
+    /// The epoch the node was a member of when the status was last written.
+    told: Cell<Option<Epoch>>,
     pub(super) links: RefCell<BTreeMap<LinkId, Rc<Watch>>>,
     pub(super) next_link: Cell<u64>,
     pub(super) control: RefCell<Option<Rc<ControlLink>>>,
@@ -116,12 +124,16 @@ pub fn run(
 }
 
 impl PeerLoop {
-    fn new(config: PeerLoopConfig, status: Arc<Status>) -> std::io::Result<(Rc<PeerLoop>, Option<Door>)> {
+    pub(super) fn new(
+        config: PeerLoopConfig,
+        status: Arc<Status>,
+    ) -> std::io::Result<(Rc<PeerLoop>, Option<Door>)> {
         let door = config.listener.map(|listener| Door::new(listener, "data port")).transpose()?;
         let clock = Clock::start();
         let peer_loop = PeerLoop {
             node: RefCell::new(Node::new(config.node, clock.now())),
             works: RefCell::default(),
+            told: Cell::new(None),
             links: RefCell::default(),
             next_link: Cell::new(0),
             control: RefCell::default(),
@@ -158,7 +170,8 @@ impl PeerLoop {
             };
             match command {
                 Some(Command::Call { work, request, completer }) => {
-                    self.works.borrow_mut().insert(work, completer);
+                    let is_operation = matches!(request, Request::AllReduce { .. });
+                    self.works.borrow_mut().insert(work, Awaited { completer, is_operation });
                     self.feed(Input::Request { work, request });
                 }
                 Some(Command::Blocked { work, alone }) => self.feed(Input::Blocked { work, alone }),
@@ -212,6 +225,7 @@ impl PeerLoop {
         }
         let alarm = Alarm(self);
         step(&mut self.node.borrow_mut(), self.clock.now());
+        self.tell_membership();
         loop {
             let Some(output) = self.node.borrow_mut().poll_output() else { break };
             self.perform(output);
@@ -250,39 +264,30 @@ impl PeerLoop {
     }
 
     fn complete(&self, work: WorkId, outcome: Result<Done>) {
-        self.note(&outcome);
-        if let Some(completer) = self.works.borrow_mut().remove(&work) {
-            completer.complete(outcome);
-        }
+        let Some(Awaited { completer, is_operation }) = self.works.borrow_mut().remove(&work) else { return };
+        self.status.update(|snapshot| snapshot.note(&outcome, is_operation));
+        completer.complete(outcome);
     }
 
-    /// Before a call returns, the snapshot tells of the epoch it returned in.
-    fn note(&self, outcome: &Result<Done>) {
+    /// The snapshot follows every change of membership, before any call returns that tells of it. Most steps
+    /// change none.
+    fn tell_membership(&self) {
         let node = self.node.borrow();
-        self.status.update(|snapshot| {
-            let stats = &mut snapshot.stats;
-            match outcome {
-                Ok(Done::Reduced(info)) => {
-                    stats.ops_reduced += 1;
-                    stats.tx_bytes += info.tx_bytes;
-                    stats.rx_bytes += info.rx_bytes;
-                    snapshot.peers_pending = info.peers_pending;
-                }
-                Ok(Done::PeersPending { peers_pending }) => snapshot.peers_pending = *peers_pending,
-                Err(error) if error.kind == ErrorKind::Aborted => stats.ops_aborted += 1,
-                Err(_) => stats.ops_failed += 1,
-                Ok(Done::Connected | Done::Updated | Done::Left) => {}
-            }
-            snapshot.member = matches!(node.state(), State::Member | State::Searching | State::Resuming);
-            snapshot.rank = node.rank().unwrap_or(0);
-            snapshot.group_world_size = node.group_world_size() as u32;
-            if let Some(info) = node.epoch() {
-                if info.epoch != snapshot.epoch {
-                    snapshot.stats.epochs += 1;
-                }
+        let member = matches!(node.state(), State::Member | State::Searching | State::Resuming);
+        let info = node.epoch().filter(|_| member);
+        if self.told.replace(info.map(|info| info.epoch)) == info.map(|info| info.epoch) {
+            return;
+        }
+        self.status.update(|snapshot| match info {
+            Some(info) => {
+                snapshot.member = true;
+                snapshot.stats.epochs += 1;
                 snapshot.epoch = info.epoch;
                 snapshot.world = info.world();
+                snapshot.rank = node.rank().unwrap_or(0);
+                snapshot.group_world_size = node.group_world_size() as u32;
             }
+            None => *snapshot = Snapshot { stats: snapshot.stats, ..Snapshot::default() },
         });
     }
 
@@ -290,6 +295,7 @@ impl PeerLoop {
     pub(super) fn overhear(&self, message: &MasterMessage) {
         if let MasterMessage::Welcome { silence_ms, .. } = message {
             self.silence_ms.set(*silence_ms);
+            self.node.borrow_mut().set_stall_ms(u64::from(*silence_ms));
         }
     }
 }

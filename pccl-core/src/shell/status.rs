@@ -2,10 +2,12 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::error::{ErrorKind, Result};
 use crate::obs::Stats;
+use crate::proto::peer::Done;
 use crate::types::{Epoch, Rank, WorldSizes};
 
-/// The present epoch as this peer sees it, and counts since the communicator was made.
+/// The present epoch as this peer sees it, zeros while it is in none, and counts since the communicator was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// Whether this peer is a member of a run.
@@ -17,6 +19,26 @@ pub struct Snapshot {
     /// As of the last commit or answer that told.
     pub peers_pending: u32,
     pub stats: Stats,
+}
+
+impl Snapshot {
+    /// A call has ended; of `Stats`, only operations count.
+    pub fn note(&mut self, outcome: &Result<Done>, is_operation: bool) {
+        let stats = &mut self.stats;
+        match outcome {
+            Ok(Done::Reduced(info)) => {
+                stats.ops_reduced += 1;
+                stats.tx_bytes += info.tx_bytes;
+                stats.rx_bytes += info.rx_bytes;
+                self.peers_pending = info.peers_pending;
+            }
+            Ok(Done::PeersPending { peers_pending }) => self.peers_pending = *peers_pending,
+            Ok(Done::Connected | Done::Updated | Done::Left) => {}
+            Err(_) if !is_operation => {}
+            Err(error) if error.kind == ErrorKind::Aborted => stats.ops_aborted += 1,
+            Err(_) => stats.ops_failed += 1,
+        }
+    }
 }
 
 /// Written by the communicator's thread, read by all.
