@@ -137,8 +137,8 @@ impl Communicator {
 
     /// Accepted peers of the run, of every group. 0 while not a member of one and in a forked child.
     ///
-    /// This and the other attributes tell of the present epoch, which may end at any moment, and not for all peers at
-    /// once: to compute what must be the same everywhere take `ReduceInfo::group_world_size`, the operation's own.
+    /// This and the other attributes tell of the epoch in which the last call returned: the same at all peers of a
+    /// group after the same call, so a program may branch on them.
     pub fn world_size(&self) -> u32 {
         self.snapshot().world.global
     }

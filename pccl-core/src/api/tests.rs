@@ -141,7 +141,7 @@ fn until(mut met: impl FnMut() -> bool) {
 }
 
 #[test]
-fn what_is_known_without_asking_follows_the_run_while_no_call_waits() {
+fn attributes_tell_of_the_last_call_and_at_once_of_the_end_of_a_membership() {
     let (master, address) = master();
     let builder = Communicator::builder(&address).listen("127.0.0.1:0".parse().unwrap());
     let stays = builder.reconnect_timeout_ms(100).build().unwrap();
@@ -153,7 +153,9 @@ fn what_is_known_without_asking_follows_the_run_while_no_call_waits() {
         }
         let epoch = stays.epoch();
         leaver.join().unwrap().destroy();
-        until(|| stays.world_size() == 1);
+        assert_eq!(stays.world_size(), 2, "the same as at the others after the same call");
+        stays.update_topology().unwrap();
+        assert_eq!(stays.world_size(), 1);
         assert!(stays.is_connected() && stays.epoch() > epoch && stays.group_world_size() == 1);
     });
     drop(master);

@@ -225,7 +225,7 @@ impl PeerLoop {
         }
         let alarm = Alarm(self);
         step(&mut self.node.borrow_mut(), self.clock.now());
-        self.tell_membership();
+        self.tell_membership(false);
         loop {
             let Some(output) = self.node.borrow_mut().poll_output() else { break };
             self.perform(output);
@@ -264,20 +264,24 @@ impl PeerLoop {
     }
 
     fn complete(&self, work: WorkId, outcome: Result<Done>) {
+        self.tell_membership(true);
         let Some(Awaited { completer, is_operation }) = self.works.borrow_mut().remove(&work) else { return };
         self.status.update(|snapshot| snapshot.note(&outcome, is_operation));
         completer.complete(outcome);
     }
 
-    /// The snapshot follows every change of membership, before any call returns that tells of it. Most steps
-    /// change none.
-    fn tell_membership(&self) {
+    /// What attributes tell is of the time the last call returned: so it is the same at all peers of the group after
+    /// the same call, and a program may branch on it. Only the end of a membership is told at once.
+    fn tell_membership(&self, call_returns: bool) {
         let node = self.node.borrow();
         let member = matches!(node.state(), State::Member | State::Searching | State::Resuming);
         let info = node.epoch().filter(|_| member);
-        if self.told.replace(info.map(|info| info.epoch)) == info.map(|info| info.epoch) {
+        let epoch = info.map(|info| info.epoch);
+        let goes_on = epoch.is_some() && self.told.get().is_some();
+        if self.told.get() == epoch || (goes_on && !call_returns) {
             return;
         }
+        self.told.set(epoch);
         self.status.update(|snapshot| match info {
             Some(info) => {
                 snapshot.member = true;
