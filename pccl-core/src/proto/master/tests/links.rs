@@ -1,0 +1,43 @@
+//! Lost data links.
+
+use super::*;
+
+#[test]
+fn a_lost_data_link_makes_a_new_epoch_around_it_and_the_pair_is_linked_anew() {
+    let mut world = World::of(3);
+    world.moves_bytes = false;
+    let works: Vec<WorkId> = (0..3).map(|n| world.reduce(n, 1, sum(10))).collect();
+    let peer = world.peers[1].id();
+    let lost = peer::Input::LinkLost { peer, reason: "reset".into(), others_left: 0 };
+    world.peers[0].handle(lost, world.now);
+    world.run();
+    assert_eq!(world.outcome(0, works[0]), None, "a death might explain the loss");
+    world.pass(100);
+    assert!((0..3).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)));
+    world.update(&[0, 1, 2]);
+    assert!(world.master.epoch().group(GroupId(0)).unwrap().unlinked.is_empty(), "linked anew");
+}
+
+#[test]
+fn the_only_pair_of_a_group_is_healed_before_anybody_has_to_go() {
+    let mut world = World::of(2);
+    let peer = world.peers[1].id();
+    let lost = peer::Input::LinkLost { peer, reason: "reset".into(), others_left: 0 };
+    world.peers[0].handle(lost, world.now);
+    world.pass(100);
+    assert_eq!(world.master.epoch().world_size(), 2);
+    let works: Vec<WorkId> = (0..2).map(|n| world.reduce(n, 1, sum(10))).collect();
+    assert!((0..2).all(|n| reduced(&world.outcome(n, works[n]))));
+}
+
+#[test]
+fn a_link_that_breaks_now_and_then_never_costs_the_only_pair_its_membership() {
+    let mut world = World::of(2);
+    let peer = world.peers[1].id();
+    for _ in 0..6 {
+        let lost = peer::Input::LinkLost { peer, reason: "reset".into(), others_left: 0 };
+        world.peers[0].handle(lost, world.now);
+        world.pass(20_000);
+        assert_eq!(world.master.epoch().world_size(), 2, "{:?}", world.events);
+    }
+}
