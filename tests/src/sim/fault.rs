@@ -42,6 +42,8 @@ pub enum Fault {
     ResetControl(Slot),
     /// Cut from everybody.
     Isolate(Slot, Us),
+    /// The slots of these bits on one side, the others and the master on the other.
+    Partition(u64, Us),
     /// The master needs so long for each message.
     MasterSlow(Us, Us),
     MasterFreeze(Us),
@@ -122,7 +124,8 @@ fn chaos(scenario: &Scenario, rng: &mut Rng) -> Fault {
         70..75 => Fault::Damage(rng.next()),
         75..80 => Fault::CutControl(slot, lasts),
         80..84 => Fault::ResetControl(slot),
-        84..88 => Fault::Isolate(slot, lasts),
+        84..86 => Fault::Isolate(slot, lasts),
+        86..88 => Fault::Partition(rng.next(), lasts),
         88..92 => Fault::MasterSlow(rng.between(100, 20_000), lasts),
         92..95 => Fault::MasterFreeze(rng.between(1_000, silence_us * 2)),
         _ => Fault::Hostile(rng.next()),

@@ -58,6 +58,15 @@ impl World {
                     self.cut_pair(slot, other, lasts);
                 }
             }
+            Fault::Partition(bits, lasts) => {
+                let there = |slot: usize| bits >> (slot % 64) & 1 == 1;
+                for slot in (0..self.slots.len()).filter(|slot| there(*slot)) {
+                    self.cut_control(slot, lasts);
+                    for other in (0..self.slots.len()).filter(|other| !there(*other)) {
+                        self.cut_pair(slot, other, lasts);
+                    }
+                }
+            }
             Fault::MasterSlow(us_per_message, _) => self.master.us_per_message = us_per_message,
             Fault::MasterFreeze(lasts) => {
                 self.master.frozen = true;

@@ -431,7 +431,7 @@ impl World {
         let name = || format!("{} of {}", call_name(call), self.processes[process]);
         let obedient = self.scenario.calls_obey();
         g4_progress::outcome_is_documented(&name(), error, obedient)?;
-        if self.scenario.kind == Kind::Newcomers
+        if matches!(self.scenario.kind, Kind::Newcomers | Kind::Calm)
             && self.stage < Stage::Leaving
             && !self.processes[process].ill_fated
         {
