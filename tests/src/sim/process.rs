@@ -431,7 +431,8 @@ impl World {
         let name = || format!("{} of {}", call_name(call), self.processes[process]);
         let obedient = self.scenario.calls_obey();
         g4_progress::outcome_is_documented(&name(), error, obedient)?;
-        if matches!(self.scenario.kind, Kind::Newcomers | Kind::Calm)
+        let calm = self.scenario.kind == Kind::Calm && self.scenario.faults.is_empty();
+        if (calm || self.scenario.kind == Kind::Newcomers)
             && self.stage < Stage::Leaving
             && !self.processes[process].ill_fated
         {
