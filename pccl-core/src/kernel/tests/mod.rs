@@ -242,20 +242,3 @@ fn the_modes_do_change_bits_outside_of_kernels() {
     assert_eq!(flushed.to_bits(), 0);
     assert!(rounded_up.to_bits() > 1f32.to_bits());
 }
-
-/// Run by hand in release: `cargo test --release -p pccl-core kernel::tests::speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "a figure, not a test"]
-fn speed() {
-    let size = 1 << 20;
-    let (mut acc, other) = (vec![0u8; size], vec![0u8; size]);
-    for (dtype, op) in
-        DType::ALL.into_iter().flat_map(|d| [(d, ReduceOp::Sum), (d, ReduceOp::Max), (d, ReduceOp::Prod)])
-    {
-        let rounds = 500;
-        let start = std::time::Instant::now();
-        (0..rounds).for_each(|_| reduce_into(op, dtype, &mut acc, std::hint::black_box(&other)));
-        let gb = rounds as f64 * size as f64 / 1e9;
-        println!("{op} of {dtype}: {:.1} GB/s", gb / start.elapsed().as_secs_f64());
-    }
-}
