@@ -13,8 +13,16 @@ use crate::wire::hello::{
     HELLO_ANSWER_BYTES, HELLO_PREFIX_BYTES, Hello, HelloAnswer, HelloError, HelloStatus, PROTOCOL_VERSION,
 };
 
+/// A connection whose hello was answered with yes.
+#[derive(Debug)]
+pub struct Dialled {
+    pub stream: TcpStream,
+    /// The time of the system's own handshake: a round trip.
+    pub connect_time: Duration,
+}
+
 /// Connects to the first of the addresses that answers the hello with yes. The time is for all of them.
-pub async fn dial(addresses: &[SocketAddr], hello: Hello, timeout_ms: u64) -> Result<TcpStream, String> {
+pub async fn dial(addresses: &[SocketAddr], hello: Hello, timeout_ms: u64) -> Result<Dialled, String> {
     let until = Instant::now() + Duration::from_millis(timeout_ms);
     dial_each(addresses, hello, until).await.map_err(|failure| failure.reason)
 }
@@ -28,7 +36,7 @@ pub async fn dial_until_answered(
 ) -> Result<TcpStream, String> {
     loop {
         let failure = match dial_each(addresses, hello, until).await {
-            Ok(stream) => return Ok(stream),
+            Ok(dialled) => return Ok(dialled.stream),
             Err(failure) => failure,
         };
         let again = Instant::now() + Duration::from_millis(UNANSWERED_REDIAL_MS);
@@ -51,14 +59,14 @@ impl From<String> for Failure {
     }
 }
 
-async fn dial_each(addresses: &[SocketAddr], hello: Hello, until: Instant) -> Result<TcpStream, Failure> {
+async fn dial_each(addresses: &[SocketAddr], hello: Hello, until: Instant) -> Result<Dialled, Failure> {
     let mut failures = Vec::new();
     let mut unanswered = false;
     for (index, address) in addresses.iter().enumerate() {
         let left = until.saturating_duration_since(Instant::now());
         let share = left / (addresses.len() - index) as u32;
         match timeout(share, dial_one(*address, hello)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(dialled)) => return Ok(dialled),
             Ok(Err(failure)) => {
                 unanswered |= failure.unanswered;
                 failures.push(failure.reason);
@@ -88,13 +96,15 @@ pub async fn resolve(text: &str) -> Result<Vec<SocketAddr>, String> {
     Ok(addresses)
 }
 
-async fn dial_one(address: SocketAddr, hello: Hello) -> Result<TcpStream, Failure> {
+async fn dial_one(address: SocketAddr, hello: Hello) -> Result<Dialled, Failure> {
+    let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => {
             format!("connection refused by {address}: {}", advice_when_refused(hello))
         }
         _ => format!("cannot connect to {address}: {error}"),
     })?;
+    let connect_time = begun.elapsed();
     // The hello goes out at once, and what follows it too.
     let _ = stream.set_nodelay(true);
     let unanswered = |error: std::io::Error| Failure {
@@ -111,7 +121,7 @@ async fn dial_one(address: SocketAddr, hello: Hello) -> Result<TcpStream, Failur
     HelloAnswer::check_prefix(&prefix).map_err(|error| unsound(address, error))?;
     stream.read_exact(&mut bytes[HELLO_PREFIX_BYTES..]).await.map_err(unanswered)?;
     match HelloAnswer::decode(&bytes).map_err(|error| unsound(address, error))?.status {
-        HelloStatus::Ok => Ok(stream),
+        HelloStatus::Ok => Ok(Dialled { stream, connect_time }),
         status => Err(format!("{address} refused the connection: {status}").into()),
     }
 }
@@ -189,7 +199,7 @@ mod tests {
         };
         let to = [dead_address, address];
         let (stream, _theirs) = tokio::join!(dial(&to, Hello::Control, 5_000), yes);
-        assert_eq!(stream.unwrap().peer_addr().unwrap(), address);
+        assert_eq!(stream.unwrap().stream.peer_addr().unwrap(), address);
     }
 
     #[tokio::test]

@@ -7,4 +7,5 @@ pub mod dial;
 pub mod door;
 pub mod link;
 pub mod options;
+pub mod round_trip;
 pub mod strangers;

@@ -39,6 +39,8 @@ pub enum Input<L: Link> {
         peer: PeerId,
         generation: u32,
         dialled: bool,
+        /// Round trip as measured, before there was load; 0 if unknown.
+        rtt_us: u32,
         io: L,
     },
     DialFailed {
@@ -123,8 +125,9 @@ impl<L: Link> Node<L> {
             Input::ControlUp => self.peer.handle(peer::Input::ControlUp, now),
             Input::ControlLost { reason } => self.peer.handle(peer::Input::ControlLost { reason }, now),
             Input::Control(message) => self.peer.handle(peer::Input::Control(message), now),
-            Input::LinkUp { link, peer, generation, dialled, io } => {
-                self.on_link_up(link, peer, generation, dialled, io, now);
+            Input::LinkUp { link, peer, generation, dialled, rtt_us, io } => {
+                let up = peer::Input::LinkUp { peer, generation, dialled, rtt_us };
+                self.on_link_up(link, peer, generation, up, io, now);
             }
             Input::DialFailed { peer, generation, reason } => {
                 self.peer.handle(peer::Input::DialFailed { peer, generation, reason }, now);
@@ -219,7 +222,7 @@ impl<L: Link> Node<L> {
         link: LinkId,
         peer: PeerId,
         generation: u32,
-        dialled: bool,
+        up: peer::Input,
         mut io: L,
         now: Time,
     ) {
@@ -229,7 +232,7 @@ impl<L: Link> Node<L> {
             return self.outputs.push_back(Output::LinkClosed { link });
         }
         self.engine.add_link(link, peer, io, now);
-        self.peer.handle(peer::Input::LinkUp { peer, generation, dialled }, now);
+        self.peer.handle(up, now);
     }
 
     /// Lets machine and engine answer each other until neither has anything to say.

@@ -16,10 +16,11 @@ use crate::limits::{
     DEFAULT_LINK_TIMEOUT_MS, MAX_CONTROL_FRAME_BYTES, MAX_PARKED_CONNECTIONS, UNKNOWN_CONNECTION_TIMEOUT_MS,
 };
 use crate::net::control::ControlLink;
-use crate::net::dial::{dial, dial_until_answered, resolve};
+use crate::net::dial::{Dialled, dial, dial_until_answered, resolve};
 use crate::net::door::{Visitor, accept, refuse};
 use crate::net::link::{TcpLink, end, ready_in_turn};
 use crate::net::options::{set_control_options, set_data_options};
+use crate::net::round_trip::round_trip_us;
 use crate::net::strangers::StrangerLog;
 use crate::proto::peer::Admission;
 use crate::types::{LinkId, PeerId};
@@ -130,22 +131,22 @@ impl PeerLoop {
         let reached = match token {
             Some(token) => {
                 let hello = Hello::Data { from: me, to: peer, token, generation };
-                dial(&addresses, hello, DEFAULT_LINK_TIMEOUT_MS.into()).await.map(|stream| (stream, token))
+                dial(&addresses, hello, DEFAULT_LINK_TIMEOUT_MS.into()).await.map(|dialled| (dialled, token))
             }
             None => Err("not in a run any more".into()),
         };
         if self.node.borrow().id() != me {
             // What became of it concerns nobody any more.
-            if let Ok((stream, _)) = reached {
-                end(&stream);
+            if let Ok((dialled, _)) = reached {
+                end(&dialled.stream);
             }
             return;
         }
         match reached {
-            Ok((stream, token)) => {
+            Ok((Dialled { stream, connect_time }, token)) => {
                 let claim = Claim { me, peer, generation, token };
                 if self.judge(claim) == Admission::Yes {
-                    self.add_link(stream, claim, true);
+                    self.add_link(stream, claim, Some(connect_time));
                 } else {
                     let reason = "no longer wanted".into();
                     self.feed(Input::DialFailed { peer, generation, reason });
@@ -227,11 +228,13 @@ impl PeerLoop {
     fn let_in(self: &Rc<Self>, visitor: Visitor, claim: Claim) {
         // If the answer does not get out the dialler finds out, and so will whoever reads from it.
         if accept(&visitor.stream).is_ok() {
-            self.add_link(visitor.stream, claim, false);
+            self.add_link(visitor.stream, claim, None);
         }
     }
 
-    fn add_link(self: &Rc<Self>, stream: TcpStream, claim: Claim, dialled: bool) {
+    /// `connect_time`: how long it took, if it was we who dialled.
+    fn add_link(self: &Rc<Self>, stream: TcpStream, claim: Claim, connect_time: Option<Duration>) {
+        let (dialled, rtt_us) = (connect_time.is_some(), round_trip_us(&stream, connect_time));
         set_data_options(&stream, self.silence_ms.get());
         let link = LinkId(self.next_link.get());
         self.next_link.set(link.0 + 1);
@@ -247,7 +250,7 @@ impl PeerLoop {
         self.status.update(|snapshot| snapshot.stats.links_up += 1);
         let io = TcpLink::new(stream);
         let Claim { peer, generation, .. } = claim;
-        self.feed(Input::LinkUp { link, peer, generation, dialled, io });
+        self.feed(Input::LinkUp { link, peer, generation, dialled, rtt_us, io });
         spawn_local(self.clone().watch(link, watch));
     }
 

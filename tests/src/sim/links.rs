@@ -179,7 +179,8 @@ impl World {
         trace!(self, "{} accepts connection {index} of {}", self.processes[target], self.processes[from]);
         let peer = self.processes[from].id;
         let link = link_id(index, 1);
-        self.feed(target, Input::LinkUp { link, peer, generation, dialled: false, io })
+        let rtt_us = io.round_trip_us();
+        self.feed(target, Input::LinkUp { link, peer, generation, dialled: false, rtt_us, io })
     }
 
     fn answer_dial(&mut self, dial: usize, state: DialState) -> Verdict {
@@ -198,7 +199,8 @@ impl World {
         let Dial { to: peer, generation, .. } = self.dials[dial];
         match (state, self.dials[dial].link.take()) {
             (DialState::Made, Some((link, io))) => {
-                self.feed(process, Input::LinkUp { link, peer, generation, dialled: true, io })
+                let rtt_us = io.round_trip_us();
+                self.feed(process, Input::LinkUp { link, peer, generation, dialled: true, rtt_us, io })
             }
             (DialState::Failed, _) => {
                 trace!(self, "{} could not reach {peer}", self.processes[process]);

@@ -188,6 +188,11 @@ impl MemLink {
         MemLink { conn, side, fabric }
     }
 
+    /// As this end would have measured it.
+    pub fn round_trip_us(&self) -> u32 {
+        u32::try_from(2 * self.conn.delay_us.get()).unwrap_or(u32::MAX)
+    }
+
     fn end(&self) -> Option<LinkIo> {
         if self.conn.shut[self.side].get() {
             return Some(LinkIo::Closed("shut down here".into()));

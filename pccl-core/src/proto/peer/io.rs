@@ -80,6 +80,8 @@ pub enum Input {
         peer: PeerId,
         generation: u32,
         dialled: bool,
+        /// Round trip as measured, before there was load; 0 if unknown.
+        rtt_us: u32,
     },
     /// A data connection with `peer` ended without our order, or carried something damaged.
     LinkLost {

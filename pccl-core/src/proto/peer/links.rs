@@ -23,6 +23,8 @@ struct Link {
     /// A connection was lost since the group's epoch began, and maybe bytes with it: the epoch cannot hold.
     torn: bool,
     widen_at: Option<Time>,
+    /// The least of its connections; 0 if unknown.
+    rtt_us: u32,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +97,7 @@ impl Peer {
             reported_down: false,
             torn,
             widen_at: None,
+            rtt_us: 0,
         };
         self.links.links.insert(peer, link);
         if !address.addresses.is_empty() {
@@ -130,13 +133,18 @@ impl Peer {
         }
     }
 
-    pub(super) fn on_link_up(&mut self, peer: PeerId, generation: u32, dialled: bool) {
+    pub(super) fn on_link_up(&mut self, peer: PeerId, generation: u32, dialled: bool, rtt_us: u32) {
         let (now, id) = (self.seen, self.id());
         let Some(link) = self.links.links.get_mut(&peer).filter(|l| l.address.generation == generation)
         else {
             return;
         };
         link.up += 1;
+        link.rtt_us = match (link.rtt_us, rtt_us) {
+            (0, new) => new,
+            (old, 0) => old,
+            (old, new) => old.min(new),
+        };
         link.under_way = link.under_way.saturating_sub(usize::from(dialled));
         let first = link.up == 1;
         if dialled && link.widen_at.is_none() {

@@ -168,7 +168,7 @@ fn a_pool_widens_to_its_size_and_no_further() {
     };
     peer.handle(Input::Control(MasterMessage::LinkTo { peers: vec![to.clone()] }), Time(0));
     assert_eq!(drain(&mut peer), [Output::Dial { to: to.clone(), connections: 1 }]);
-    let (up, mut dialled) = (|dialled| Input::LinkUp { peer: to.peer, generation: 1, dialled }, 1);
+    let (up, mut dialled) = (|dialled| Input::LinkUp { peer: to.peer, generation: 1, dialled, rtt_us: 0 }, 1);
     // Each answer comes while the dials of before are still under way.
     for _ in 0..4 {
         peer.handle(up(true), Time(0));

@@ -246,8 +246,10 @@ impl World {
             self.peers[n].handle(peer::Input::DialFailed { peer: to.peer, generation, reason }, now);
         } else {
             let me = self.peers[n].id();
-            self.peers[n].handle(peer::Input::LinkUp { peer: to.peer, generation, dialled: true }, now);
-            self.peers[m].handle(peer::Input::LinkUp { peer: me, generation, dialled: false }, now);
+            self.peers[n]
+                .handle(peer::Input::LinkUp { peer: to.peer, generation, dialled: true, rtt_us: 0 }, now);
+            self.peers[m]
+                .handle(peer::Input::LinkUp { peer: me, generation, dialled: false, rtt_us: 0 }, now);
         }
     }
 }
