@@ -35,6 +35,16 @@ pub enum Schedule {
     Mesh,
 }
 
+impl Schedule {
+    pub fn name(self) -> &'static str {
+        match self {
+            Schedule::Auto => "auto",
+            Schedule::Ring => "ring",
+            Schedule::Mesh => "mesh",
+        }
+    }
+}
+
 fn settings_help() -> String {
     let defaults = Master::builder("0.0.0.0:48148");
     format!(

@@ -93,7 +93,7 @@ fn listen_to_parent(leave: Arc<AtomicBool>) {
 }
 
 /// A stopped process cannot notice that its input closed: there the system helps.
-fn die_with_parent() {
+pub fn die_with_parent() {
     #[cfg(target_os = "linux")]
     // Without it the end of input still ends us.
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);

@@ -1,0 +1,256 @@
+//! One case: buffers, warm-up, iterations, check, and the row that comes of it.
+
+use std::time::Instant;
+
+use half::{bf16, f16};
+use pccl_core::api::{DType, Error, ReduceOp, Tag};
+
+use super::case::{Case, Row, SocketRow, Spread, bus_factor};
+use super::numbers::{Number, Numbers};
+use super::sockets::Add;
+use super::usage;
+use super::worker::Worker;
+
+/// Fewer say nothing about the spread.
+const MIN_ITERATIONS: u32 = 5;
+const MAX_ITERATIONS: u32 = 1000;
+const ADDS: u32 = 3;
+
+pub fn measure(worker: &Worker<'_>, case: &Case) -> Result<Row, String> {
+    match case.dtype()? {
+        DType::U8 => Cell::<u8>::run(worker, case),
+        DType::I8 => Cell::<i8>::run(worker, case),
+        DType::I16 => Cell::<i16>::run(worker, case),
+        DType::U16 => Cell::<u16>::run(worker, case),
+        DType::U32 => Cell::<u32>::run(worker, case),
+        DType::I32 => Cell::<i32>::run(worker, case),
+        DType::U64 => Cell::<u64>::run(worker, case),
+        DType::I64 => Cell::<i64>::run(worker, case),
+        DType::F16 => Cell::<f16>::run(worker, case),
+        DType::BF16 => Cell::<bf16>::run(worker, case),
+        DType::F32 => Cell::<f32>::run(worker, case),
+        DType::F64 => Cell::<f64>::run(worker, case),
+    }
+}
+
+/// Sums over the iterations at this process, and each iteration's time.
+#[derive(Default)]
+struct Samples {
+    times_us: Vec<f64>,
+    cpu_s: f64,
+}
+
+impl Samples {
+    fn take(&mut self, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        let (cpu, start) = (usage::cpu_s(), Instant::now());
+        work()?;
+        self.times_us.push(start.elapsed().as_secs_f64() * 1e6);
+        self.cpu_s += usage::cpu_s().zip(cpu).map_or(f64::NAN, |(after, before)| after - before);
+        Ok(())
+    }
+}
+
+struct Cell<'a, T> {
+    worker: &'a Worker<'a>,
+    case: &'a Case,
+    op: ReduceOp,
+    numbers: Numbers<T>,
+    /// The input, and in place the output too.
+    send: Vec<T>,
+    recv: Vec<T>,
+    /// Elements of one of the concurrent operations.
+    count: usize,
+}
+
+impl<T: Number> Cell<'_, T> {
+    fn run(worker: &Worker<'_>, case: &Case) -> Result<Row, String> {
+        let op = case.op()?;
+        let count = (case.size_bytes / u64::from(case.tags) / size_of::<T>() as u64).max(1) as usize;
+        let all = count * case.tags as usize;
+        let mut cell = Cell {
+            worker,
+            case,
+            op,
+            numbers: Numbers::new(op, worker.job.world, worker.job.rank),
+            send: vec![T::default(); all],
+            recv: vec![T::default(); if case.in_place { 0 } else { all }],
+            count,
+        };
+        cell.numbers.fill(&mut cell.send);
+        // Its pages are there before the clock runs.
+        cell.recv.fill(T::default());
+        cell.measured()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        size_of_val(self.send.as_slice()) as u64
+    }
+
+    fn measured(&mut self) -> Result<Row, String> {
+        let mut warm = Samples::default();
+        for _ in 0..self.worker.job.warmup.max(1) {
+            self.iteration(&mut warm)?;
+        }
+        let iterations = self.iterations(warm.times_us.last().copied().unwrap_or(0.0))?;
+        usage::forget_peak_memory();
+        let (mut ours, mut theirs) = (Samples::default(), Samples::default());
+        for _ in 0..iterations {
+            self.iteration(&mut ours)?;
+            self.socket_iteration(&mut theirs)?;
+        }
+        let peak_bytes = usage::peak_memory_bytes();
+        let add_cpu_s = self.add_cpu_s()?;
+        let wrong = if self.worker.job.check { Some(self.wrong()?) } else { None };
+        self.row(ours, theirs, add_cpu_s, peak_bytes, wrong)
+    }
+
+    /// All concurrent operations, once. In place the input is written anew first, outside of the time.
+    fn iteration(&mut self, samples: &mut Samples) -> Result<(), String> {
+        if self.case.in_place {
+            self.numbers.fill(&mut self.send);
+            self.worker.barrier()?;
+        }
+        samples.take(|| self.reduce().map_err(|e| format!("all-reduce: {e}")))
+    }
+
+    fn reduce(&mut self) -> Result<(), Error> {
+        let (communicator, op) = (&self.worker.communicator, self.op);
+        let tags = (1..).map(Tag);
+        communicator.scope(|scope| {
+            let mut works = Vec::with_capacity(self.case.tags as usize);
+            if self.case.in_place {
+                for (data, tag) in self.send.chunks_mut(self.count).zip(tags) {
+                    works.push(scope.all_reduce_in_place(data, op, tag)?);
+                }
+            } else {
+                let parts = self.send.chunks(self.count).zip(self.recv.chunks_mut(self.count));
+                for ((send, recv), tag) in parts.zip(tags) {
+                    works.push(scope.all_reduce(send, recv, op, tag)?);
+                }
+            }
+            works.iter().try_for_each(|work| work.wait().map(|_| ()))
+        })
+    }
+
+    fn socket_iteration(&self, samples: &mut Samples) -> Result<(), String> {
+        let Some(sockets) = &self.worker.sockets else { return Ok(()) };
+        let each = self.sent_by_each();
+        if samples.times_us.is_empty() {
+            // Buffers and windows grow once.
+            sockets.exchange(each).map_err(|e| format!("baseline sockets: {e}"))?;
+        }
+        self.worker.barrier()?;
+        samples.take(|| sockets.exchange(each).map_err(|e| format!("baseline sockets: {e}")))?;
+        self.worker.barrier()
+    }
+
+    fn sent_by_each(&self) -> u64 {
+        (self.size_bytes() as f64 * bus_factor(self.worker.job.world)) as u64
+    }
+
+    /// The slowest decides, so that all do the same number.
+    fn iterations(&self, last_us: f64) -> Result<u32, String> {
+        let mut slowest = [last_us];
+        self.worker.reduce(&mut slowest, ReduceOp::Max)?;
+        let fit = self.worker.job.seconds * 1e6 / slowest[0].max(1.0);
+        Ok(self.worker.job.iterations.unwrap_or((fit as u32).clamp(MIN_ITERATIONS, MAX_ITERATIONS)))
+    }
+
+    /// What adding costs while the other processes add too. NaN where nobody asked.
+    fn add_cpu_s(&self) -> Result<f64, String> {
+        if self.worker.sockets.is_none() {
+            return Ok(f64::NAN);
+        }
+        let mut add = Add::of(self.sent_by_each() / 2);
+        add.run();
+        let mut samples = Samples::default();
+        for _ in 0..ADDS {
+            self.worker.barrier()?;
+            samples.take(|| {
+                add.run();
+                Ok(())
+            })?;
+        }
+        Ok(samples.cpu_s / f64::from(ADDS))
+    }
+
+    /// Looks at the last result, then at one more that finds nothing right in place before.
+    fn wrong(&mut self) -> Result<u64, String> {
+        let before = self.numbers.wrong(self.result());
+        self.recv.fill(T::default());
+        self.iteration(&mut Samples::default())?;
+        Ok(before.max(self.numbers.wrong(self.result())))
+    }
+
+    fn result(&self) -> &[T] {
+        if self.case.in_place { &self.send } else { &self.recv }
+    }
+
+    fn own_buffer_bytes(&self) -> u64 {
+        let sockets = self.worker.sockets.as_ref();
+        let recv = size_of_val(self.recv.as_slice()) as u64;
+        self.size_bytes() + recv + sockets.map_or(0, |s| s.buffer_bytes(self.sent_by_each()))
+    }
+
+    /// Everybody's figures become one row.
+    fn row(
+        &self,
+        mut ours: Samples,
+        mut theirs: Samples,
+        add_cpu_s: f64,
+        peak_bytes: Option<u64>,
+        wrong: Option<u64>,
+    ) -> Result<Row, String> {
+        let worker = self.worker;
+        worker.reduce(&mut ours.times_us, ReduceOp::Avg)?;
+        let per_iteration = 1.0 / ours.times_us.len() as f64;
+        let mut sums =
+            [ours.cpu_s * per_iteration, theirs.cpu_s * per_iteration, add_cpu_s, wrong.unwrap_or(0) as f64];
+        worker.reduce(&mut sums, ReduceOp::Sum)?;
+        let mut peak =
+            [peak_bytes.map_or(f64::NAN, |peak| peak.saturating_sub(self.own_buffer_bytes()) as f64)];
+        worker.reduce(&mut peak, ReduceOp::Max)?;
+        let [cpu_s, socket_cpu_s, add_cpu_s, wrong_sum] = sums;
+        let (size, world) = (self.size_bytes(), worker.job.world);
+        let time_us = Spread::of(&ours.times_us);
+        let algbw_gb_s = size as f64 / 1e3 / time_us.median;
+        let moved_gb = f64::from(world) * bus_factor(world) * size as f64 / 1e9;
+        let by_gb = |seconds: f64| Some(seconds / moved_gb).filter(|x| x.is_finite());
+        let sockets = if worker.sockets.is_some() {
+            worker.reduce(&mut theirs.times_us, ReduceOp::Avg)?;
+            let theirs_us = Spread::of(&theirs.times_us);
+            let pairs = ours.times_us.iter().zip(&theirs.times_us);
+            let ratios: Vec<f64> = pairs.map(|(ours, theirs)| theirs / ours).collect();
+            Some(SocketRow {
+                time_us: theirs_us,
+                busbw_gb_s: bus_factor(world) * size as f64 / 1e3 / theirs_us.median,
+                cpu_s_per_gb: by_gb(socket_cpu_s),
+                add_cpu_s_per_gb: by_gb(add_cpu_s),
+                busbw_ratio: Spread::of(&ratios).median,
+                cpu_ratio: Some(cpu_s / (socket_cpu_s + add_cpu_s)).filter(|x| x.is_finite()),
+            })
+        } else {
+            None
+        };
+        Ok(Row {
+            size_bytes: size,
+            count: self.send.len() as u64,
+            dtype: self.case.dtype.clone(),
+            op: self.case.op.clone(),
+            in_place: self.case.in_place,
+            schedule: worker.job.schedule.clone(),
+            pool: worker.communicator.settings().pool,
+            world,
+            tags: self.case.tags,
+            iterations: ours.times_us.len() as u32,
+            time_us,
+            algbw_gb_s,
+            busbw_gb_s: bus_factor(world) * algbw_gb_s,
+            cpu_s_per_gb: by_gb(cpu_s),
+            peak_memory_mib: Some(peak[0] / f64::from(1 << 20)).filter(|x| x.is_finite()),
+            wrong: wrong.map(|_| wrong_sum as u64),
+            congestion_control: worker.congestion_control.clone(),
+            sockets,
+        })
+    }
+}

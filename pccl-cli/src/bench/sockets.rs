@@ -1,0 +1,170 @@
+//! The baseline: what the same bytes cost through plain blocking sockets, with nothing added, checked or agreed on.
+//!
+//! Every process sends to its right neighbour over connections of its own, a thread each, and takes in as many from
+//! its left one. Half of what arrives goes where an all-reduce would land results, half into a small scratch, as
+//! contributions do.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver, Sender};
+
+/// What one read takes at most; in the cache, as the library's.
+const SCRATCH_BYTES: usize = 256 << 10;
+
+/// A listener for the left neighbour, and where it finds it.
+pub struct Door {
+    listener: TcpListener,
+    pub address: Ipv4Addr,
+    pub port: u16,
+}
+
+impl Door {
+    pub fn open(address: Ipv4Addr) -> io::Result<Door> {
+        let listener = TcpListener::bind((address, 0))?;
+        let port = listener.local_addr()?.port();
+        Ok(Door { listener, address, port })
+    }
+
+    /// Connects to the right neighbour and takes the connections of the left one.
+    pub fn connect(self, right: SocketAddr, connections: u16) -> io::Result<Sockets> {
+        let (done, dones) = mpsc::channel();
+        let mut sockets = Sockets { threads: Vec::new(), dones };
+        // The listen queue of the neighbour takes them before it accepts.
+        for _ in 0..connections.max(1) {
+            let stream = TcpStream::connect(right)?;
+            stream.set_nodelay(true)?;
+            sockets.spawn(stream, send, done.clone());
+        }
+        for _ in 0..connections.max(1) {
+            let (stream, _) = self.listener.accept()?;
+            sockets.spawn(stream, receive, done.clone());
+        }
+        Ok(sockets)
+    }
+}
+
+/// Threads that wait for the word to move bytes. They end when this is dropped.
+pub struct Sockets {
+    threads: Vec<Sender<usize>>,
+    dones: Receiver<io::Result<()>>,
+}
+
+type Mover = fn(&mut TcpStream, &mut Vec<u8>, usize) -> io::Result<()>;
+
+impl Sockets {
+    fn spawn(&mut self, mut stream: TcpStream, mover: Mover, done: Sender<io::Result<()>>) {
+        let (word, words) = mpsc::channel();
+        self.threads.push(word);
+        std::thread::spawn(move || {
+            let mut buffer = Vec::new();
+            for bytes in words {
+                if done.send(mover(&mut stream, &mut buffer, bytes)).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Sends this many bytes, divided among the connections, and takes in as many.
+    pub fn exchange(&self, bytes: u64) -> io::Result<()> {
+        let connections = self.threads.len() / 2;
+        for (i, thread) in self.threads.iter().enumerate() {
+            let share = |i: usize| (bytes as usize * i) / connections;
+            let i = i % connections;
+            // A thread that is gone has said why.
+            let _ = thread.send(share(i + 1) - share(i));
+        }
+        for _ in &self.threads {
+            self.dones.recv().map_err(io::Error::other)??;
+        }
+        Ok(())
+    }
+
+    /// What the threads hold after an exchange of so many bytes.
+    pub fn buffer_bytes(&self, bytes: u64) -> u64 {
+        bytes + bytes / 2 + (self.threads.len() / 2 * SCRATCH_BYTES) as u64
+    }
+}
+
+fn send(stream: &mut TcpStream, buffer: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
+    buffer.resize(bytes, 1);
+    stream.write_all(buffer)
+}
+
+fn receive(stream: &mut TcpStream, buffer: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
+    buffer.resize(SCRATCH_BYTES + bytes / 2, 0);
+    let (scratch, landing) = buffer.split_at_mut(SCRATCH_BYTES);
+    let mut left = bytes - landing.len();
+    while left > 0 {
+        let take = left.min(scratch.len());
+        match stream.read(&mut scratch[..take])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => left -= n,
+        }
+    }
+    stream.read_exact(landing)
+}
+
+/// Adds as many bytes as one process of an all-reduce adds: its own numbers and what lies in a scratch, into a third
+/// place.
+pub struct Add {
+    own: Vec<f32>,
+    sum: Vec<f32>,
+    scratch: Vec<f32>,
+}
+
+impl Add {
+    pub fn of(bytes: u64) -> Add {
+        let count = (bytes / 4).max(1) as usize;
+        Add { own: vec![1.0; count], sum: vec![0.0; count], scratch: vec![2.0; SCRATCH_BYTES / 4] }
+    }
+
+    pub fn run(&mut self) {
+        let parts = self.sum.chunks_mut(self.scratch.len()).zip(self.own.chunks(self.scratch.len()));
+        for (sum, own) in parts {
+            for ((sum, own), other) in sum.iter_mut().zip(own).zip(&self.scratch) {
+                *sum = own + other;
+            }
+            std::hint::black_box(&sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_neighbours_move_any_number_of_bytes() {
+        let doors: Vec<Door> = (0..3).map(|_| Door::open(Ipv4Addr::LOCALHOST).unwrap()).collect();
+        let ports: Vec<u16> = doors.iter().map(|door| door.port).collect();
+        std::thread::scope(|scope| {
+            for (rank, door) in doors.into_iter().enumerate() {
+                let right = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[(rank + 1) % 3]));
+                scope.spawn(move || {
+                    let sockets = door.connect(right, 2).unwrap();
+                    for bytes in [0, 1, 7, 100_003, 3 << 20, 5] {
+                        sockets.exchange(bytes).unwrap();
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_neighbour_that_is_gone_is_an_error_not_a_wait() {
+        let door = Door::open(Ipv4Addr::LOCALHOST).unwrap();
+        let right = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = right.local_addr().unwrap();
+        drop(TcpStream::connect((Ipv4Addr::LOCALHOST, door.port)).unwrap());
+        let sockets = door.connect(at, 1).unwrap();
+        assert!(sockets.exchange(1 << 10).is_err());
+    }
+
+    #[test]
+    fn the_add_is_one() {
+        let mut add = Add::of(1 << 20);
+        add.run();
+        assert!(add.sum.iter().all(|&x| x == 3.0));
+    }
+}

@@ -1,0 +1,132 @@
+//! One participant: joins the run, measures one case after the other in step with the rest, and adds up with
+//! them, over pccl itself, what each has measured.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use pccl_core::api::{Communicator, ReduceOp, Tag};
+
+use super::case::{Job, Row};
+use super::sockets::{Door, Sockets};
+use super::{cell, usage};
+
+/// The operations that are measured have the tags from 1.
+const OWN_TAG: Tag = Tag(0);
+const LONELY: Duration = Duration::from_millis(2);
+/// How long to wait for the others: hosts are started by hand.
+const JOIN_LOOPBACK: Duration = Duration::from_secs(20);
+const JOIN_HOSTS: Duration = Duration::from_secs(120);
+
+pub struct Worker<'a> {
+    pub job: &'a Job,
+    pub communicator: Communicator,
+    pub sockets: Option<Sockets>,
+    pub congestion_control: String,
+}
+
+/// Every participant gets every row, with the figures of all.
+pub fn run(job: &Job, mut emit: impl FnMut(Row)) -> Result<(), String> {
+    let mut worker = Worker {
+        job,
+        communicator: communicator(job)?,
+        sockets: None,
+        congestion_control: usage::congestion_control(),
+    };
+    worker.join()?;
+    worker.compare_jobs()?;
+    if job.sockets {
+        worker.sockets = Some(worker.open_sockets()?);
+    }
+    for case in &job.cases {
+        emit(cell::measure(&worker, case)?);
+    }
+    Ok(())
+}
+
+fn communicator(job: &Job) -> Result<Communicator, String> {
+    let mut builder = Communicator::builder(&job.master).pool(job.pool);
+    if job.loopback {
+        builder = builder.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    }
+    builder.build().map_err(|e| e.to_string())
+}
+
+impl Worker<'_> {
+    fn join(&self) -> Result<(), String> {
+        let communicator = &self.communicator;
+        communicator.connect().map_err(|e| format!("connect: {e}"))?;
+        let until = Instant::now() + if self.job.loopback { JOIN_LOOPBACK } else { JOIN_HOSTS };
+        loop {
+            let present = communicator.group_world_size();
+            if present == self.job.world {
+                return Ok(());
+            }
+            if present > self.job.world {
+                return Err(format!("{present} peers are in the run, but the world is {}", self.job.world));
+            }
+            if communicator.are_peers_pending().map_err(|e| format!("are_peers_pending: {e}"))? {
+                communicator.update_topology().map_err(|e| format!("update_topology: {e}"))?;
+            } else if Instant::now() > until {
+                return Err(format!("only {present} of {} peers have come", self.job.world));
+            } else {
+                std::thread::sleep(LONELY);
+            }
+        }
+    }
+
+    /// Options that differ would make peers wait for each other; say so first.
+    fn compare_jobs(&self) -> Result<(), String> {
+        let same = Job { rank: 0, master: String::new(), schedule: String::new(), ..self.job.clone() };
+        let text = serde_json::to_string(&same).map_err(|e| e.to_string())?;
+        let hash = u64::from(crc32fast::hash(text.as_bytes()));
+        let (mut ranks, mut hashes) = (vec![0; self.job.world as usize], [hash, u64::MAX - hash]);
+        ranks[self.job.rank as usize] = 1u64;
+        self.reduce(&mut hashes, ReduceOp::Max)?;
+        if hashes[0] != u64::MAX - hashes[1] {
+            return Err("the hosts were started with different options: they must be the same, but for \
+                        --rank, --master, --json and --plot"
+                .into());
+        }
+        self.reduce(&mut ranks, ReduceOp::Sum)?;
+        match ranks.iter().position(|&hosts| hosts != 1) {
+            Some(rank) => Err(format!("{} hosts were started with --rank {rank}", ranks[rank])),
+            None => Ok(()),
+        }
+    }
+
+    /// A small all-reduce of the benchmark's own.
+    pub fn reduce<T: pccl_core::api::Element>(&self, data: &mut [T], op: ReduceOp) -> Result<(), String> {
+        let reduced = self.communicator.all_reduce_in_place(data, op, OWN_TAG);
+        reduced.map(|_| ()).map_err(|e| format!("all-reduce: {e}"))
+    }
+
+    /// Nobody is past it before everybody is there.
+    pub fn barrier(&self) -> Result<(), String> {
+        self.reduce(&mut [0u8], ReduceOp::Sum)
+    }
+
+    fn open_sockets(&self) -> Result<Sockets, String> {
+        let failed = |e: std::io::Error| format!("baseline sockets: {e}");
+        let door = Door::open(self.own_address().map_err(failed)?).map_err(failed)?;
+        let (rank, world) = (self.job.rank as usize, self.job.world as usize);
+        let mut doors = vec![[0u64; 2]; world];
+        doors[rank] = [u64::from(u32::from(door.address)), u64::from(door.port)];
+        self.reduce(doors.as_flattened_mut(), ReduceOp::Sum)?;
+        let [address, port] = doors[(rank + 1) % world];
+        let right = SocketAddr::from((Ipv4Addr::from(address as u32), port as u16));
+        door.connect(right, self.communicator.settings().pool).map_err(failed)
+    }
+
+    /// The address from which this host reaches the master.
+    fn own_address(&self) -> std::io::Result<Ipv4Addr> {
+        if self.job.loopback {
+            return Ok(Ipv4Addr::LOCALHOST);
+        }
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(&self.job.master)?;
+        match socket.local_addr()? {
+            SocketAddr::V4(address) => Ok(*address.ip()),
+            SocketAddr::V6(_) => Err(std::io::Error::other("only over IPv4")),
+        }
+    }
+}
