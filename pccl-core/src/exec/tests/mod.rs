@@ -1,5 +1,6 @@
 mod abort;
 mod churn;
+mod cut;
 mod links;
 mod pipe;
 mod stranger;

@@ -19,6 +19,10 @@ pub struct Pipe {
     pub total: usize,
     /// Flips a bit of the byte at this position.
     pub damage_at: Option<usize>,
+    /// The connection ends, both ways, when so many bytes have been written.
+    pub cut_at: Option<usize>,
+    /// The cut takes what is under way with it, as a reset does.
+    pub cut_loses: bool,
 }
 
 pub type PipeRef = Rc<RefCell<Pipe>>;
@@ -36,6 +40,23 @@ pub fn pipe(capacity: usize, step: usize) -> (PipeEnd, PipeEnd, [PipeRef; 2]) {
     let a = PipeEnd { from: back.clone(), to: there.clone() };
     let b = PipeEnd { from: there.clone(), to: back.clone() };
     (a, b, [there, back])
+}
+
+impl PipeEnd {
+    /// Ends the connection if it has come to its cut.
+    fn cut(&self) {
+        if self.to.borrow().cut_at != Some(self.to.borrow().total) {
+            return;
+        }
+        let loses = self.to.borrow().cut_loses;
+        for pipe in [&self.from, &self.to] {
+            let mut pipe = pipe.borrow_mut();
+            pipe.closed = true;
+            if loses {
+                pipe.bytes.clear();
+            }
+        }
+    }
 }
 
 impl Link for PipeEnd {
@@ -57,11 +78,13 @@ impl Link for PipeEnd {
 
     fn try_write(&mut self, places: &[IoSlice<'_>]) -> LinkIo {
         assert!(places.iter().all(|place| !place.is_empty()), "an empty place");
+        self.cut();
         let mut pipe = self.to.borrow_mut();
         if pipe.closed {
             return LinkIo::Closed("the other end is gone".into());
         }
-        let room = pipe.step.min(pipe.capacity - pipe.bytes.len());
+        let until_cut = pipe.cut_at.map_or(usize::MAX, |at| at.saturating_sub(pipe.total));
+        let room = pipe.step.min(pipe.capacity - pipe.bytes.len()).min(until_cut);
         if room == 0 {
             return LinkIo::Blocked;
         }
@@ -72,6 +95,8 @@ impl Link for PipeEnd {
             pipe.total += 1;
             moved += 1;
         }
+        drop(pipe);
+        self.cut();
         LinkIo::Moved(moved)
     }
 
