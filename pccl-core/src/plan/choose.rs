@@ -32,6 +32,16 @@ pub enum Reason {
     RingLacksLink(Rank, Rank),
 }
 
+impl Reason {
+    /// The pair for want of whose link something else was chosen than was wanted.
+    pub fn lacking(&self) -> Option<(Rank, Rank)> {
+        match *self {
+            Reason::MeshLacksLink(a, b) | Reason::RingLacksLink(a, b) => Some((a, b)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

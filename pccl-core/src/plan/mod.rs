@@ -5,6 +5,7 @@
 mod choose;
 mod chunks;
 mod digest;
+mod fallback;
 mod links;
 mod mesh;
 mod ring;
@@ -15,6 +16,7 @@ mod view;
 mod tests;
 
 pub use choose::{MESH_SHARE_BYTES, Reason, choose};
+pub use fallback::fallbacks;
 pub use view::{ChunkView, PlanView, Schedule, child_at_turn, turn_of_child};
 
 use crate::types::{EpochInfo, GroupInfo, OpDescriptor, Rank};

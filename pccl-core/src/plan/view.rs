@@ -1,5 +1,7 @@
 //! What one peer has to do in an operation's forest: for each chunk its place in two trees.
 
+use std::fmt;
+
 use crate::types::Rank;
 
 /// Which kind of forest was chosen.
@@ -12,6 +14,16 @@ pub enum Schedule {
     Mesh,
     /// Breadth-first trees over the pairs that have a link: runs wherever the group is connected.
     Trees,
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Schedule::Ring => "ring",
+            Schedule::Mesh => "mesh",
+            Schedule::Trees => "trees",
+        })
+    }
 }
 
 /// One owner's share of the payload, as one peer sees it. Shapes in elements of the operation's type.

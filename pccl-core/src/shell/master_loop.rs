@@ -15,8 +15,9 @@ use crate::net::control::ControlLink;
 use crate::net::door::{Door, Visitor, accept, refuse};
 use crate::net::options::set_control_options;
 use crate::net::strangers::{StrangerLog, Ticket};
+use crate::plan;
 use crate::proto::master::{ConnId, Event, Input, Master, MasterConfig, Output};
-use crate::types::Time;
+use crate::types::{Epoch, Time};
 use crate::wire::hello::{Hello, HelloStatus};
 use crate::wire::message::PeerMessage;
 use crate::wire::{FrameAssembler, decode_peer, encode_master};
@@ -195,7 +196,22 @@ impl MasterLoop {
             | Event::Illegal { .. }
             | Event::OpMismatch { .. }
             | Event::Deadlock { .. } => tracing::warn!("{event}"),
+            Event::EpochBegan { epoch, .. } => {
+                tracing::info!("{event}");
+                self.write_down_fallbacks(*epoch);
+            }
             _ => tracing::info!("{event}"),
+        }
+    }
+
+    /// Of the groups this epoch is about: which schedules a missing link rules out.
+    fn write_down_fallbacks(&self, epoch: Epoch) {
+        let machine = self.machine.borrow();
+        let info = machine.epoch();
+        for group in info.groups.iter().filter(|group| group.since == epoch) {
+            for line in plan::fallbacks(group, info) {
+                tracing::warn!("{epoch}: {line}");
+            }
         }
     }
 }

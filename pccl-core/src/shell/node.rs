@@ -8,9 +8,11 @@ use crate::error::{Error, ErrorKind};
 use crate::exec::{self, Engine, EngineConfig, Link, OpStart, OpTraffic};
 use crate::mem::Buffers;
 use crate::obs::Counters;
-use crate::plan;
+use crate::plan::{self, Schedule};
 use crate::proto::peer::{self, Admission, Call, Done, Peer, PeerConfig, State};
-use crate::types::{EpochInfo, LinkId, OpDescriptor, OpKey, PeerId, PhaseCall, Rank, Tag, Time, WorkId};
+use crate::types::{
+    Epoch, EpochInfo, LinkId, OpDescriptor, OpKey, PeerId, PhaseCall, Rank, Tag, Time, WorkId,
+};
 use crate::wire::message::{LinkToken, MasterMessage, PeerAddress, PeerMessage};
 
 /// What a program asks for, with the memory it hands over until the outcome.
@@ -105,6 +107,8 @@ pub struct Node<L: Link> {
     resting: BTreeMap<WorkId, Buffers>,
     /// What finished operations moved, until their `Complete`.
     traffic: BTreeMap<WorkId, OpTraffic>,
+    /// The schedules the log has told of, in the group's present epoch.
+    told: (Epoch, Vec<Schedule>),
     outputs: VecDeque<Output>,
 }
 
@@ -115,6 +119,7 @@ impl<L: Link> Node<L> {
             engine: Engine::new(config.engine),
             resting: BTreeMap::new(),
             traffic: BTreeMap::new(),
+            told: (Epoch(0), Vec::new()),
             outputs: VecDeque::new(),
         }
     }
@@ -287,6 +292,17 @@ impl<L: Link> Node<L> {
         };
         match plan::plan(group, info, rank, &descriptor) {
             Ok(view) => {
+                let (since, told) = &mut self.told;
+                if *since != group.since {
+                    (*since, *told) = (group.since, Vec::new());
+                }
+                if !told.contains(&view.schedule)
+                    && let Ok((schedule, reason)) = plan::choose(group, info, &descriptor)
+                {
+                    told.push(schedule);
+                    let text = format!("{key} of {descriptor} goes by {schedule}: {reason}");
+                    self.outputs.push_back(Output::Log { text });
+                }
                 let order = group.order.clone().into();
                 if let Some(buffers) = self.resting.remove(&work) {
                     self.engine.start(OpStart { key, order, view, descriptor, buffers }, now);

@@ -2,7 +2,7 @@
 
 use super::{bytes, group, info};
 use crate::plan::chunks::{equal_share, piece_elements};
-use crate::plan::{PlanError, Reason, Schedule, choose, plan};
+use crate::plan::{PlanError, Reason, Schedule, choose, fallbacks, plan};
 use crate::types::{
     DType, EpochInfo, GroupInfo, OpDescriptor, PeerId, Quantization, ReduceOp, ScheduleChoice,
 };
@@ -154,4 +154,17 @@ proptest! {
         }
         prop_assert_eq!(end, count);
     }
+}
+
+#[test]
+fn what_gives_way_for_want_of_a_link_is_said_with_the_pairs_names() {
+    assert_eq!(fallbacks(&group(5, &[]), &info(8)), [""; 0]);
+    let diagonal = group(5, &[(1, 3)]);
+    let line = "group 0: no mesh, as ranks 1 and 3 have no link (peers 4d000000 and e7000000): ring";
+    assert_eq!(fallbacks(&diagonal, &info(8)), [line]);
+    let ring = EpochInfo { schedule: ScheduleChoice::Ring, ..info(8) };
+    assert_eq!(fallbacks(&diagonal, &ring), [""; 0], "a ring needs no diagonal");
+    let line =
+        "group 0: no ring, as its neighbours 0 and 4 have no link (peers 00000000 and 34010000): trees";
+    assert_eq!(fallbacks(&group(5, &[(0, 4)]), &ring), [line]);
 }
