@@ -17,6 +17,9 @@ fn role() {
         #[cfg(target_os = "linux")]
         "crowds" => crate::faults::crowds_at_both_ports(),
         "eight" => eight(&address),
+        "schedule" => crate::schedules::forced(&address),
+        "no-link" => crate::schedules::a_pair_has_no_link(&address),
+        "no-such-schedule" => crate::schedules::there_is_no_such_schedule(),
         other => panic!("there is no role {other:?}"),
     }
 }

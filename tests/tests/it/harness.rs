@@ -63,8 +63,14 @@ pub struct Process(Child);
 
 impl Process {
     pub fn start(role: &str, address: &str) -> Process {
+        Process::start_where(role, address, &[])
+    }
+
+    /// With these environment variables.
+    pub fn start_where(role: &str, address: &str, variables: &[(&str, &str)]) -> Process {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child::role", "--nocapture"]).env(CHILD, format!("{role} {address}"));
+        command.envs(variables.iter().copied());
         Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 

@@ -15,3 +15,6 @@ mod golden;
 mod harness;
 mod header;
 mod heartbeats;
+mod journal;
+mod proxy;
+mod schedules;
