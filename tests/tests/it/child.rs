@@ -17,6 +17,14 @@ fn role() {
         #[cfg(target_os = "linux")]
         "crowds" => crate::faults::crowds_at_both_ports(),
         "eight" => eight(&address),
+        "damage" => crate::abort::damaged_frames(),
+        "damaged-hello" => crate::abort::damaged_hellos(),
+        "two-troubles" => crate::abort::two_troubles_on_one_pair(),
+        "victim" => crate::abort::victim(&address),
+        #[cfg(target_os = "linux")]
+        "memory-victim" => crate::abort::memory_victim(&address),
+        #[cfg(target_os = "linux")]
+        "returned-memory" => crate::abort::returned_memory(&address),
         "schedule" => crate::schedules::forced(&address),
         "no-link" => crate::schedules::a_pair_has_no_link(&address),
         "no-such-schedule" => crate::schedules::there_is_no_such_schedule(),

@@ -1,6 +1,7 @@
 //! A run for a test: masters and peers of this process, and peers that are processes of their own and can be
 //! killed or frozen.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -61,6 +62,11 @@ pub fn reduce(communicator: &Communicator, data: &mut [f32], tag: u64) -> Reduce
 /// A peer as a process: this test binary, told to run one of the roles in `child`.
 pub struct Process(Child);
 
+/// What a role tells its parent.
+pub fn tell(word: &str) {
+    println!("\ntold: {word}");
+}
+
 impl Process {
     pub fn start(role: &str, address: &str) -> Process {
         Process::start_where(role, address, &[])
@@ -71,11 +77,29 @@ impl Process {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child::role", "--nocapture"]).env(CHILD, format!("{role} {address}"));
         command.envs(variables.iter().copied());
-        Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+        Process(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// The next word it tells; `None` when it has ended.
+    pub fn hears(&mut self) -> Option<String> {
+        // One byte at a time: nothing of what comes after may be taken.
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while self.0.stdout.as_mut().is_some_and(|out| out.read_exact(&mut byte).is_ok()) {
+            line.push(byte[0]);
+            if byte[0] == b'\n' {
+                if let Some(word) = String::from_utf8_lossy(&line).trim().strip_prefix("told: ") {
+                    return Some(word.to_owned());
+                }
+                line.clear();
+            }
+        }
+        None
     }
 
     /// Waits for its end; true if it found nothing wrong.
     pub fn succeeds(mut self) -> bool {
+        while self.hears().is_some() {}
         self.0.wait().unwrap().success()
     }
 

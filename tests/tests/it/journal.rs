@@ -29,7 +29,11 @@ impl Journal {
             if let Some(line) = text.lines().find(|line| parts.iter().all(|part| line.contains(part))) {
                 return line.to_owned();
             }
-            assert!(begun.elapsed() < PATIENCE, "no line of the log has {parts:?}:\n{text}");
+            if begun.elapsed() > PATIENCE {
+                let whole = text.clone();
+                drop(text);
+                panic!("no line of the log has {parts:?}:\n{whole}");
+            }
             text = more.wait_timeout(text, PATIENCE).unwrap().0;
         }
     }

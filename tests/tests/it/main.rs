@@ -3,6 +3,7 @@
 // Everything here is a test: an unwrap that fails is a test that fails.
 #![allow(clippy::unwrap_used)]
 
+mod abort;
 mod addresses;
 mod architecture;
 mod child;

@@ -38,8 +38,10 @@ pub fn forced(choice: &str) {
             assert_eq!(told("by mesh", "the master's setting"), 4);
         }
         _ => {
-            assert_eq!((large, all), (4, 6), "large ones go round a ring, small ones straight");
-            assert_eq!(told("by ring", "bandwidth counts"), 4);
+            // Over what the system takes for long paths, large ones go straight as well.
+            let far = told("by mesh", "a round trip");
+            assert_eq!(told("by ring", "bandwidth counts") + far, 4);
+            assert_eq!((large, all), (if far == 0 { 4 } else { 6 }, 6), "small ones go straight");
             assert_eq!(told("goes by", "latency counts"), 4);
         }
     }

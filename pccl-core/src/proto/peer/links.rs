@@ -195,6 +195,8 @@ impl Peer {
         if link.up == 0 && !std::mem::replace(&mut link.reported_failed, true) {
             self.log(format!("no data link to peer {peer} from here: {reason}"));
             self.send(PeerMessage::LinkFailed { peer, generation, reason });
+        } else {
+            self.log(format!("one data connection to peer {peer} less: {reason}"));
         }
     }
 

@@ -13,7 +13,7 @@ use pccl_core::types::PeerId;
 use pccl_core::wire::hello::Hello;
 
 pub use crew::Crew;
-pub use dice::{Dice, Seed};
+pub use dice::Seed;
 pub use walk::Part;
 use walk::Walk;
 
@@ -42,22 +42,27 @@ pub struct Fired {
     pub part: Part,
 }
 
-type Alarm = Box<dyn FnOnce() + Send>;
+type Pair = (PeerId, PeerId);
+
+/// May hold back one way from now on, between peers by the numbers of their proxies.
+type Alarm = Box<dyn FnOnce() -> Option<(usize, usize)> + Send>;
 
 #[derive(Default)]
 struct State {
     /// The peer behind each proxy, once somebody has said its name.
     peers: Vec<Option<PeerId>>,
-    trouble: Option<(At, Act, Option<(PeerId, PeerId)>)>,
+    trouble: Option<(At, Act, Option<Pair>)>,
     fired: Option<Fired>,
     alarm: Option<(u64, Alarm)>,
     refused: Option<(usize, usize)>,
     refusals: usize,
-    held: Option<(PeerId, PeerId)>,
+    held: Option<Pair>,
+    /// Frames with payload that had to wait.
+    waited: usize,
     /// Bytes of frames since the last order.
     passed: u64,
     /// Payload by sender and receiver.
-    payload: BTreeMap<(PeerId, PeerId), u64>,
+    payload: BTreeMap<Pair, u64>,
 }
 
 /// All proxies of a run.
@@ -93,7 +98,7 @@ impl Wire {
     }
 
     /// What is to happen next, on the connections of `between` if that is said.
-    pub fn arm(&self, at: At, act: Act, between: Option<(PeerId, PeerId)>) {
+    pub fn arm(&self, at: At, act: Act, between: Option<Pair>) {
         let mut state = self.lock();
         state.trouble = Some((at, act, between));
         state.fired = None;
@@ -105,8 +110,9 @@ impl Wire {
         self.lock().fired
     }
 
-    /// Calls this when so many bytes of frames have passed from now on.
-    pub fn at_byte(&self, passed: u64, alarm: impl FnOnce() + Send + 'static) {
+    /// Calls this when so many bytes of frames have passed from now on. Then nothing passes any more from the one to the other
+    /// of the proxies it gives.
+    pub fn at_byte(&self, passed: u64, alarm: impl FnOnce() -> Option<(usize, usize)> + Send + 'static) {
         let mut state = self.lock();
         state.alarm = Some((passed, Box::new(alarm)));
         state.passed = 0;
@@ -131,9 +137,12 @@ impl Wire {
         self.lock().held = Some((from, to));
     }
 
-    pub fn release(&self) {
-        self.lock().held = None;
+    /// How many connections had to wait in the middle of a frame.
+    pub fn release(&self) -> usize {
+        let mut state = self.lock();
+        state.held = None;
         self.0.1.notify_all();
+        std::mem::take(&mut state.waited)
     }
 
     pub fn peer(&self, number: usize) -> PeerId {
@@ -220,8 +229,9 @@ impl Wire {
     /// Counts these bytes, and lets happen to them what was ordered; the position of a cut.
     fn judge(&self, way: Way, part: Part, bytes: &mut [u8]) -> Option<usize> {
         let mut state = self.lock();
-        while state.held == Some((way.from, way.to)) {
-            state = self.0.1.wait(state).unwrap();
+        if state.held == Some((way.from, way.to)) {
+            state.waited += usize::from(!matches!(part, Part::Header(kind) if kind.is_grant()));
+            state = self.0.1.wait_while(state, |state| state.held == Some((way.from, way.to))).unwrap();
         }
         let before = state.passed;
         let of_frame = !matches!(part, Part::Hello | Part::Answer);
@@ -232,7 +242,8 @@ impl Wire {
             *state.payload.entry((way.from, way.to)).or_default() += bytes.len() as u64;
         }
         if let Some((_, alarm)) = state.alarm.take_if(|(at, _)| *at <= before + bytes.len() as u64) {
-            alarm();
+            let names = |(from, to): (usize, usize)| state.peers[from].zip(state.peers[to]);
+            state.held = alarm().and_then(names);
         }
         let (at, act, between) = state.trouble?;
         if between.is_some_and(|(a, b)| ![(a, b), (b, a)].contains(&(way.from, way.to))) {

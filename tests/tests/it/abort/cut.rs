@@ -1,0 +1,66 @@
+//! Connections that end, or stand still, in the middle of an operation.
+
+use pccl_core::api::ScheduleChoice;
+
+use crate::proxy::{Act, At, Crew, Seed, Wire};
+
+const SCHEDULES: [ScheduleChoice; 3] = [ScheduleChoice::Ring, ScheduleChoice::Mesh, ScheduleChoice::Auto];
+
+#[test]
+fn a_connection_cut_after_any_number_of_bytes_aborts_everywhere_and_the_retry_gives_the_sum() {
+    let (mut cuts, mut aborts) = (0, 0);
+    for seed in Seed::each(9) {
+        let mut dice = seed.dice();
+        let number = seed.number() as usize;
+        let schedule = SCHEDULES[number % 3];
+        let crew = Crew::new(2 + number / 3 % 2, Wire::default(), |master| master.schedule(schedule));
+        let len = [500, 30_000, 200_000][dice.below(3) as usize];
+        // The byte that is lost, of all that an undisturbed operation takes.
+        crew.wire.arm(At::Byte(u64::MAX), Act::Cut(0), None);
+        crew.reduce(len, 0, true);
+        let whole = crew.wire.passed();
+        for cut in 1..=3 {
+            crew.wire.arm(At::Byte(dice.below(whole)), Act::Cut(0), None);
+            aborts += crew.reduce(len, cut, dice.below(2) == 0);
+            assert!(crew.wire.fired().is_some(), "nothing was cut");
+            cuts += 1;
+            crew.update();
+        }
+        assert_eq!(
+            crew.peers[0].world_size() as usize,
+            crew.peers.len(),
+            "no peer has to go for a link's end"
+        );
+    }
+    assert!(2 * aborts >= cuts, "of {cuts} cuts only {aborts} were seen by an operation");
+}
+
+#[test]
+fn a_pair_whose_link_was_cut_carries_payload_again_after_an_update() {
+    let crew = Crew::new(3, Wire::default(), |master| master.schedule(ScheduleChoice::Mesh));
+    let (a, b) = (crew.wire.peer(0), crew.wire.peer(1));
+    crew.wire.arm(At::Byte(0), Act::Cut(0), Some((a, b)));
+    crew.reduce(30_000, 0, true);
+    assert!(crew.wire.fired().is_some());
+    let before = crew.wire.payload(a, b);
+    for tag in 1.. {
+        crew.update();
+        crew.reduce(30_000, tag, true);
+        if crew.wire.payload(a, b) > before {
+            return;
+        }
+        assert!(tag < 10_000, "the pair is never used again");
+    }
+}
+
+#[test]
+fn a_link_that_stands_still_aborts_the_operation_and_the_retry_goes_round_it() {
+    let crew = Crew::new(3, Wire::default(), |master| master.schedule(ScheduleChoice::Mesh));
+    crew.reduce(1000, 0, true);
+    crew.wire.hold(crew.wire.peer(0), crew.wire.peer(1));
+    // A mesh, so that every pair has payload to carry; and so much that no buffer on the way takes it all.
+    let aborts = crew.reduce(4 << 20, 1, true);
+    assert!(aborts >= 1);
+    assert!(crew.wire.release() > 0, "nothing was held back");
+    crew.reduce(1000, 2, false);
+}
