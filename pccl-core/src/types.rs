@@ -302,6 +302,8 @@ pub struct GroupInfo {
     pub order: Vec<PeerId>,
     /// Pairs of ranks (lower first, sorted) that no schedule may use.
     pub unlinked: Vec<(Rank, Rank)>,
+    /// The longest known round trip of its linked pairs, rounded up to a power of two; 0 if none is known.
+    pub rtt_us: u32,
 }
 
 /// Everything that is fixed while an epoch lasts. A schedule is a pure function of this and of an

@@ -11,6 +11,10 @@ use crate::types::{EpochInfo, GroupInfo, OpDescriptor, Rank, ScheduleChoice};
 /// bandwidth: a mesh has two one-way delays, a ring of N has 2(N − 1).
 pub const MESH_SHARE_BYTES: u64 = 64 << 10;
 
+/// Where some pair's round trip (rounded up to a power of two) is longer than this, paths between pairs are the
+/// limit, not the hosts' own links: a mesh uses all of them at once, and loads a host's link exactly as a ring does.
+pub const LOCAL_RTT_US: u32 = 2_048;
+
 /// Why a schedule was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -21,6 +25,10 @@ pub enum Reason {
     SmallPayload {
         size_bytes: u64,
         limit_bytes: u64,
+    },
+    /// Some pair is far apart.
+    WideArea {
+        rtt_us: u32,
     },
     LargePayload {
         size_bytes: u64,
@@ -50,6 +58,9 @@ impl fmt::Display for Reason {
             Reason::SmallPayload { size_bytes, limit_bytes } => {
                 write!(f, "{size_bytes} bytes are at most {limit_bytes}: latency counts")
             }
+            Reason::WideArea { rtt_us } => {
+                write!(f, "a round trip of about {} ms: paths between pairs count", rtt_us.div_ceil(1000))
+            }
             Reason::LargePayload { size_bytes, limit_bytes } => {
                 write!(f, "{size_bytes} bytes are more than {limit_bytes}: bandwidth counts")
             }
@@ -61,7 +72,7 @@ impl fmt::Display for Reason {
 
 /// A pure function of the epoch and the descriptor, so all members choose alike.
 ///
-/// Mesh for two peers and for small payloads, ring for large ones; what is forced or wanted but lacks a
+/// Mesh for two peers, for small payloads and over wide areas, ring for large payloads between hosts near each other; what is forced or wanted but lacks a
 /// link gives way to the ring, the ring to trees.
 pub fn choose(
     group: &GroupInfo,
@@ -72,7 +83,7 @@ pub fn choose(
     if world_size < 2 {
         return Err(PlanError::Alone);
     }
-    let (wanted, reason) = wanted(world_size, info.schedule, descriptor);
+    let (wanted, reason) = wanted(group, info.schedule, descriptor);
     let missing = group.unlinked.iter().find(|&&(a, b)| a != b && a < world_size && b < world_size);
     let Some(&(a, b)) = missing else { return Ok((wanted, reason)) };
     if let Some(unreachable) = Links::of(group).tree(0).unreached() {
@@ -89,7 +100,8 @@ pub fn choose(
 }
 
 /// What would be best if every pair had a link.
-fn wanted(world_size: Rank, choice: ScheduleChoice, descriptor: &OpDescriptor) -> (Schedule, Reason) {
+fn wanted(group: &GroupInfo, choice: ScheduleChoice, descriptor: &OpDescriptor) -> (Schedule, Reason) {
+    let world_size = group.order.len() as Rank;
     let size_bytes = descriptor.size_bytes();
     let limit_bytes = MESH_SHARE_BYTES * u64::from(world_size);
     match choice {
@@ -98,6 +110,9 @@ fn wanted(world_size: Rank, choice: ScheduleChoice, descriptor: &OpDescriptor) -
         ScheduleChoice::Auto if world_size == 2 => (Schedule::Mesh, Reason::WorldOfTwo),
         ScheduleChoice::Auto if size_bytes <= limit_bytes => {
             (Schedule::Mesh, Reason::SmallPayload { size_bytes, limit_bytes })
+        }
+        ScheduleChoice::Auto if group.rtt_us > LOCAL_RTT_US => {
+            (Schedule::Mesh, Reason::WideArea { rtt_us: group.rtt_us })
         }
         ScheduleChoice::Auto => (Schedule::Ring, Reason::LargePayload { size_bytes, limit_bytes }),
     }

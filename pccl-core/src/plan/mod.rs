@@ -15,7 +15,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use choose::{MESH_SHARE_BYTES, Reason, choose};
+pub use choose::{LOCAL_RTT_US, MESH_SHARE_BYTES, Reason, choose};
 pub use fallback::fallbacks;
 pub use view::{ChunkView, PlanView, Schedule, child_at_turn, turn_of_child};
 

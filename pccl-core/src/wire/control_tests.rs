@@ -36,7 +36,7 @@ fn new_epoch(groups: Vec<GroupInfo>, aborted: Vec<(Tag, u32)>) -> MasterMessage 
 }
 
 fn group(group: u32, order: Vec<PeerId>, unlinked: Vec<(Rank, Rank)>) -> GroupInfo {
-    GroupInfo { group: GroupId(group), since: Epoch(9), order, unlinked }
+    GroupInfo { group: GroupId(group), since: Epoch(9), order, unlinked, rtt_us: 0 }
 }
 
 fn peers(count: u16) -> Vec<PeerId> {

@@ -7,7 +7,7 @@ use super::codec::{Reader, Value, Writer};
 use super::error::WireError;
 use super::message::{
     EpochCause, Incarnation, Join, LinkToken, MasterMessage, PeerAddress, PeerMessage, PhaseOutcome, Resume,
-    ResumedOp, RunId, Verdict,
+    ResumedLink, ResumedOp, RunId, Verdict,
 };
 use crate::limits::{
     MAX_EPOCH, MAX_GENERATION, MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PEERS, MAX_PHASE, MAX_PIECE_BYTES,
@@ -111,8 +111,13 @@ record!(OpKey { epoch: Epoch, tag: Tag, seq: u32 } check check_key);
 record!(OpDescriptor { count: u64, dtype: DType, op: ReduceOp, quantization: Quantization }
     check check_descriptor);
 record!(WorldSizes { global: u32, groups: u32, largest_group: u32 });
-record!(GroupInfo { group: GroupId, since: Epoch, order: Vec<PeerId>, unlinked: Vec<(Rank, Rank)> }
-    check check_group);
+record!(GroupInfo {
+    group: GroupId,
+    since: Epoch,
+    order: Vec<PeerId>,
+    unlinked: Vec<(Rank, Rank)>,
+    rtt_us: u32,
+} check check_group);
 record!(EpochInfo {
     epoch: Epoch,
     phase_seq: u64,
@@ -122,6 +127,7 @@ record!(EpochInfo {
 } check check_epoch);
 record!(Join { peer: PeerId, group: GroupId, data_port: u16, announced: Option<(std::net::IpAddr, u16)>, pool: u16 });
 record!(ResumedOp { key: OpKey, descriptor: OpDescriptor, done: bool });
+record!(ResumedLink { peer: PeerId, generation: u32, rtt_us: u32 });
 record!(Resume {
     join: Join,
     run: RunId,
@@ -134,7 +140,7 @@ record!(Resume {
     phase_seq: u64,
     phase: Option<PhaseCall>,
     phase_last: Option<PhaseOutcome>,
-    linked: Vec<(PeerId, u32)>,
+    linked: Vec<ResumedLink>,
 } check check_resume);
 
 choice!(Quantization { 0 => None, 1 => MinMax(dtype), 2 => ZeroPointScale(dtype) });
@@ -148,7 +154,7 @@ choice!(EpochCause { 0 => Admitted, 1 => Lost { text }, 2 => Relinked { text } }
 choice!(PeerMessage {
     1 => Join(join),
     2 => Resume(resume),
-    3 => LinkUp { peer, generation },
+    3 => LinkUp { peer, generation, rtt_us },
     4 => LinkFailed { peer, generation, reason },
     5 => LinkDown { peer, generation, reason },
     6 => Prepared { epoch },
@@ -204,7 +210,7 @@ fn check_key(key: &OpKey) -> Result<(), WireError> {
 
 fn check_resume(resume: &Resume) -> Result<(), WireError> {
     require(resume.phase_seq <= MAX_PHASE, "phase_seq", "within MAX_PHASE")?;
-    let generations = resume.linked.iter().all(|(_, generation)| *generation <= MAX_GENERATION);
+    let generations = resume.linked.iter().all(|link| link.generation <= MAX_GENERATION);
     require(generations, "linked", "generations are within MAX_GENERATION")
 }
 
@@ -219,7 +225,8 @@ fn check_group(group: &GroupInfo) -> Result<(), WireError> {
     let pairs = &group.unlinked;
     let ranks = pairs.iter().all(|&(low, high)| low < high && usize::from(high) < size);
     require(ranks, "unlinked", "pairs are of two ranks of the group, the lower first")?;
-    require(pairs.is_sorted_by(|a, b| a < b), "unlinked", "pairs are sorted, none is there twice")
+    require(pairs.is_sorted_by(|a, b| a < b), "unlinked", "pairs are sorted, none is there twice")?;
+    require(group.rtt_us == 0 || group.rtt_us.is_power_of_two(), "rtt_us", "0 or a power of two")
 }
 
 fn check_epoch(info: &EpochInfo) -> Result<(), WireError> {

@@ -70,6 +70,15 @@ pub struct ResumedOp {
     pub done: bool,
 }
 
+/// A pair as one of its ends knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumedLink {
+    pub peer: PeerId,
+    pub generation: u32,
+    /// 0 if unknown.
+    pub rtt_us: u32,
+}
+
 /// What a peer knows, told to a master that has forgotten it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
@@ -91,9 +100,9 @@ pub struct Resume {
     pub phase: Option<PhaseCall>,
     /// The outcome of phase `phase_seq` − 1, if this peer saw it.
     pub phase_last: Option<PhaseOutcome>,
-    /// Peers this one has been told to link with, and the link's generation. `LinkDown` follows for those whose
+    /// Peers this one has been told to link with. `LinkDown` follows for those whose
     /// link is not there, or has lost something since the group's epoch began.
-    pub linked: Vec<(PeerId, u32)>,
+    pub linked: Vec<ResumedLink>,
 }
 
 /// Peer to master.
@@ -105,6 +114,8 @@ pub enum PeerMessage {
     LinkUp {
         peer: PeerId,
         generation: u32,
+        /// Round trip as measured; 0 if it could not be.
+        rtt_us: u32,
     },
     /// No data link to this peer can be made from here.
     LinkFailed {

@@ -99,11 +99,13 @@ fn epoch_info() -> impl Strategy<Value = EpochInfo> {
     let figures = (0..=MAX_EPOCH, 0..=MAX_PHASE, schedule, 1..=MAX_PIECE_BYTES / 8);
     (figures, group_shapes(), members).prop_map(|((epoch, phase_seq, schedule, eighths), shapes, members)| {
         let mut members = members.into_iter();
+        let rtt_us = |group: u32| if group.is_multiple_of(3) { 0 } else { 1 << (group % 32) };
         let groups = shapes.into_iter().map(|(group, size, unlinked)| GroupInfo {
             group: GroupId(group),
             since: Epoch(epoch / 2),
             order: members.by_ref().take(size).collect(),
             unlinked,
+            rtt_us: rtt_us(group),
         });
         let groups = groups.collect();
         EpochInfo { epoch: Epoch(epoch), phase_seq, schedule, piece_bytes: eighths * 8, groups }
@@ -136,7 +138,9 @@ fn resume() -> impl Strategy<Value = Box<Resume>> {
     let run = (join(), any::<u64>(), any::<u64>(), epoch_info(), epoch(), instances());
     let calls = (vec(op, 0..4), vec((key(), verdict()), 0..4));
     let phases = (0..=MAX_PHASE, option::of(phase_call()), option::of(phase_outcome()));
-    let linked = vec((peer(), 0..=MAX_GENERATION), 0..5);
+    let link = (peer(), 0..=MAX_GENERATION, any::<u32>());
+    let link = link.prop_map(|(peer, generation, rtt_us)| ResumedLink { peer, generation, rtt_us });
+    let linked = vec(link, 0..5);
     (run, calls, phases, linked).prop_map(|(run, (ops, verdicts), (phase_seq, phase, phase_last), linked)| {
         let (join, id, incarnation, epoch, since_before, aborted) = run;
         Box::new(Resume {
@@ -160,7 +164,11 @@ pub(super) fn peer_message() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
         join().prop_map(PeerMessage::Join),
         resume().prop_map(PeerMessage::Resume),
-        (peer(), any::<u32>()).prop_map(|(peer, generation)| PeerMessage::LinkUp { peer, generation }),
+        (peer(), any::<u32>(), any::<u32>()).prop_map(|(peer, generation, rtt_us)| PeerMessage::LinkUp {
+            peer,
+            generation,
+            rtt_us
+        }),
         (peer(), any::<u32>(), text()).prop_map(|(peer, generation, reason)| PeerMessage::LinkFailed {
             peer,
             generation,

@@ -38,7 +38,7 @@ impl Hostile {
                 let (data_port, pool) = (rng.pick(&[0, 1, 48_150]), rng.pick(&[1, 64]));
                 PeerMessage::Join(Join { peer, group, data_port, announced: None, pool })
             }
-            4 => PeerMessage::LinkUp { peer: somebody, generation },
+            4 => PeerMessage::LinkUp { peer: somebody, generation, rtt_us: generation },
             5 => PeerMessage::LinkFailed { peer: somebody, generation, reason },
             6 => PeerMessage::LinkDown { peer: somebody, generation, reason },
             7 => PeerMessage::Prepared { epoch },

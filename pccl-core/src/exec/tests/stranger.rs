@@ -36,8 +36,13 @@ impl Stage {
     fn with(config: EngineConfig) -> Stage {
         let descriptor = OpDescriptor::plain(30, DType::U8, ReduceOp::Sum);
         let order: Vec<PeerId> = (0..3).map(peer).collect();
-        let group =
-            GroupInfo { group: GroupId(0), since: Epoch(1), order: order.clone(), unlinked: Vec::new() };
+        let group = GroupInfo {
+            group: GroupId(0),
+            since: Epoch(1),
+            order: order.clone(),
+            unlinked: Vec::new(),
+            rtt_us: 0,
+        };
         let info = EpochInfo {
             epoch: Epoch(1),
             schedule: ScheduleChoice::Mesh,

@@ -87,7 +87,7 @@ impl World {
         let n = shape.world_size;
         let order = (0..n).map(peer).collect();
         let unlinked = shape.unlinked.clone();
-        let group = GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked };
+        let group = GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked, rtt_us: 0 };
         let info = EpochInfo {
             epoch: Epoch(1),
             schedule: shape.schedule,

@@ -2,7 +2,7 @@
 
 use super::{bytes, group, info};
 use crate::plan::chunks::{equal_share, piece_elements};
-use crate::plan::{PlanError, Reason, Schedule, choose, fallbacks, plan};
+use crate::plan::{LOCAL_RTT_US, PlanError, Reason, Schedule, choose, fallbacks, plan};
 use crate::types::{
     DType, EpochInfo, GroupInfo, OpDescriptor, PeerId, Quantization, ReduceOp, ScheduleChoice,
 };
@@ -30,6 +30,24 @@ fn small_payloads_use_the_mesh_and_large_ones_the_ring() {
 fn two_peers_use_the_mesh_at_any_size() {
     let two = Ok((Schedule::Mesh, Reason::WorldOfTwo));
     assert_eq!(chosen(&group(2, &[]), ScheduleChoice::Auto, 1 << 40), two);
+}
+
+#[test]
+fn over_a_wide_area_the_mesh_is_used_at_any_size() {
+    let far = |rtt_us| GroupInfo { rtt_us, ..group(5, &[]) };
+    let wide = Ok((Schedule::Mesh, Reason::WideArea { rtt_us: 4096 }));
+    assert_eq!(chosen(&far(4096), ScheduleChoice::Auto, 1 << 30), wide);
+    for near in [0, 64, LOCAL_RTT_US] {
+        let (schedule, reason) = chosen(&far(near), ScheduleChoice::Auto, 1 << 30).unwrap();
+        assert!(schedule == Schedule::Ring && matches!(reason, Reason::LargePayload { .. }));
+    }
+    let forced = Ok((Schedule::Ring, Reason::Forced));
+    assert_eq!(chosen(&far(4096), ScheduleChoice::Ring, 1 << 30), forced);
+    let gap = GroupInfo { rtt_us: 4096, ..group(5, &[(1, 3)]) };
+    let lacks = Ok((Schedule::Ring, Reason::MeshLacksLink(1, 3)));
+    assert_eq!(chosen(&gap, ScheduleChoice::Auto, 1 << 30), lacks);
+    let about = Reason::WideArea { rtt_us: 131_072 }.to_string();
+    assert_eq!(about, "a round trip of about 132 ms: paths between pairs count");
 }
 
 #[test]

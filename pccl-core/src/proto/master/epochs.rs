@@ -1,11 +1,11 @@
 //! How one epoch follows another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Master;
 use super::PeerEvent;
 use super::io::Event;
-use super::pairs::PairState;
+use super::pairs::{Pair, PairKey, PairState};
 use crate::topo;
 use crate::types::{Epoch, GroupId, GroupInfo, PeerId, Rank, Tag, Time};
 use crate::wire::message::{EpochCause, MasterMessage, PhaseOutcome};
@@ -125,16 +125,16 @@ impl Master {
         if members.is_empty() {
             return Layout::Empty;
         }
-        let pairs =
-            || members.iter().enumerate().flat_map(|(i, a)| members[i + 1..].iter().map(move |b| (*a, *b)));
-        let unusable = |suspects: bool| -> Vec<(PeerId, PeerId)> {
-            let avoid = |a, b| {
-                self.pairs
-                    .get(a, b)
-                    .is_none_or(|p| p.state() != PairState::Up || suspects && p.is_suspect(self.seen))
-            };
-            pairs().filter(|(a, b)| avoid(*a, *b)).collect()
+        let present: BTreeSet<PeerId> = members.iter().copied().collect();
+        let odd = || {
+            let of_members = |(a, b): &PairKey| present.contains(a) && present.contains(b);
+            self.pairs.odd(group).filter(move |(key, _)| of_members(key))
         };
+        let unusable = |suspects: bool| -> Vec<PairKey> {
+            let avoid = |p: &Pair| p.state() != PairState::Up || suspects && p.is_suspect(self.seen);
+            odd().filter(|(_, pair)| avoid(pair)).map(|(key, _)| key).collect()
+        };
+        debug_assert!(self.all_pairs_are_known(&members));
         let mut unlinked = unusable(true);
         let mut order = topo::order(&members, &unlinked);
         if matches!(order.kind, topo::OrderKind::Disconnected { .. }) {
@@ -142,14 +142,24 @@ impl Master {
             order = topo::order(&members, &unlinked);
         }
         if let topo::OrderKind::Disconnected { without } = order.kind {
-            let linking = pairs().any(|(a, b)| self.pairs.state(a, b) == PairState::Linking);
+            let linking = odd().any(|(_, pair)| pair.state() == PairState::Linking);
             return if linking { Layout::Healing } else { Layout::MustGo(without) };
         }
-        let rank = |id: &PeerId| order.order.iter().position(|o| o == id).unwrap_or(0) as Rank;
-        let mut unlinked: Vec<(Rank, Rank)> =
-            unlinked.iter().map(|(a, b)| (rank(a), rank(b))).map(|(a, b)| (a.min(b), a.max(b))).collect();
+        let ranks: BTreeMap<PeerId, Rank> = order.order.iter().copied().zip(0..).collect();
+        let mut unlinked: Vec<(Rank, Rank)> = unlinked
+            .iter()
+            .filter_map(|(a, b)| Some((*ranks.get(a)?, *ranks.get(b)?)))
+            .map(|(a, b)| (a.min(b), a.max(b)))
+            .collect();
         unlinked.sort_unstable();
-        Layout::Ready(GroupInfo { group, since, order: order.order, unlinked })
+        let rtt_us = self.pairs.longest_rtt_us(group, |id| present.contains(&id));
+        Layout::Ready(GroupInfo { group, since, order: order.order, unlinked, rtt_us })
+    }
+
+    /// The index of pairs can tell nothing of a pair that is not in it.
+    fn all_pairs_are_known(&self, members: &[PeerId]) -> bool {
+        let known = |a: &PeerId, b: &PeerId| self.pairs.get(*a, *b).is_some();
+        members.iter().enumerate().all(|(i, a)| members[i + 1..].iter().all(|b| known(a, b)))
     }
 
     /// Whether the present epoch's schedules may use this pair.
@@ -167,7 +177,7 @@ impl Master {
         let epoch = self.next_epoch;
         self.set_group(
             group,
-            Some(GroupInfo { group, since: epoch, order: vec![first], unlinked: Vec::new() }),
+            Some(GroupInfo { group, since: epoch, order: vec![first], unlinked: Vec::new(), rtt_us: 0 }),
         );
         self.begin_epoch(epoch, Vec::new(), EpochCause::Admitted);
     }
@@ -231,7 +241,10 @@ impl Master {
             .info
             .groups
             .iter()
-            .filter(|g| matches!(self.layout(g.group, &[], g.since), Layout::Ready(info) if info != **g))
+            .filter(|g| {
+                let layout = self.layout(g.group, &[], g.since);
+                matches!(layout, Layout::Ready(info) if info.order != g.order || info.unlinked != g.unlinked)
+            })
             .map(|g| g.group)
             .collect();
         for group in &stale {
@@ -308,7 +321,7 @@ impl Master {
 
     fn commit_prepare(&mut self) {
         let Some(prepare) = self.prepare.take() else { return };
-        let mut by_group: std::collections::BTreeMap<GroupId, Vec<PeerId>> = Default::default();
+        let mut by_group: BTreeMap<GroupId, Vec<PeerId>> = Default::default();
         for id in prepare.newcomers {
             if let Some(peer) = self.peers.get(&id) {
                 by_group.entry(peer.join.group).or_default().push(id);

@@ -235,7 +235,9 @@ impl Master {
             PeerMessage::Join(_) | PeerMessage::Resume(_) => {
                 self.kick(from, format!("{} after it had joined", name(&message)));
             }
-            PeerMessage::LinkUp { peer, generation } => self.on_link_up(from, peer, generation),
+            PeerMessage::LinkUp { peer, generation, rtt_us } => {
+                self.on_link_up(from, peer, generation, rtt_us)
+            }
             PeerMessage::LinkFailed { peer, generation, reason } => {
                 self.on_link_failed(from, peer, generation, reason);
             }

@@ -1,9 +1,12 @@
 //! Which pairs of a group have data links: what schedules may use, and what newcomers still lack.
+//!
+//! A large run has tens of thousands of pairs, nearly all of them in order. So a pair in order is small, and those
+//! that are not are in an index: what an epoch costs does not grow with the square of the peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{LINK_LOSS_GRACE_MS, MAX_TROUBLES, RELINK_RETRY_MS, TROUBLE_MEMORY_MS};
-use crate::types::{PeerId, Time};
+use crate::types::{GroupId, PeerId, Time};
 
 /// The wait before a loss is judged doubles with each recent one, so that a flapping pair costs little. So often.
 const MAX_DOUBLINGS: u32 = 8;
@@ -18,14 +21,23 @@ pub fn pair_key(a: PeerId, b: PeerId) -> PairKey {
 #[derive(Clone, Debug)]
 pub struct Pair {
     pub generation: u32,
+    group: GroupId,
     /// What each end says, lower id first.
     up: [bool; 2],
+    /// Round trip as each end measured it; 0 if it could not.
+    rtt_us: [u32; 2],
+    /// What a pair in order has nothing of.
+    unrest: Option<Box<Unrest>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Unrest {
     failed: [Option<String>; 2],
     /// Until when a link that is being made may take.
     linking_until: Option<Time>,
     /// Until when a reported loss waits for the sign of a death that explains it.
-    pub lost_until: Option<Time>,
-    pub loss: String,
+    lost_until: Option<Time>,
+    loss: String,
     /// Losses of late, and until when they count.
     troubles: u32,
     troubles_until: Time,
@@ -43,47 +55,61 @@ pub enum PairState {
 impl Pair {
     pub fn state(&self) -> PairState {
         if self.up == [true, true] {
-            PairState::Up
-        } else if self.linking_until.is_none() || self.failed.iter().all(Option::is_some) {
-            PairState::Failed
-        } else {
-            PairState::Linking
+            return PairState::Up;
+        }
+        let linking = |u: &&Unrest| u.linking_until.is_some() && !u.failed.iter().all(Option::is_some);
+        match self.unrest.as_deref().filter(linking) {
+            Some(_) => PairState::Linking,
+            None => PairState::Failed,
         }
     }
 
     pub fn failure(&self) -> String {
-        let said: Vec<&str> = self.failed.iter().flatten().map(String::as_str).collect();
+        let said: Vec<&str> =
+            self.unrest.iter().flat_map(|u| u.failed.iter().flatten()).map(String::as_str).collect();
         if said.is_empty() { "no answer in time".to_owned() } else { said.join("; ") }
     }
 
-    fn new(generation: u32, failed: [Option<String>; 2], linking_until: Option<Time>) -> Pair {
-        Pair {
-            generation,
-            up: [false; 2],
-            failed,
-            linking_until,
-            lost_until: None,
-            loss: String::new(),
-            troubles: 0,
-            troubles_until: Time(0),
-            retry_at: Time(0),
-        }
-    }
-
-    fn troubles(&self, now: Time) -> u32 {
-        if now < self.troubles_until { self.troubles } else { 0 }
+    /// Why its link was lost.
+    pub fn loss(&self) -> &str {
+        self.unrest.as_deref().map_or("", |u| &u.loss)
     }
 
     /// Trouble again and again: schedules do without this pair wherever they can.
     pub fn is_suspect(&self, now: Time) -> bool {
-        self.troubles(now) >= MAX_TROUBLES
+        self.unrest.as_deref().is_some_and(|u| u.troubles(now) >= MAX_TROUBLES)
+    }
+
+    /// The lesser of what its ends measured: whatever disturbs a measurement makes it greater. 0 if unknown.
+    fn rtt_us(&self) -> u32 {
+        self.rtt_us.into_iter().filter(|us| *us > 0).min().unwrap_or(0)
+    }
+
+    fn in_order(&self) -> bool {
+        self.state() == PairState::Up && self.unrest.is_none()
+    }
+}
+
+impl Unrest {
+    fn troubles(&self, now: Time) -> u32 {
+        if now < self.troubles_until { self.troubles } else { 0 }
     }
 }
 
 #[derive(Debug, Default)]
 pub struct Pairs {
     pairs: BTreeMap<PairKey, Pair>,
+    index: Index,
+}
+
+/// What is to be found without looking at every pair.
+#[derive(Debug, Default)]
+struct Index {
     timers: BTreeSet<(Time, PairKey)>,
+    /// Those not in order: without a link, or with trouble of late.
+    odd: BTreeSet<(GroupId, PairKey)>,
+    /// Those with a link and a known round trip, the longest (as the bits it takes) of each group last.
+    by_rtt: BTreeSet<(GroupId, u32, PairKey)>,
 }
 
 /// What a report changed.
@@ -95,22 +121,36 @@ pub enum Change {
 
 impl Pairs {
     /// A pair that is to be linked. `undialable`: which ends (lower first) nobody can dial.
-    pub fn add(&mut self, key: PairKey, undialable: [bool; 2], until: Time) {
-        let pair = Pair::new(0, given_up(undialable), Some(until));
-        self.timers.insert((until, key));
+    pub fn add(&mut self, group: GroupId, key: PairKey, undialable: [bool; 2], until: Time) {
+        self.forget_pair(key);
+        let unrest = Unrest { failed: given_up(undialable), linking_until: Some(until), ..Unrest::default() };
+        let mut pair = Pair::unlinked(group, 0);
+        pair.unrest = Some(Box::new(unrest));
+        self.index.add(key, &pair);
         self.pairs.insert(key, pair);
     }
 
+    /// A pair without a link that none is made for, unless it is known.
+    pub fn take_note(&mut self, group: GroupId, key: PairKey) {
+        if !self.pairs.contains_key(&key) {
+            let pair = Pair::unlinked(group, 0);
+            self.index.add(key, &pair);
+            self.pairs.insert(key, pair);
+        }
+    }
+
     /// A pair as a resuming peer knows it; `side` 0 is the lower id.
-    pub fn resume(&mut self, key: PairKey, side: usize, generation: u32) {
-        let pair = self.pairs.entry(key).or_insert_with(|| Pair::new(generation, [None, None], None));
-        if generation > pair.generation {
-            pair.generation = generation;
-            pair.up = [false; 2];
-        }
-        if generation == pair.generation {
-            pair.up[side] = true;
-        }
+    pub fn resume(&mut self, group: GroupId, key: PairKey, side: usize, generation: u32, rtt_us: u32) {
+        self.take_note(group, key);
+        self.change(key, |pair| {
+            if generation > pair.generation {
+                *pair = Pair::unlinked(group, generation);
+            }
+            if generation == pair.generation {
+                pair.up[side] = true;
+                pair.rtt_us[side] = rtt_us;
+            }
+        });
     }
 
     pub fn len(&self) -> usize {
@@ -125,23 +165,48 @@ impl Pairs {
         self.get(a, b).map_or(PairState::Failed, Pair::state)
     }
 
+    /// The pairs of a group that are not in order, ends that are no members included.
+    pub fn odd(&self, group: GroupId) -> impl Iterator<Item = (PairKey, &Pair)> {
+        let of_group = self.index.odd.range((group, FIRST)..=(group, LAST));
+        of_group.filter_map(|(_, key)| self.pairs.get(key).map(|pair| (*key, pair)))
+    }
+
+    /// The longest known round trip of linked pairs of these peers, rounded up to a power of two so that noise
+    /// changes nothing; 0 if none is known.
+    pub fn longest_rtt_us(&self, group: GroupId, counts: impl Fn(PeerId) -> bool) -> u32 {
+        let of_group = self.index.by_rtt.range((group, 0, FIRST)..=(group, u32::MAX, LAST)).rev();
+        let longest = of_group.into_iter().find(|(_, _, (a, b))| counts(*a) && counts(*b));
+        longest.map_or(0, |(_, bits, _)| 1 << bits)
+    }
+
     pub fn forget(&mut self, peer: PeerId, others: impl Iterator<Item = PeerId>) {
         for other in others {
-            self.pairs.remove(&pair_key(peer, other));
+            self.forget_pair(pair_key(peer, other));
         }
     }
 
     /// Keeps only pairs of peers that are there.
     pub fn retain(&mut self, is_there: impl Fn(PeerId) -> bool) {
-        self.pairs.retain(|(a, b), _| is_there(*a) && is_there(*b));
+        let gone = |(a, b): &&PairKey| !is_there(*a) || !is_there(*b);
+        let gone: Vec<PairKey> = self.pairs.keys().filter(gone).copied().collect();
+        for key in gone {
+            self.forget_pair(key);
+        }
     }
 
-    pub fn link_up(&mut self, from: PeerId, to: PeerId, generation: u32) -> Change {
-        self.report(from, to, generation, |pair, side| pair.up[side] = true)
+    pub fn link_up(&mut self, from: PeerId, to: PeerId, generation: u32, rtt_us: u32) -> Change {
+        self.report(from, to, generation, |pair, side| {
+            pair.up[side] = true;
+            pair.rtt_us[side] = rtt_us;
+        })
     }
 
     pub fn link_failed(&mut self, from: PeerId, to: PeerId, generation: u32, reason: String) -> Change {
-        self.report(from, to, generation, |pair, side| pair.failed[side] = Some(reason))
+        self.report(from, to, generation, |pair, side| {
+            if pair.state() != PairState::Up {
+                pair.unrest.get_or_insert_default().failed[side] = Some(reason);
+            }
+        })
     }
 
     fn report(
@@ -152,12 +217,12 @@ impl Pairs {
         apply: impl FnOnce(&mut Pair, usize),
     ) -> Change {
         let key = pair_key(from, to);
-        let Some(pair) = self.pairs.get_mut(&key).filter(|p| p.generation == generation) else {
+        let Some(before) = self.pairs.get(&key).filter(|p| p.generation == generation).map(Pair::state)
+        else {
             return Change::Nothing;
         };
-        let before = pair.state();
-        apply(pair, usize::from(from != key.0));
-        let after = pair.state();
+        self.change(key, |pair| apply(pair, usize::from(from != key.0)));
+        let after = self.state(from, to);
         if before == after { Change::Nothing } else { Change::Resolved(after) }
     }
 
@@ -171,42 +236,45 @@ impl Pairs {
         now: Time,
     ) -> bool {
         let key = pair_key(from, to);
-        let Some(pair) = self.pairs.get_mut(&key).filter(|p| p.generation == generation) else {
-            return false;
-        };
-        if pair.lost_until.is_some() {
+        let known = |p: &&Pair| p.unrest.as_deref().is_some_and(|u| u.lost_until.is_some());
+        if self.pairs.get(&key).is_none_or(|p| p.generation != generation || known(&p)) {
             return false;
         }
-        let doublings = pair.troubles(now).min(MAX_DOUBLINGS);
-        let until = now.plus_ms(LINK_LOSS_GRACE_MS << doublings);
-        pair.troubles = pair.troubles(now).saturating_add(1);
-        pair.troubles_until = until.plus_ms(TROUBLE_MEMORY_MS);
-        pair.lost_until = Some(until);
-        pair.loss = reason;
-        self.timers.insert((until, key));
+        self.change(key, |pair| {
+            let unrest = pair.unrest.get_or_insert_default();
+            let troubles = unrest.troubles(now);
+            let until = now.plus_ms(LINK_LOSS_GRACE_MS << troubles.min(MAX_DOUBLINGS));
+            unrest.troubles = troubles.saturating_add(1);
+            unrest.troubles_until = until.plus_ms(TROUBLE_MEMORY_MS);
+            unrest.lost_until = Some(until);
+            unrest.loss = reason;
+        });
         true
     }
 
     /// Begins a new generation of the pair's links.
     pub fn relink(&mut self, key: PairKey, undialable: [bool; 2], now: Time, until: Time) {
-        let Some(pair) = self.pairs.get_mut(&key) else { return };
-        pair.generation = pair.generation.saturating_add(1);
-        pair.lost_until = None;
-        pair.up = [false; 2];
-        pair.failed = given_up(undialable);
-        pair.linking_until = Some(until);
-        pair.retry_at = now.plus_ms(RELINK_RETRY_MS);
-        self.timers.insert((until, key));
+        self.change(key, |pair| {
+            pair.generation = pair.generation.saturating_add(1);
+            pair.up = [false; 2];
+            pair.rtt_us = [0; 2];
+            let unrest = pair.unrest.get_or_insert_default();
+            unrest.lost_until = None;
+            unrest.failed = given_up(undialable);
+            unrest.linking_until = Some(until);
+            unrest.retry_at = now.plus_ms(RELINK_RETRY_MS);
+        });
     }
 
     /// A pair that lost its link and gets no other one.
     pub fn give_up(&mut self, key: PairKey, reason: &str) {
-        if let Some(pair) = self.pairs.get_mut(&key) {
-            pair.lost_until = None;
+        self.change(key, |pair| {
             pair.up = [false; 2];
-            pair.failed = [Some(reason.to_owned()), None];
-            pair.linking_until = None;
-        }
+            let unrest = pair.unrest.get_or_insert_default();
+            unrest.lost_until = None;
+            unrest.failed = [Some(reason.to_owned()), None];
+            unrest.linking_until = None;
+        });
     }
 
     /// Whether the pair has had so much trouble of late.
@@ -216,27 +284,106 @@ impl Pairs {
 
     /// Whether a pair that was given up may be tried again.
     pub fn may_retry(&self, a: PeerId, b: PeerId, now: Time) -> bool {
-        self.get(a, b).is_some_and(|p| p.state() == PairState::Failed && p.retry_at <= now)
+        let due = |p: &Pair| p.unrest.as_deref().is_none_or(|u| u.retry_at <= now);
+        self.get(a, b).is_some_and(|p| p.state() == PairState::Failed && due(p))
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.first().map(|(time, _)| *time)
+        self.index.timers.first().map(|(time, _)| *time)
     }
 
     /// The next pair whose time is over; `true` if it is a loss to be judged, `false` if linking took too long.
     pub fn expired(&mut self, now: Time) -> Option<(PairKey, bool)> {
-        while let Some(&(time, key)) = self.timers.first().filter(|(time, _)| *time <= now) {
-            self.timers.remove(&(time, key));
-            let Some(pair) = self.pairs.get_mut(&key) else { continue };
-            if pair.lost_until == Some(time) {
+        while let Some(&(time, key)) = self.index.timers.first().filter(|(time, _)| *time <= now) {
+            self.index.timers.remove(&(time, key));
+            let Some(pair) = self.pairs.get(&key) else { continue };
+            let Some(unrest) = pair.unrest.as_deref() else { continue };
+            if unrest.lost_until == Some(time) {
                 return Some((key, true));
             }
-            if pair.linking_until == Some(time) && pair.state() != PairState::Up {
-                pair.linking_until = None;
+            if unrest.linking_until == Some(time) && pair.state() != PairState::Up {
+                self.change(key, |pair| {
+                    if let Some(unrest) = &mut pair.unrest {
+                        unrest.linking_until = None;
+                    }
+                });
                 return Some((key, false));
             }
         }
         None
+    }
+
+    /// The one way to change a pair: keeps the index in step with it.
+    fn change(&mut self, key: PairKey, change: impl FnOnce(&mut Pair)) {
+        let Some(pair) = self.pairs.get_mut(&key) else { return };
+        self.index.remove(key, pair);
+        change(pair);
+        pair.settle();
+        self.index.add(key, pair);
+    }
+
+    fn forget_pair(&mut self, key: PairKey) {
+        if let Some(pair) = self.pairs.remove(&key) {
+            self.index.remove(key, &pair);
+        }
+    }
+}
+
+impl Index {
+    fn add(&mut self, key: PairKey, pair: &Pair) {
+        if !pair.in_order() {
+            self.odd.insert((pair.group, key));
+        }
+        self.by_rtt.extend(pair.rtt_entry(key));
+        self.timers.extend(pair.times().map(|time| (time, key)));
+    }
+
+    fn remove(&mut self, key: PairKey, pair: &Pair) {
+        if !pair.in_order() {
+            self.odd.remove(&(pair.group, key));
+        }
+        if let Some(entry) = pair.rtt_entry(key) {
+            self.by_rtt.remove(&entry);
+        }
+        for time in pair.times() {
+            self.timers.remove(&(time, key));
+        }
+    }
+}
+
+/// The least and the greatest key.
+const FIRST: PairKey = (PeerId([0; 16]), PeerId([0; 16]));
+const LAST: PairKey = (PeerId([u8::MAX; 16]), PeerId([u8::MAX; 16]));
+
+impl Pair {
+    fn unlinked(group: GroupId, generation: u32) -> Pair {
+        Pair { generation, group, up: [false; 2], rtt_us: [0; 2], unrest: None }
+    }
+
+    /// Where there is a link, how it was made is forgotten; losses of late are not.
+    fn settle(&mut self) {
+        if self.state() != PairState::Up {
+            return;
+        }
+        if let Some(unrest) = &mut self.unrest {
+            unrest.linking_until = None;
+            unrest.failed = [None, None];
+            if unrest.troubles == 0 {
+                self.unrest = None;
+            }
+        }
+    }
+
+    fn times(&self) -> impl Iterator<Item = Time> + use<> {
+        let unrest = self.unrest.as_deref();
+        unrest.map_or([None; 2], |u| [u.linking_until, u.lost_until]).into_iter().flatten()
+    }
+
+    fn rtt_entry(&self, key: PairKey) -> Option<(GroupId, u32, PairKey)> {
+        let rtt_us = self.rtt_us();
+        // Nothing is gained by telling days from hours.
+        let bits = rtt_us.min(1 << 31).next_power_of_two().trailing_zeros();
+        (self.state() == PairState::Up && rtt_us > 0).then_some((self.group, bits, key))
     }
 }
 
@@ -245,3 +392,6 @@ fn given_up(undialable: [bool; 2]) -> [Option<String>; 2] {
     let text = |dialable_not: bool| dialable_not.then(|| "the other end takes no connections".to_owned());
     [text(undialable[1]), text(undialable[0])]
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,18 +219,23 @@ impl Master {
 
     fn resume_pairs(&mut self, reports: &BTreeMap<PeerId, Resume>) {
         for (id, report) in reports {
-            for (other, generation) in &report.linked {
-                let key = pair_key(*id, *other);
-                self.pairs.resume(key, usize::from(*id != key.0), *generation);
+            for link in &report.linked {
+                let (group, key) = (report.join.group, pair_key(*id, link.peer));
+                self.pairs.resume(group, key, usize::from(*id != key.0), link.generation, link.rtt_us);
             }
         }
         self.pairs.retain(|id| self.peers.contains_key(&id));
+        for group in &self.info.groups {
+            let present: Vec<PeerId> =
+                group.order.iter().copied().filter(|id| self.peers.contains_key(id)).collect();
+            for (i, a) in present.iter().enumerate() {
+                present[i + 1..].iter().for_each(|b| self.pairs.take_note(group.group, pair_key(*a, *b)));
+            }
+        }
         let used: Vec<(PeerId, PeerId)> = self.info.groups.iter().flat_map(used_pairs).collect();
         for (a, b) in used {
             let both = self.peers.contains_key(&a) && self.peers.contains_key(&b);
             if both && self.pairs.state(a, b) != super::pairs::PairState::Up {
-                let key = pair_key(a, b);
-                self.pairs.resume(key, 0, 0);
                 let generation = self.pairs.get(a, b).map_or(0, |p| p.generation);
                 let reason = "lost while the master was away".to_owned();
                 self.pairs.link_down(a, b, generation, reason, self.seen);

@@ -70,7 +70,7 @@ impl Master {
         let others = self.others_of_group(id, group);
         let mut addresses = Vec::with_capacity(others.len());
         for other in others {
-            self.pairs.add(pair_key(id, other), self.undialable(id, other), until);
+            self.pairs.add(group, pair_key(id, other), self.undialable(id, other), until);
             addresses.extend(self.address(other, 0));
             if let Some(address) = self.address(id, 0) {
                 self.send(other, MasterMessage::LinkTo { peers: vec![address] });
@@ -268,8 +268,8 @@ impl Master {
         }
     }
 
-    pub(super) fn on_link_up(&mut self, from: PeerId, to: PeerId, generation: u32) {
-        let change = self.pairs.link_up(from, to, generation);
+    pub(super) fn on_link_up(&mut self, from: PeerId, to: PeerId, generation: u32, rtt_us: u32) {
+        let change = self.pairs.link_up(from, to, generation, rtt_us);
         self.pair_changed(from, to, change);
     }
 
@@ -303,7 +303,7 @@ impl Master {
 
     /// Makes new links for a pair that lost one, and a new epoch where a schedule used it.
     fn relink(&mut self, a: PeerId, b: PeerId) {
-        let reason = self.pairs.get(a, b).map(|p| p.loss.clone()).unwrap_or_default();
+        let reason = self.pairs.get(a, b).map(|p| p.loss().to_owned()).unwrap_or_default();
         let until = self.seen.plus_ms(u64::from(self.config.link_timeout_ms));
         self.event(Event::PairTrouble { a, b, reason: reason.clone() });
         let members = (self.member_group(a), self.member_group(b));

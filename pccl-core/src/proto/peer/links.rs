@@ -6,7 +6,7 @@ use super::io::{Admission, Output};
 use super::{Peer, State};
 use crate::limits;
 use crate::types::{PeerId, Time};
-use crate::wire::message::{LinkToken, PeerAddress, PeerMessage};
+use crate::wire::message::{LinkToken, PeerAddress, PeerMessage, ResumedLink};
 
 /// How long the end with the lower id has the widening of the pool to itself.
 const WIDEN_AFTER_MS: u64 = 1_000;
@@ -33,9 +33,16 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// The generations of all pairs, for a master that has forgotten them.
-    pub fn linked(&self) -> Vec<(PeerId, u32)> {
-        self.links.iter().map(|(id, l)| (*id, l.address.generation)).collect()
+    /// All pairs, for a master that has forgotten them.
+    pub fn linked(&self) -> Vec<ResumedLink> {
+        let links = self.links.iter();
+        links
+            .map(|(peer, link)| ResumedLink {
+                peer: *peer,
+                generation: link.address.generation,
+                rtt_us: link.rtt_us,
+            })
+            .collect()
     }
 
     /// A new epoch of the group: what was lost before does not matter to it.
@@ -146,14 +153,14 @@ impl Peer {
             (old, new) => old.min(new),
         };
         link.under_way = link.under_way.saturating_sub(usize::from(dialled));
-        let first = link.up == 1;
+        let (first, rtt_us) = (link.up == 1, link.rtt_us);
         if dialled && link.widen_at.is_none() {
             // Both ends could dial; one of them should. The other takes over if that one cannot.
             let delay_ms = if id < peer { 0 } else { WIDEN_AFTER_MS };
             link.widen_at = Some(now.plus_ms(delay_ms));
         }
         if first {
-            self.send(PeerMessage::LinkUp { peer, generation });
+            self.send(PeerMessage::LinkUp { peer, generation, rtt_us });
         }
         self.widen_pools();
     }

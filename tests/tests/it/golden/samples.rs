@@ -149,9 +149,15 @@ fn epoch_info() -> EpochInfo {
         since: Epoch(6),
         order: vec![peer(0xA0), peer(0xB0), peer(0xC0)],
         unlinked: vec![(0, 2)],
+        rtt_us: 1 << 17,
     };
-    let second =
-        GroupInfo { group: GroupId(3), since: Epoch(7), order: vec![peer(0xD0)], unlinked: Vec::new() };
+    let second = GroupInfo {
+        group: GroupId(3),
+        since: Epoch(7),
+        order: vec![peer(0xD0)],
+        unlinked: Vec::new(),
+        rtt_us: 0,
+    };
     EpochInfo {
         epoch: Epoch(7),
         phase_seq: 11,
@@ -174,7 +180,7 @@ fn resume() -> Resume {
         phase_seq: 11,
         phase: Some(PhaseCall::ArePeersPending),
         phase_last: Some(PhaseOutcome::Pending { peers_pending: 2 }),
-        linked: vec![(peer(0xB0), 4)],
+        linked: vec![ResumedLink { peer: peer(0xB0), generation: 4, rtt_us: 80_123 }],
     }
 }
 
@@ -206,7 +212,7 @@ fn peer_samples() -> Vec<Sample> {
     let messages = [
         PeerMessage::Join(join()),
         PeerMessage::Resume(Box::new(resume())),
-        PeerMessage::LinkUp { peer: other, generation: 4 },
+        PeerMessage::LinkUp { peer: other, generation: 4, rtt_us: 80_123 },
         PeerMessage::LinkFailed { peer: other, generation: 4, reason: reason.clone() },
         PeerMessage::LinkDown { peer: other, generation: 4, reason },
         PeerMessage::Prepared { epoch: Epoch(7) },

@@ -41,3 +41,23 @@ fn a_link_that_breaks_now_and_then_never_costs_the_only_pair_its_membership() {
         assert_eq!(world.master.epoch().world_size(), 2, "{:?}", world.events);
     }
 }
+
+#[test]
+fn an_epoch_carries_the_longest_known_round_trip_of_its_members_after_a_restart_of_the_master_too() {
+    let figure = |world: &World| world.master.epoch().group(GroupId(0)).unwrap().rtt_us;
+    let mut world = World::of(3);
+    assert_eq!(figure(&world), 0, "nobody knows any");
+    world.rtts = BTreeMap::from([((0, 3), 100), ((1, 3), 7_000)]);
+    world.join(0);
+    world.update(&[0, 1, 2]);
+    assert!((8_192..=131_072).contains(&figure(&world)) && figure(&world).is_power_of_two());
+    let before = figure(&world);
+    world.restart_master();
+    world.pass(2_000);
+    world.rtts = BTreeMap::from([((1, 4), 300)]);
+    world.join(0);
+    world.update(&[0, 1, 2, 3]);
+    assert_eq!((world.master.epoch().world_size(), figure(&world)), (5, before), "{:?}", world.events);
+    world.kill(3);
+    assert!((300..8_192).contains(&figure(&world)), "whoever was far away is gone: {}", figure(&world));
+}

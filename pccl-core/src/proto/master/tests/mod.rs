@@ -24,6 +24,8 @@ struct World {
     dead: Vec<bool>,
     /// Pairs whose data links cannot be made.
     walls: Vec<(usize, usize)>,
+    /// Round trips that are known, lower peer first.
+    rtts: BTreeMap<(usize, usize), u32>,
     works: BTreeMap<(usize, WorkId), Option<Result<Done, Error>>>,
     started: BTreeMap<usize, Vec<OpKey>>,
     /// Whether started operations finish at once.
@@ -54,6 +56,7 @@ impl World {
             conn_of: Vec::new(),
             dead: Vec::new(),
             walls: Vec::new(),
+            rtts: BTreeMap::new(),
             works: BTreeMap::new(),
             started: BTreeMap::new(),
             moves_bytes: true,
@@ -245,11 +248,12 @@ impl World {
             let reason = "no route".to_owned();
             self.peers[n].handle(peer::Input::DialFailed { peer: to.peer, generation, reason }, now);
         } else {
-            let me = self.peers[n].id();
-            self.peers[n]
-                .handle(peer::Input::LinkUp { peer: to.peer, generation, dialled: true, rtt_us: 0 }, now);
-            self.peers[m]
-                .handle(peer::Input::LinkUp { peer: me, generation, dialled: false, rtt_us: 0 }, now);
+            let ends = (self.peers[n].id(), self.peers[m].id());
+            let rtt_us = self.rtts.get(&(n.min(m), n.max(m))).copied().unwrap_or(0);
+            let up = |peer, dialled, rtt_us| peer::Input::LinkUp { peer, generation, dialled, rtt_us };
+            self.peers[n].handle(up(ends.1, true, rtt_us), now);
+            // Something disturbed the measurement of the end that was dialled.
+            self.peers[m].handle(up(ends.0, false, rtt_us * 10), now);
         }
     }
 }
