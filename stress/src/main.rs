@@ -1,6 +1,8 @@
-//! Faults on real processes, measured: `pccl-stress recovery | freeze | churn`.
+//! Real processes, measured: `pccl-stress recovery | freeze | churn | crowd`.
 
 mod churn;
+#[cfg(target_os = "linux")]
+mod crowd;
 mod outcome;
 mod recovery;
 
@@ -22,6 +24,7 @@ Examples:
   pccl-stress recovery --kills 50            world 4, 16 MiB: kill to the survivors' next result
   pccl-stress freeze --count 5               SIGSTOP instead: the silence time decides
   pccl-stress churn --seconds 600 --seed 7   kills, freezes, leaves, joins, master restarts at random
+  pccl-stress crowd --peers 256 --churn 20   the master's CPU time and memory for each peer
 
 The exit code is 0 only if every result was right and nothing was stuck.")]
 struct Cli {
@@ -52,6 +55,9 @@ enum Command {
         #[arg(long, default_value = "60", value_parser = duration, value_name = "TIME")]
         seconds: Duration,
     },
+    /// Many peers that are control links only: the master's CPU time and memory
+    #[cfg(target_os = "linux")]
+    Crowd(crowd::CrowdArgs),
     #[command(flatten)]
     Child(ChildCommand),
 }
@@ -102,6 +108,8 @@ fn main() -> ExitCode {
         Command::Recovery { common, kills } => recovery::run(common, *kills, recovery::Fault::Kill),
         Command::Freeze { common, count } => recovery::run(common, *count, recovery::Fault::Freeze),
         Command::Churn { common, seconds } => churn::run(common, *seconds),
+        #[cfg(target_os = "linux")]
+        Command::Crowd(args) => crowd::run(args),
         Command::Child(command) => return ExitCode::from(child::run(command)),
     };
     outcome.unwrap_or_else(|reason| {

@@ -33,3 +33,12 @@ fn churn_of_all_kinds_breaks_nothing() {
     let outcome = stress(&["churn", "--seconds", "3", "--size", "64KiB"]);
     assert!(outcome["faults"].as_object().is_some_and(|faults| !faults.is_empty()));
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_crowd_is_measured_on_a_real_master() {
+    let outcome = stress(&["crowd", "--peers", "20", "--operations", "3", "--churn", "2"]);
+    for figure in ["operation_cpu_us", "death_cpu_us", "join_cpu_us", "resident_per_peer_kib"] {
+        assert!(outcome[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {outcome:#}");
+    }
+}
