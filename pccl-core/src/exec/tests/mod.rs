@@ -1,6 +1,7 @@
 mod abort;
 mod churn;
 mod cut;
+mod landing;
 mod links;
 mod pipe;
 mod stranger;

@@ -15,8 +15,9 @@ pub struct Pipe {
     /// At most so many bytes each time.
     pub step: usize,
     pub closed: bool,
-    /// Bytes written so far.
+    /// Bytes written so far, and reads that found some.
     pub total: usize,
+    pub reads: usize,
     /// Flips a bit of the byte at this position.
     pub damage_at: Option<usize>,
     /// The connection ends, both ways, when so many bytes have been written.
@@ -67,6 +68,7 @@ impl Link for PipeEnd {
             let ended = pipe.closed.then(|| LinkIo::Closed("the other end is gone".into()));
             return ended.unwrap_or(LinkIo::Blocked);
         }
+        pipe.reads += 1;
         let left = pipe.step.min(pipe.bytes.len());
         let mut moved = 0;
         for byte in places.iter_mut().flat_map(|place| place.iter_mut()).take(left) {

@@ -17,11 +17,11 @@ impl Dice {
 pub struct Seed(u64);
 
 impl Seed {
-    /// Those of a test run, or the one of `PCCL_FAULT_SEED`.
+    /// Those of a test run, the first `PCCL_FAULT_SEEDS`, or the one of `PCCL_FAULT_SEED`.
     pub fn each(count: u64) -> impl Iterator<Item = Seed> {
-        let only = std::env::var("PCCL_FAULT_SEED").ok().and_then(|text| text.parse().ok());
-        let seeds = only.map_or(0..count, |seed: u64| seed..seed + 1);
-        seeds.map(Seed)
+        let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let count = number("PCCL_FAULT_SEEDS").unwrap_or(count);
+        number("PCCL_FAULT_SEED").map_or(0..count, |seed| seed..seed + 1).map(Seed)
     }
 
     pub fn number(&self) -> u64 {
