@@ -51,6 +51,18 @@ pub const MAX_HELD_MESSAGES: usize = 1 << 16;
 /// Grants of operations not announced here yet, kept for one peer.
 pub const MAX_EARLY_GRANTS_PER_PEER: usize = 2 * MAX_OPS_IN_FLIGHT;
 
+/// An operation whose payload is at most this is sent whole by everybody to everybody (the *small* schedule). Beyond
+/// it a mesh, which moves N / 2 times less, is not slower on a link of 1 Gbit/s than the grant's round trip it costs.
+pub const MAX_EAGER_FRAME_BYTES: usize = 32 << 10;
+/// What one small operation may send, or receive, together: a peer's payload goes out N − 1 times.
+pub const MAX_EAGER_OP_BYTES: usize = 512 << 10;
+/// Eager bytes sent to one peer that may not have started their operations: 16 of the largest for a group of up to 17.
+pub const MAX_EAGER_BYTES_PER_PEER: usize = 512 << 10;
+/// The same in frames, as each costs some memory of its own.
+pub const MAX_EAGER_FRAMES_PER_PEER: usize = 256;
+/// What a group's other members may send one peer together: in larger groups the share of each is smaller.
+pub const MAX_EAGER_BYTES: usize = 8 << 20;
+
 /// Segments under way kept in stock between uses.
 pub const SCRATCH_STOCK_BYTES: usize = 8 << 20;
 /// Saved input of in-place operations kept in stock between uses.
@@ -102,6 +114,11 @@ pub const BLOCKED_ALONE_REPORT_MS: u64 = 30_000;
 pub const MAX_STRANGER_LOG_LINES_PER_S: u32 = 5;
 
 const _: () = assert!(MAX_SEGMENT_BYTES.is_multiple_of(8));
+const _: () =
+    assert!(MAX_EAGER_FRAME_BYTES <= MAX_SEGMENT_BYTES && MAX_EAGER_FRAME_BYTES <= MAX_EAGER_OP_BYTES);
+// However large the group, each peer's share holds at least some of the largest small operation.
+const _: () = assert!(MAX_EAGER_OP_BYTES * 16 <= MAX_EAGER_BYTES);
+const _: () = assert!(MAX_EAGER_FRAME_BYTES * 16 <= MAX_EAGER_BYTES_PER_PEER);
 const _: () = assert!(DEFAULT_PIECE_BYTES.is_multiple_of(8) && DEFAULT_PIECE_BYTES <= MAX_PIECE_BYTES);
 const _: () = assert!(MAX_PEERS <= u16::MAX as usize);
 // An epoch message: 16 bytes a peer and 4 an unlinked pair, of which a connected group of n has under n²/2.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::conn::{Conn, Wrote};
 use super::frames::Core;
 use super::link::Link;
-use super::op::Op;
-use crate::limits::{DEFAULT_SILENCE_MS, MAX_SEGMENT_BYTES};
+use super::running::Running;
+use crate::limits::{DEFAULT_SILENCE_MS, MAX_EAGER_BYTES_PER_PEER, MAX_SEGMENT_BYTES};
 use crate::mem::Buffers;
 use crate::obs::Counters;
 use crate::plan::PlanView;
@@ -19,6 +19,8 @@ pub struct EngineConfig {
     pub segment_bytes: usize,
     /// What one link may move in one direction before the others have their turn.
     pub pump_budget_bytes: usize,
+    /// What may be sent to one peer before it is known to have started the operations. The receiver allows the default.
+    pub eager_bytes: usize,
     /// A link that takes nothing for so long, although there is something to write, is given up.
     pub stall_ms: u64,
     #[cfg(feature = "seeded-bugs")]
@@ -40,6 +42,7 @@ impl Default for EngineConfig {
         EngineConfig {
             segment_bytes: MAX_SEGMENT_BYTES,
             pump_budget_bytes: 256 << 10,
+            eager_bytes: MAX_EAGER_BYTES_PER_PEER,
             stall_ms: u64::from(DEFAULT_SILENCE_MS),
             #[cfg(feature = "seeded-bugs")]
             bug: None,
@@ -73,6 +76,8 @@ pub struct Kept {
     pub early_grants: usize,
     /// Grants that wait for a link to take them.
     pub queued_grants: usize,
+    /// Whole contributions to operations that have not been started here.
+    pub parked_bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +115,8 @@ impl<L: Link> Engine<L> {
 
     /// What is kept for others.
     pub fn kept(&self) -> Kept {
-        let (early_grants, queued_grants) = self.core.cx.peers.grants_kept();
-        Kept { links: self.by_link.len(), early_grants, queued_grants }
+        let (early_grants, queued_grants, parked_bytes) = self.core.cx.peers.kept();
+        Kept { links: self.by_link.len(), early_grants, queued_grants, parked_bytes }
     }
 
     /// Takes a link whose hellos are exchanged, and begins to use it.
@@ -215,7 +220,7 @@ impl<L: Link> Engine<L> {
             self.detach(slot);
             self.core.ops.get_mut(slot).halt();
         }
-        self.core.cx.peers.drop_early_before(epoch);
+        self.core.cx.peers.enter_epoch(epoch);
         self.core.cx.peers.forget_idle();
     }
 
@@ -231,8 +236,11 @@ impl<L: Link> Engine<L> {
     pub fn start(&mut self, op: OpStart, now: Time) {
         self.enter_epoch(op.key.epoch);
         assert_eq!(op.key.epoch, self.core.ops.epoch, "{} is of an epoch that is over", op.key);
+        if let Some(last) = op.key.seq.checked_sub(1) {
+            self.core.cx.peers.drop_early_until(OpKey { seq: last, ..op.key });
+        }
         let slot = self.core.ops.free_slot();
-        self.core.ops.insert(slot, Op::new(slot, op, &mut self.core.cx));
+        self.core.ops.insert(slot, Running::new(slot, op, &mut self.core.cx));
         self.core.ops.get_mut(slot).begin(&mut self.core.cx);
         self.flush(now);
     }
@@ -241,11 +249,8 @@ impl<L: Link> Engine<L> {
     /// operation runs.
     pub fn stop(&mut self, key: OpKey) -> Option<Buffers> {
         let op = self.remove(key)?;
-        let Op { mut buffers, saved, .. } = op;
-        self.core.cx.counters.bytes_copied += saved.bytes();
-        saved.restore(&mut buffers, self.pieces_to_forget());
-        saved.release(&mut self.core.cx.saves);
-        Some(buffers)
+        let pieces_to_forget = self.pieces_to_forget();
+        Some(op.stop(pieces_to_forget, &mut self.core.cx))
     }
 
     #[cfg(feature = "seeded-bugs")]
@@ -260,13 +265,12 @@ impl<L: Link> Engine<L> {
 
     /// The result stands. No byte of the memory is touched any more. `None` if no such operation runs.
     pub fn finish(&mut self, key: OpKey) -> Option<(Buffers, OpTraffic)> {
-        let Op { buffers, saved, traffic, .. } = self.remove(key)?;
-        saved.release(&mut self.core.cx.saves);
-        Some((buffers, traffic))
+        let op = self.remove(key)?;
+        Some(op.finish(&mut self.core.cx))
     }
 
     /// Ends an operation on all links and for all late frames.
-    fn remove(&mut self, key: OpKey) -> Option<Op> {
+    fn remove(&mut self, key: OpKey) -> Option<Running> {
         self.core.ops.retire(key);
         self.core.cx.peers.drop_early_until(key);
         let slot = self.core.ops.find(key)?;
@@ -279,7 +283,7 @@ impl<L: Link> Engine<L> {
     /// Takes back every mention of an operation outside the table of operations.
     fn detach(&mut self, slot: usize) {
         let op = self.core.ops.get(slot);
-        let key = op.key;
+        let key = op.key();
         for peer in op.peer_slots() {
             self.core.cx.peers.withdraw(peer, slot, key);
         }

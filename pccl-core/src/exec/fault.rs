@@ -27,6 +27,18 @@ pub(super) enum Fault {
     TwoConnections { key: OpKey, chunk: u32, piece: u32 },
     #[error("a grant for chunk {chunk} piece {piece} of {key}, which this peer does not receive")]
     WrongGrant { key: OpKey, chunk: u32, piece: u32 },
+    #[error("a second whole contribution to {key}")]
+    EagerTwice { key: OpKey },
+    #[error("a whole contribution of {len} bytes to {key}, which has {expected}")]
+    EagerLength { key: OpKey, len: u32, expected: usize },
+    #[error("a whole contribution to {key}, which takes pieces")]
+    EagerToForest { key: OpKey },
+    #[error("a piece of {key}, which takes whole contributions")]
+    PieceOfSmall { key: OpKey },
+    #[error(
+        "more than {limit_bytes} bytes sent ahead for operations that have not been started here, or too many"
+    )]
+    TooMuchEager { limit_bytes: usize },
     #[error("more than {limit} grants for operations that have not been started here")]
     TooManyEarlyGrants { limit: usize },
 }

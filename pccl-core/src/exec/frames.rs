@@ -5,10 +5,11 @@ use super::engine::EngineConfig;
 use super::fault::Fault;
 use super::ops::{Lookup, Ops};
 use super::piece::Direction;
+use super::running::Running;
 use super::rx::{Landing, Segment, Speaker};
 use super::tx::Outgoing;
-use crate::types::Rank;
-use crate::wire::frame::{FrameHeader, TRAILER_BYTES, Trailer};
+use crate::types::{OpKey, Rank};
+use crate::wire::frame::{FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 
 /// The engine without its links.
 pub(super) struct Core {
@@ -33,9 +34,7 @@ impl Core {
     /// The next piece for this peer, of the operation whose turn it is.
     pub fn next_piece(&mut self, peer: usize) -> Option<Outgoing> {
         let (slot, to) = self.cx.peers.take_turn(peer)?;
-        let op = self.ops.get_mut(slot);
-        let item = op.next_item(to, &mut self.cx)?;
-        let (at, len) = op.span(&item);
+        let (item, at, len) = self.ops.get_mut(slot).next_item(to, &mut self.cx)?;
         Some(Outgoing { op: slot, item, at, len, offset: 0 })
     }
 
@@ -49,13 +48,19 @@ impl Core {
         let header = self.mistake_epoch(header);
         let key = header.key;
         let is_grant = header.kind.is_grant();
+        // Only who has started an operation speaks of it.
+        self.cx.peers.allowance(speaker.peer).met(key);
+        if header.kind == FrameKind::Eager {
+            let landing = self.begin_eager(speaker, &header)?;
+            return Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }));
+        }
         let landing = match (self.find(speaker, &header)?, is_grant) {
             (Found::Stale, _) => {
                 self.cx.counters.stale_frames += 1;
                 Landing::Sink
             }
             (Found::Ahead, true) => {
-                self.cx.peers.keep_early(speaker.peer, header)?;
+                self.cx.peers.early(speaker.peer).keep_grant(header)?;
                 Landing::Sink
             }
             (Found::Ahead, false) => return Err(Fault::UnknownOp { key }),
@@ -64,7 +69,10 @@ impl Core {
                 Landing::Sink
             }
             (Found::Running(slot, rank), false) => {
-                let target = self.ops.get_mut(slot).accept(rank, &header, speaker.link, &mut self.cx)?;
+                let Running::Forest(op) = self.ops.get_mut(slot) else {
+                    return Err(Fault::PieceOfSmall { key });
+                };
+                let target = op.accept(rank, &header, speaker.link, &mut self.cx)?;
                 match target.item.direction {
                     Direction::Broadcast => Landing::Result { target },
                     Direction::Reduce => Landing::Scratch { target, bytes: self.cx.scratch.take(target.len) },
@@ -78,28 +86,65 @@ impl Core {
         Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }))
     }
 
+    /// Takes a place for a whole contribution, where it may be wanted.
+    fn begin_eager(&mut self, speaker: &mut Speaker, header: &FrameHeader) -> Result<Landing, Fault> {
+        let wanted = match self.find(speaker, header)? {
+            Found::Stale => {
+                self.cx.counters.stale_frames += 1;
+                false
+            }
+            Found::Ahead => self.cx.peers.early(speaker.peer).expect(header)?,
+            Found::Running(slot, rank) => self.ops.get_mut(slot).expects(rank, header, &mut self.cx)?,
+        };
+        let bytes = || vec![0; header.len as usize];
+        let (peer, digest) = (speaker.peer, header.digest);
+        Ok(if wanted { Landing::Eager { peer, digest, bytes: bytes() } } else { Landing::Sink })
+    }
+
+    /// The operation may have been started, or have ended, since the contribution began to arrive.
+    fn end_eager(&mut self, key: OpKey, peer: usize, digest: u32, bytes: Option<Vec<u8>>) {
+        self.cx.counters.eager_received += u64::from(bytes.is_some());
+        match self.ops.lookup(key) {
+            Lookup::Running(slot) => {
+                if let Running::Small(op) = self.ops.get_mut(slot) {
+                    op.contributed(peer, digest, bytes, &mut self.cx);
+                }
+            }
+            Lookup::Ahead => self.cx.peers.early(peer).park(key, bytes),
+            Lookup::Stale => {}
+        }
+    }
+
     /// A payload is here with its trailer: counts if it is sound.
     pub fn end_segment(&mut self, segment: Segment, trailer: &[u8; TRAILER_BYTES]) -> Result<(), Fault> {
         let verdict = match &segment.landing {
             Landing::Sink => return Ok(()),
-            Landing::Scratch { bytes, .. } => check(&segment, trailer, &bytes[..segment.len]),
+            Landing::Scratch { bytes, .. } | Landing::Eager { bytes, .. } => {
+                check(&segment, trailer, &bytes[..segment.len])
+            }
             Landing::Result { target } => {
-                let landed = self.ops.get(target.op).buffers.result(target.at, target.len);
+                let landed = self.ops.get(target.op).forest().buffers.result(target.at, target.len);
                 check(&segment, trailer, landed)
             }
         };
         match (&verdict, &segment.landing) {
             (Ok(true), Landing::Scratch { target, bytes }) => {
-                let op = self.ops.get_mut(target.op);
+                let op = self.ops.get_mut(target.op).forest_mut();
                 op.land_contribution(target, &bytes[..segment.len], &mut self.cx);
             }
             (Ok(true), Landing::Result { target }) => {
-                self.ops.get_mut(target.op).land_final(target, &mut self.cx);
+                self.ops.get_mut(target.op).forest_mut().land_final(target, &mut self.cx);
             }
             (Ok(false), _) => self.cx.counters.voids_received += 1,
             _ => {}
         }
-        segment.landing.release(&mut self.cx.scratch);
+        match segment.landing {
+            Landing::Eager { peer, digest, bytes } => {
+                let sound = verdict == Ok(true);
+                self.end_eager(segment.key, peer, digest, sound.then_some(bytes));
+            }
+            landing => landing.release(&mut self.cx.scratch),
+        }
         verdict.map(|_| ())
     }
 
@@ -129,8 +174,10 @@ impl Core {
             return header;
         }
         match self.ops.by_tag_alone(header.key.tag) {
-            Some(op) => FrameHeader { key: op.key, digest: op.digest(), ..header },
-            None => header,
+            Some(op) if matches!(op, Running::Small(_)) == (header.kind == FrameKind::Eager) => {
+                FrameHeader { key: op.key(), digest: op.digest(), ..header }
+            }
+            _ => header,
         }
     }
 }

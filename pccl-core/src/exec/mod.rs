@@ -1,11 +1,13 @@
 //! Moves bytes: plan × link × region. Decides nothing, sees no message.
 //!
 //! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `frames` (what a frame
-//! means), `op` (one operation's way through its forest), `ops` and `peers` (the tables), `piece` (the unit
-//! that travels).
+//! means), `running` (one operation: `op` is its way through a forest, `small` its way without one), `ops` and `peers`
+//! (the tables), `early` and `allowance` (what may be sent ahead), `piece` (the unit that travels).
 
+mod allowance;
 mod conn;
 mod context;
+mod early;
 mod engine;
 mod fault;
 mod frames;
@@ -14,7 +16,9 @@ mod op;
 mod ops;
 mod peers;
 mod piece;
+mod running;
 mod rx;
+mod small;
 mod tx;
 
 #[cfg(test)]

@@ -79,7 +79,6 @@ impl Op {
         }
     }
 
-    #[cfg(feature = "seeded-bugs")]
     pub fn digest(&self) -> u32 {
         self.view.digest
     }
@@ -117,7 +116,7 @@ impl Op {
         let own = self.view.rank;
         for rank in (0..self.view.world_size).filter(|rank| *rank != own) {
             let peer = self.partners[usize::from(rank)].peer;
-            for grant in cx.peers.take_early(peer, self.key) {
+            for grant in cx.peers.early(peer).take_grants(self.key) {
                 // A wrong early grant could only be told now; it is as good as none, and the sender would find
                 // itself waiting for us.
                 let _ = self.granted(rank, &grant, cx);

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::op::Op;
+use super::running::Running;
 use crate::types::{Epoch, OpKey, Tag};
 
 #[derive(Default)]
 pub(super) struct Ops {
-    slots: Vec<Option<Op>>,
+    slots: Vec<Option<Running>>,
     by_key: BTreeMap<OpKey, usize>,
     /// The last sequence of each tag that is over in this epoch.
     retired: BTreeMap<Tag, u32>,
@@ -39,17 +39,17 @@ impl Ops {
 
     /// The planted bug: an operation of this epoch with the same tag.
     #[cfg(feature = "seeded-bugs")]
-    pub fn by_tag_alone(&self, tag: Tag) -> Option<&Op> {
+    pub fn by_tag_alone(&self, tag: Tag) -> Option<&Running> {
         let first = OpKey { epoch: self.epoch, tag, seq: 0 };
         let last = OpKey { seq: u32::MAX, ..first };
         self.by_key.range(first..=last).next().map(|(_, slot)| self.get(*slot))
     }
 
-    pub fn get(&self, slot: usize) -> &Op {
+    pub fn get(&self, slot: usize) -> &Running {
         self.slots[slot].as_ref().expect("ending an operation takes back every mention of its slot")
     }
 
-    pub fn get_mut(&mut self, slot: usize) -> &mut Op {
+    pub fn get_mut(&mut self, slot: usize) -> &mut Running {
         self.slots[slot].as_mut().expect("ending an operation takes back every mention of its slot")
     }
 
@@ -58,12 +58,13 @@ impl Ops {
     }
 
     /// Puts an operation into the slot that `free_slot` gave.
-    pub fn insert(&mut self, slot: usize, op: Op) {
-        let before = self.by_key.insert(op.key, slot);
-        assert!(before.is_none(), "{} was started twice", op.key);
+    pub fn insert(&mut self, slot: usize, op: Running) {
+        let key = op.key();
+        let before = self.by_key.insert(key, slot);
+        assert!(before.is_none(), "{key} was started twice");
         // Earlier instances of the tag had their verdicts, whether or not they were ever started here.
-        if let Some(last) = op.key.seq.checked_sub(1) {
-            self.retire(OpKey { seq: last, ..op.key });
+        if let Some(last) = key.seq.checked_sub(1) {
+            self.retire(OpKey { seq: last, ..key });
         }
         if slot == self.slots.len() {
             self.slots.push(None);
@@ -75,9 +76,9 @@ impl Ops {
         self.by_key.get(&key).copied()
     }
 
-    pub fn remove(&mut self, slot: usize) -> Option<Op> {
+    pub fn remove(&mut self, slot: usize) -> Option<Running> {
         let op = self.slots[slot].take()?;
-        self.by_key.remove(&op.key);
+        self.by_key.remove(&op.key());
         Some(op)
     }
 

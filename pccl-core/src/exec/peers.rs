@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::fault::Fault;
-use crate::limits::MAX_EARLY_GRANTS_PER_PEER;
+use super::allowance::Allowance;
+use super::early::Early;
 use crate::types::{Epoch, OpKey, PeerId, Rank};
 use crate::wire::frame::FrameHeader;
 
@@ -26,17 +26,9 @@ struct Peer {
     grants: VecDeque<FrameHeader>,
     /// Operations (slot, and the peer's rank there) with pieces for this peer, each once: they take turns.
     turns: VecDeque<(usize, Rank)>,
-    early: EarlyGrants,
+    early: Early,
+    allowance: Allowance,
     dirty: bool,
-}
-
-/// Grants for operations not started here. Only of the newest epoch the peer is known to be in: it has
-/// given up everything older.
-#[derive(Debug, Default)]
-struct EarlyGrants {
-    epoch: Epoch,
-    kept: BTreeMap<OpKey, Vec<FrameHeader>>,
-    count: usize,
 }
 
 impl Peers {
@@ -55,7 +47,8 @@ impl Peers {
             next_link: 0,
             grants: VecDeque::new(),
             turns: VecDeque::new(),
-            early: EarlyGrants::default(),
+            early: Early::default(),
+            allowance: Allowance::default(),
             dirty: false,
         });
         self.by_id.insert(id, slot);
@@ -70,10 +63,15 @@ impl Peers {
         self.slots[slot].as_mut().expect("slots are handed out by slot_of and outlive their users")
     }
 
-    /// How many grants are kept: those that came early, and those that wait to be sent.
-    pub fn grants_kept(&self) -> (usize, usize) {
-        let peers = self.slots.iter().flatten();
-        peers.fold((0, 0), |(early, queued), peer| (early + peer.early.count, queued + peer.grants.len()))
+    /// What is kept: grants that came early, grants that wait to be sent, bytes that came early.
+    pub fn kept(&self) -> (usize, usize, usize) {
+        let mut kept = (0, 0, 0);
+        for peer in self.slots.iter().flatten() {
+            kept.0 += peer.early.grants();
+            kept.1 += peer.grants.len();
+            kept.2 += peer.early.parked_bytes();
+        }
+        kept
     }
 
     /// Drops what no operation and no link needs. Only while no operation uses any slot.
@@ -81,7 +79,7 @@ impl Peers {
         for (slot, place) in self.slots.iter_mut().enumerate() {
             if let Some(peer) = place
                 && peer.links.is_empty()
-                && peer.early.count == 0
+                && peer.early.is_empty()
             {
                 self.by_id.remove(&peer.id);
                 self.dirty.retain(|d| *d != slot);
@@ -159,55 +157,35 @@ impl Peers {
         peer.grants.retain(|grant| grant.key != key);
     }
 
-    pub fn keep_early(&mut self, slot: usize, grant: FrameHeader) -> Result<(), Fault> {
-        let early = &mut self.get(slot).early;
-        if grant.key.epoch < early.epoch {
-            return Ok(());
-        }
-        if grant.key.epoch > early.epoch {
-            *early = EarlyGrants { epoch: grant.key.epoch, ..EarlyGrants::default() };
-        }
-        if early.count >= MAX_EARLY_GRANTS_PER_PEER {
-            return Err(Fault::TooManyEarlyGrants { limit: MAX_EARLY_GRANTS_PER_PEER });
-        }
-        early.count += 1;
-        early.kept.entry(grant.key).or_default().push(grant);
-        Ok(())
+    pub fn early(&mut self, slot: usize) -> &mut Early {
+        &mut self.get(slot).early
     }
 
-    pub fn take_early(&mut self, slot: usize, key: OpKey) -> Vec<FrameHeader> {
-        let early = &mut self.get(slot).early;
-        let taken = early.kept.remove(&key).unwrap_or_default();
-        early.count -= taken.len();
-        taken
+    pub fn allowance(&mut self, slot: usize) -> &mut Allowance {
+        &mut self.get(slot).allowance
     }
 
-    /// The epoch holds here: grants of older ones will never be taken.
-    pub fn drop_early_before(&mut self, epoch: Epoch) {
+    /// The epoch holds here: what came early for older ones will never be taken, and what was sent for them
+    /// counts no more.
+    pub fn enter_epoch(&mut self, epoch: Epoch) {
         for peer in self.slots.iter_mut().flatten() {
-            if peer.early.epoch < epoch {
-                peer.early = EarlyGrants { epoch, ..EarlyGrants::default() };
-            }
+            peer.early.drop_before(epoch);
+            peer.allowance = Allowance::default();
         }
     }
 
     /// Epochs count anew: what was kept for the old ones is of no use.
     pub fn forget_early(&mut self) {
         for peer in self.slots.iter_mut().flatten() {
-            peer.early = EarlyGrants::default();
+            peer.early = Early::default();
+            peer.allowance = Allowance::default();
         }
     }
 
     /// The instance is over, and with it all earlier ones of its tag.
     pub fn drop_early_until(&mut self, key: OpKey) {
-        let first = OpKey { seq: 0, ..key };
-        for early in
-            self.slots.iter_mut().flatten().map(|peer| &mut peer.early).filter(|early| early.count > 0)
-        {
-            while let Some((&old, grants)) = early.kept.range(first..=key).next() {
-                early.count -= grants.len();
-                early.kept.remove(&old);
-            }
+        for peer in self.slots.iter_mut().flatten().filter(|peer| !peer.early.is_empty()) {
+            peer.early.drop_until(key);
         }
     }
 }

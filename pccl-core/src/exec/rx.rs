@@ -39,12 +39,14 @@ pub(super) enum Landing {
     Scratch { target: Target, bytes: Vec<u8> },
     /// A finished value: lands where it stays.
     Result { target: Target },
+    /// A whole contribution of the peer in this slot: where it goes is decided once it is here.
+    Eager { peer: usize, digest: u32, bytes: Vec<u8> },
 }
 
 impl Landing {
     fn target(&self) -> Option<&Target> {
         match self {
-            Landing::Sink => None,
+            Landing::Sink | Landing::Eager { .. } => None,
             Landing::Scratch { target, .. } | Landing::Result { target } => Some(target),
         }
     }
@@ -82,9 +84,11 @@ impl Rx {
         let rest = segment.len - segment.got;
         let payload = match &mut segment.landing {
             Landing::Sink => core.sink(rest),
-            Landing::Scratch { bytes, .. } => &mut bytes[segment.got..segment.len],
+            Landing::Scratch { bytes, .. } | Landing::Eager { bytes, .. } => {
+                &mut bytes[segment.got..segment.len]
+            }
             Landing::Result { target } => {
-                core.ops.get_mut(target.op).buffers.result_mut(target.at + segment.got, rest)
+                core.ops.get_mut(target.op).forest_mut().buffers.result_mut(target.at + segment.got, rest)
             }
         };
         let moved = io.try_read(&mut [IoSliceMut::new(payload), IoSliceMut::new(control)]);

@@ -98,8 +98,9 @@ impl Tx {
             self.outgoing = core.next_piece(peer);
         }
         if let Some(out) = &self.outgoing {
-            let len = (out.len - out.offset).min(core.cx.config.segment_bytes);
+            let len = out.len - out.offset;
             let op = core.ops.get(out.op);
+            let len = len.min(op.segment_bytes(&core.cx));
             let crc32 = crc32fast::hash(op.payload(&out.item, out.at + out.offset, len));
             self.head.extend_from_slice(&op.header(&out.item, out.offset, len).encode());
             self.body = Body::Payload(len);
@@ -143,10 +144,9 @@ impl Tx {
         if let (Body::Payload(len), Some(out)) = (self.body, &mut self.outgoing) {
             out.offset += len;
             let op = core.ops.get_mut(out.op);
-            op.traffic.tx_bytes += len as u64;
+            op.moved(len);
             if out.offset == out.len {
-                op.sent(&out.item);
-                core.cx.counters.pieces_sent += 1;
+                op.sent(&out.item, &mut core.cx);
                 self.outgoing = None;
             }
         }

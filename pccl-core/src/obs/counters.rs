@@ -16,6 +16,9 @@ pub struct Counters {
     pub pieces_received: u64,
     pub grants_sent: u64,
     pub grants_received: u64,
+    /// Whole contributions sent, or received, without a grant.
+    pub eager_sent: u64,
+    pub eager_received: u64,
     /// Segments that an abort turned into filler while they were under way.
     pub voids_sent: u64,
     pub voids_received: u64,

@@ -14,6 +14,7 @@ pub fn digest(group: &GroupInfo, schedule: Schedule, piece_elements: u64, descri
         Schedule::Ring => 0,
         Schedule::Mesh => 1,
         Schedule::Trees => 2,
+        Schedule::Small => 3,
     };
     let mut crc = crc32fast::Hasher::new();
     crc.update(&[descriptor.dtype as u8, descriptor.op as u8, quantization, quantized as u8, schedule]);

@@ -67,6 +67,7 @@ fn view(
             Schedule::Ring => ring::chunks(world_size, rank, count),
             Schedule::Mesh => mesh::chunks(world_size, rank, count),
             Schedule::Trees => trees::chunks(group, rank, count),
+            Schedule::Small => Vec::new(),
         },
     }
 }

@@ -14,6 +14,8 @@ pub enum Schedule {
     Mesh,
     /// Breadth-first trees over the pairs that have a link: runs wherever the group is connected.
     Trees,
+    /// No forest: everybody sends its whole contribution to everybody, and adds in the order of ranks.
+    Small,
 }
 
 impl fmt::Display for Schedule {
@@ -22,6 +24,7 @@ impl fmt::Display for Schedule {
             Schedule::Ring => "ring",
             Schedule::Mesh => "mesh",
             Schedule::Trees => "trees",
+            Schedule::Small => "small",
         })
     }
 }
@@ -60,6 +63,7 @@ pub struct PlanView {
     pub piece_elements: u64,
     /// Of descriptor and schedule: equal at two peers exactly if they mean the same operation in the same way.
     pub digest: u32,
+    /// Empty where the schedule is `Small`.
     pub chunks: Vec<ChunkView>,
 }
 

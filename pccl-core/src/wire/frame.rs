@@ -1,7 +1,7 @@
 //! What travels on a data connection: a header of fixed size with a check of its own, then, if it is not a
 //! grant, the payload and a trailer.
 
-use crate::limits::{MAX_PIECE_BYTES, MAX_SEGMENT_BYTES};
+use crate::limits::{MAX_EAGER_FRAME_BYTES, MAX_PIECE_BYTES, MAX_SEGMENT_BYTES};
 use crate::types::{Epoch, OpKey, Tag};
 
 /// A header on the wire.
@@ -29,11 +29,18 @@ pub enum FrameKind {
     Reduce = 3,
     /// A segment of a finished piece, on its way down the broadcast tree.
     Broadcast = 4,
+    /// A whole contribution to a small operation, sent without a grant.
+    Eager = 5,
 }
 
 impl FrameKind {
-    pub const ALL: [FrameKind; 4] =
-        [FrameKind::OpGrant, FrameKind::PieceGrant, FrameKind::Reduce, FrameKind::Broadcast];
+    pub const ALL: [FrameKind; 5] = [
+        FrameKind::OpGrant,
+        FrameKind::PieceGrant,
+        FrameKind::Reduce,
+        FrameKind::Broadcast,
+        FrameKind::Eager,
+    ];
 
     pub fn from_code(code: u8) -> Option<FrameKind> {
         FrameKind::ALL.into_iter().find(|kind| *kind as u8 == code)
@@ -52,13 +59,13 @@ pub struct FrameHeader {
     pub key: OpKey,
     /// The plan's digest: bytes land only where both ends mean the same by the key.
     pub digest: u32,
-    /// Index into the plan's chunks. 0 in an `OpGrant`.
+    /// Index into the plan's chunks. 0 in an `OpGrant` and in an eager frame.
     pub chunk: u32,
-    /// Index within the chunk. 0 in an `OpGrant`.
+    /// Index within the chunk. 0 in an `OpGrant` and in an eager frame.
     pub piece: u32,
     /// Bytes before the payload's place within the piece. 0 in a grant.
     pub offset: u32,
-    /// Payload bytes: 0 in a grant, else 1 to `MAX_SEGMENT_BYTES`.
+    /// Payload bytes: 0 in a grant, else 1 to `MAX_SEGMENT_BYTES` (eager: `MAX_EAGER_FRAME_BYTES`).
     pub len: u32,
 }
 
@@ -79,6 +86,10 @@ pub enum FrameError {
     GrantWithPayload { len: u32 },
     #[error("data frame without payload")]
     NoPayload,
+    #[error("eager frame with a place (chunk {chunk}, piece {piece}, offset {offset})")]
+    EagerWithPlace { chunk: u32, piece: u32, offset: u32 },
+    #[error("eager frame with a payload of {len} bytes, more than {MAX_EAGER_FRAME_BYTES}")]
+    EagerTooLong { len: u32 },
     #[error("data frame ends {end} bytes into its piece, which has {MAX_PIECE_BYTES} at most")]
     BeyondPiece { end: u64 },
     #[error("void mark of a data frame is {value:#010x}")]
@@ -143,9 +154,23 @@ impl FrameHeader {
         if len as usize > MAX_SEGMENT_BYTES {
             return Err(FrameError::PayloadTooLong { len });
         }
+        if self.kind == FrameKind::Eager {
+            return self.check_eager();
+        }
         let end = u64::from(self.offset) + u64::from(len);
         if end > u64::from(MAX_PIECE_BYTES) {
             return Err(FrameError::BeyondPiece { end });
+        }
+        Ok(())
+    }
+
+    fn check_eager(&self) -> Result<(), FrameError> {
+        let FrameHeader { chunk, piece, offset, len, .. } = *self;
+        if (chunk, piece, offset) != (0, 0, 0) {
+            return Err(FrameError::EagerWithPlace { chunk, piece, offset });
+        }
+        if len as usize > MAX_EAGER_FRAME_BYTES {
+            return Err(FrameError::EagerTooLong { len });
         }
         Ok(())
     }
@@ -197,10 +222,14 @@ mod tests {
         let key = (any::<u64>(), any::<u64>(), any::<u32>());
         let place =
             (any::<u32>(), any::<u32>(), any::<u32>(), 0..=MAX_PIECE_BYTES, 1..=MAX_SEGMENT_BYTES as u32);
-        (0..4usize, key, place).prop_map(|(kind, (epoch, tag, seq), (digest, chunk, piece, offset, len))| {
+        (0..5usize, key, place).prop_map(|(kind, (epoch, tag, seq), (digest, chunk, piece, offset, len))| {
             let kind = FrameKind::ALL[kind];
-            let (offset, len) =
-                if kind.is_grant() { (0, 0) } else { (offset.min(MAX_PIECE_BYTES - len), len) };
+            let eager_len = len.min(MAX_EAGER_FRAME_BYTES as u32);
+            let (chunk, piece, offset, len) = match kind {
+                FrameKind::OpGrant | FrameKind::PieceGrant => (chunk, piece, 0, 0),
+                FrameKind::Eager => (0, 0, 0, eager_len),
+                _ => (chunk, piece, offset.min(MAX_PIECE_BYTES - len), len),
+            };
             let key = OpKey { epoch: Epoch(epoch), tag: Tag(tag), seq };
             FrameHeader { kind, key, digest, chunk, piece, offset, len }
         })
@@ -258,6 +287,11 @@ mod tests {
             (sample(FrameKind::PieceGrant, 0, 1), FrameError::GrantWithPayload { len: 1 }),
             (sample(FrameKind::Reduce, 0, 0), FrameError::NoPayload),
             (sample(FrameKind::Broadcast, 0, long), FrameError::PayloadTooLong { len: long }),
+            (sample(FrameKind::Eager, 0, 8), FrameError::EagerWithPlace { chunk: 3, piece: 4, offset: 0 }),
+            (
+                FrameHeader { chunk: 0, piece: 0, ..sample(FrameKind::Eager, 0, MAX_SEGMENT_BYTES as u32) },
+                FrameError::EagerTooLong { len: MAX_SEGMENT_BYTES as u32 },
+            ),
             (
                 sample(FrameKind::Reduce, u32::MAX, 8),
                 FrameError::BeyondPiece { end: u64::from(u32::MAX) + 8 },

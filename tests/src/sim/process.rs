@@ -140,6 +140,7 @@ impl World {
         let _: Option<Bug> = self.options.bug;
         EngineConfig {
             segment_bytes: self.scenario.segment_bytes,
+            eager_bytes: self.scenario.eager_bytes,
             stall_ms: u64::from(self.scenario.silence_ms),
             #[cfg(feature = "seeded-bugs")]
             bug: match self.options.bug {

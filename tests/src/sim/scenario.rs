@@ -1,5 +1,6 @@
 //! One seed, one scenario: everything about a run that is decided before it begins.
 
+use pccl_core::limits;
 use pccl_core::types::{DType, GroupId, OpDescriptor, ReduceOp, ScheduleChoice, Tag};
 
 use super::fault::{self, Fault};
@@ -59,6 +60,8 @@ pub struct Scenario {
     pub schedule: ScheduleChoice,
     pub piece_bytes: u32,
     pub segment_bytes: usize,
+    /// What a peer may send another before it is known to have started the operations.
+    pub eager_bytes: usize,
     pub bite_bytes: u64,
     pub pipe_bytes: usize,
     /// One-way delay of a link, from – to.
@@ -178,9 +181,16 @@ impl Scenario {
             kind,
             slots,
             habit,
-            schedule: rng.pick(&[ScheduleChoice::Auto, ScheduleChoice::Ring, ScheduleChoice::Mesh]),
+            // Auto is small up to a piece, mesh beyond; trees where pairs have no link.
+            schedule: rng.pick(&[
+                ScheduleChoice::Auto,
+                ScheduleChoice::Auto,
+                ScheduleChoice::Ring,
+                ScheduleChoice::Mesh,
+            ]),
             piece_bytes,
             segment_bytes: rng.pick(&[8, 16, 16]),
+            eager_bytes: rng.pick(&[0, 40, 120, limits::MAX_EAGER_BYTES_PER_PEER]),
             bite_bytes: rng.pick(&[7, 40, 200]),
             pipe_bytes: rng.pick(&[48, 128, 400]),
             delay_us: (slowest / 3, slowest),

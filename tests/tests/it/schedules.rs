@@ -42,7 +42,7 @@ pub fn forced(choice: &str) {
             let far = told("by mesh", "a round trip");
             assert_eq!(told("by ring", "bandwidth counts") + far, 4);
             assert_eq!((large, all), (if far == 0 { 4 } else { 6 }, 6), "small ones go straight");
-            assert_eq!(told("goes by", "latency counts"), 4);
+            assert_eq!(told("by small", "all of it at once"), 4);
         }
     }
     assert_eq!(journal.count(&["have no link"]), 0);

@@ -39,6 +39,7 @@ impl Churn {
             world_size,
             schedule,
             unlinked,
+            eager_bytes: [0, 20, 100][dice.random(3)],
             links_per_pair: 1 + dice.random(3),
             step: 1 + dice.random(300),
             capacity: 1 + dice.random(800),

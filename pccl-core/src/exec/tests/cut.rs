@@ -95,6 +95,8 @@ fn shapes() -> Vec<(&'static str, Shape)> {
         ("ring of three", three.clone()),
         ("mesh of three", Shape { schedule: ScheduleChoice::Mesh, ..three.clone() }),
         ("auto of three", Shape { schedule: auto, ..three.clone() }),
+        ("small of two", Shape { schedule: auto, piece_bytes: 64, world_size: 2, ..three.clone() }),
+        ("small of three", Shape { schedule: auto, piece_bytes: 64, ..three.clone() }),
         ("trees of three", Shape { unlinked: vec![(0, 2)], ..three }),
     ]
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::pipe::{PipeEnd, PipeRef, pipe};
 use crate::exec::{Engine, EngineConfig, OpStart, Output};
 use crate::kernel;
+use crate::limits::MAX_EAGER_BYTES_PER_PEER;
 use crate::mem::TestMemory;
 use crate::plan;
 use crate::types::{
@@ -21,6 +22,7 @@ pub struct Shape {
     pub unlinked: Vec<(Rank, Rank)>,
     pub piece_bytes: u32,
     pub segment_bytes: usize,
+    pub eager_bytes: usize,
     pub pump_budget_bytes: usize,
     /// Bytes a link takes or gives at once, and bytes on their way at most.
     pub step: usize,
@@ -37,6 +39,7 @@ impl Default for Shape {
             unlinked: Vec::new(),
             piece_bytes: 64,
             segment_bytes: 24,
+            eager_bytes: MAX_EAGER_BYTES_PER_PEER,
             pump_budget_bytes: 200,
             step: 7,
             capacity: 100,
@@ -96,6 +99,7 @@ impl World {
             ..EpochInfo::default()
         };
         config.segment_bytes = shape.segment_bytes;
+        config.eager_bytes = shape.eager_bytes;
         config.pump_budget_bytes = shape.pump_budget_bytes;
         config.stall_ms = 100;
         let host = |_| Host {

@@ -17,6 +17,31 @@ fn chosen(
 }
 
 #[test]
+fn tiny_payloads_are_sent_whole_to_everybody() {
+    let auto = |world_size, piece_bytes, size_bytes| {
+        choose(&group(world_size, &[]), &info(piece_bytes), &bytes(size_bytes)).unwrap()
+    };
+    // One frame; a share of what all others get; a piece.
+    for (world_size, piece_bytes, limit_bytes) in [
+        (2, 1 << 18, 32 << 10),
+        (17, 1 << 18, 32 << 10),
+        (33, 1 << 18, 16 << 10),
+        (1024, 1 << 18, 512),
+        (3, 64, 64),
+    ] {
+        let tiny = Reason::TinyPayload { size_bytes: limit_bytes, limit_bytes };
+        assert_eq!(auto(world_size, piece_bytes, limit_bytes), (Schedule::Small, tiny));
+        assert_eq!(auto(world_size, piece_bytes, limit_bytes + 1).0, Schedule::Mesh);
+    }
+    let lacks_a_diagonal = choose(&group(5, &[(1, 3)]), &info(64), &bytes(1));
+    assert_eq!(lacks_a_diagonal, Ok((Schedule::Ring, Reason::MeshLacksLink(1, 3))));
+    for choice in [ScheduleChoice::Ring, ScheduleChoice::Mesh] {
+        let forced = choose(&group(3, &[]), &EpochInfo { schedule: choice, ..info(64) }, &bytes(1));
+        assert_eq!(forced.unwrap().1, Reason::Forced);
+    }
+}
+
+#[test]
 fn small_payloads_use_the_mesh_and_large_ones_the_ring() {
     let limit_bytes = 5 * (64 << 10);
     let small = Reason::SmallPayload { size_bytes: limit_bytes, limit_bytes };

@@ -58,7 +58,7 @@ pub const ROOMS: &[Room] = &[
         &["plan", "kernel", "mem", "wire::frame", "types", "limits", "obs"],
     ),
     pure(room("wire", "bytes ⇄ messages and frames", &["types", "limits"])),
-    pure(room("plan", "forests: who adds what, in which order", &["types"])),
+    pure(room("plan", "forests: who adds what, in which order", &["types", "limits"])),
     pure(room("topo", "figures → order", &["types"])),
     may_be_unsafe(room("kernel", "arithmetic on spans: reduce, average", &["types"])),
     may_be_unsafe(room("mem", "user memory and scratch", &["types"])),

@@ -202,6 +202,7 @@ pub fn samples() -> Vec<Sample> {
     all.push(frame(FrameKind::PieceGrant, 3, 4, 0, 0));
     all.push(frame(FrameKind::Reduce, 3, 4, 65_536, 65_536));
     all.push(frame(FrameKind::Broadcast, 3, 4, 131_072, 24));
+    all.push(frame(FrameKind::Eager, 0, 0, 0, 4096));
     all.push(trailer("sound", false));
     all.push(trailer("void", true));
     all

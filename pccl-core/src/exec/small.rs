@@ -1,0 +1,249 @@
+//! One small operation: everybody sends its whole contribution to everybody, and adds all in the order of ranks.
+//!
+//! A contribution leaves at once where the peer's allowance has room; otherwise an `OpGrant` says that we have started,
+//! and the contribution follows when the peer has shown the same. Nothing is added before all contributions are here, so
+//! until then user memory is only read.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::engine::{OpStart, OpTraffic, Output};
+use super::fault::Fault;
+use super::piece::{Direction, Item};
+use crate::kernel;
+use crate::limits::MAX_EAGER_BYTES;
+use crate::mem::Buffers;
+use crate::types::{DType, OpKey, PeerId, Rank, ReduceOp};
+use crate::wire::frame::{FrameHeader, FrameKind};
+
+pub(super) struct Small {
+    slot: usize,
+    pub key: OpKey,
+    order: Arc<[PeerId]>,
+    rank: usize,
+    pub digest: u32,
+    dtype: DType,
+    reduce: ReduceOp,
+    buffers: Buffers,
+    /// In place, once the sum has taken the input's place: peers may not have all of it yet.
+    saved: Option<Vec<u8>>,
+    /// By rank; the own one's is never used.
+    partners: Vec<Partner>,
+    missing: usize,
+    pub traffic: OpTraffic,
+}
+
+#[derive(Debug, Default)]
+struct Partner {
+    /// Its slot among the peers.
+    peer: usize,
+    /// Our contribution waits until the peer has started the operation.
+    withheld: bool,
+    theirs: Theirs,
+}
+
+#[derive(Debug, Default)]
+enum Theirs {
+    #[default]
+    Missing,
+    Arriving,
+    Here(Vec<u8>),
+}
+
+/// The only thing that a small operation sends.
+const WHOLE: Item = Item { direction: Direction::Reduce, chunk: 0, piece: 0 };
+
+impl Small {
+    pub fn new(slot: usize, start: OpStart, cx: &mut Context) -> Small {
+        let OpStart { key, order, view, descriptor, buffers } = start;
+        assert_eq!(order.len(), usize::from(view.world_size), "the view is of another group");
+        assert_eq!(buffers.len() as u64, descriptor.size_bytes(), "the buffers are not the payload's size");
+        let partner = |id: &PeerId| Partner { peer: cx.peers.slot_of(*id), ..Partner::default() };
+        let partners: Vec<Partner> = order.iter().map(partner).collect();
+        Small {
+            slot,
+            key,
+            order,
+            rank: usize::from(view.rank),
+            digest: view.digest,
+            dtype: descriptor.dtype,
+            reduce: descriptor.op,
+            buffers,
+            saved: None,
+            missing: partners.len() - 1,
+            partners,
+            traffic: OpTraffic::default(),
+        }
+    }
+
+    fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let own = self.rank;
+        (0..self.partners.len()).filter(move |rank| *rank != own)
+    }
+
+    pub fn peer_slots(&self) -> impl Iterator<Item = usize> {
+        self.others().map(|rank| self.partners[rank].peer)
+    }
+
+    pub fn rank_of(&self, peer: PeerId) -> Option<Rank> {
+        self.order.iter().position(|id| *id == peer).map(|rank| rank as Rank)
+    }
+
+    /// Takes up what came early, and says to everybody that we have started: with the contribution where it may be
+    /// sent.
+    pub fn begin(&mut self, cx: &mut Context) {
+        let len = self.buffers.len();
+        let share = MAX_EAGER_BYTES / (self.partners.len() - 1);
+        let limit_bytes = share.min(cx.config.eager_bytes);
+        for rank in self.others() {
+            let peer = self.partners[rank].peer;
+            let parked = cx.peers.early(peer).take_parked(self.key);
+            let met = parked.is_some() || !cx.peers.early(peer).take_grants(self.key).is_empty();
+            if met || cx.peers.allowance(peer).take(self.key, len, limit_bytes) {
+                cx.peers.queue_turn(peer, self.slot, rank as Rank);
+            } else {
+                self.partners[rank].withheld = true;
+                cx.peers.queue_grant(peer, self.header(FrameKind::OpGrant, 0));
+            }
+            match parked {
+                Some(parked) if parked.digest != self.digest => {}
+                Some(parked) if parked.bytes.is_none() => self.partners[rank].theirs = Theirs::Arriving,
+                Some(parked) => self.take(rank, parked.bytes, cx),
+                None => {}
+            }
+        }
+    }
+
+    fn header(&self, kind: FrameKind, len: usize) -> FrameHeader {
+        let (key, digest) = (self.key, self.digest);
+        FrameHeader { kind, key, digest, chunk: 0, piece: 0, offset: 0, len: len as u32 }
+    }
+
+    /// The epoch is over: no peer hears of this operation again. The memory waits for its end.
+    pub fn halt(&mut self) {
+        self.partners.clear();
+    }
+
+    /// The input is as it was before.
+    pub fn stop(mut self, leave_as_it_is: bool, cx: &mut Context) -> Buffers {
+        if let Some(saved) = self.saved.filter(|_| !leave_as_it_is) {
+            self.buffers.result_mut(0, saved.len()).copy_from_slice(&saved);
+            cx.counters.bytes_copied += saved.len() as u64;
+        }
+        self.buffers
+    }
+
+    pub fn finish(self) -> (Buffers, OpTraffic) {
+        (self.buffers, self.traffic)
+    }
+}
+
+/// What arrives.
+impl Small {
+    /// `rank` has started the operation: whatever we send it now has its place.
+    fn meet(&mut self, rank: usize, cx: &mut Context) {
+        let partner = &mut self.partners[rank];
+        if std::mem::take(&mut partner.withheld) {
+            cx.peers.queue_turn(partner.peer, self.slot, rank as Rank);
+        }
+    }
+
+    pub fn granted(&mut self, rank: Rank, header: &FrameHeader, cx: &mut Context) -> Result<(), Fault> {
+        let FrameHeader { key, chunk, piece, kind, .. } = *header;
+        if kind == FrameKind::PieceGrant && header.digest == self.digest {
+            return Err(Fault::WrongGrant { key, chunk, piece });
+        }
+        self.meet(rank.into(), cx);
+        Ok(())
+    }
+
+    /// Whether a contribution is wanted: one to another plan is not, and the master's verdict decides.
+    pub fn expects(&mut self, rank: Rank, header: &FrameHeader, cx: &mut Context) -> Result<bool, Fault> {
+        let (key, len, expected) = (header.key, header.len, self.buffers.len());
+        self.meet(rank.into(), cx);
+        if header.digest != self.digest {
+            return Ok(false);
+        }
+        if len as usize != expected {
+            return Err(Fault::EagerLength { key, len, expected });
+        }
+        let theirs = &mut self.partners[usize::from(rank)].theirs;
+        if !matches!(theirs, Theirs::Missing) {
+            return Err(Fault::EagerTwice { key });
+        }
+        *theirs = Theirs::Arriving;
+        Ok(true)
+    }
+
+    /// A contribution of this plan, sound, or else (`None`) void.
+    pub fn contributed(&mut self, peer: usize, digest: u32, bytes: Option<Vec<u8>>, cx: &mut Context) {
+        let rank = self.others().find(|rank| self.partners[*rank].peer == peer);
+        if let (Some(rank), true) = (rank, digest == self.digest) {
+            self.take(rank, bytes, cx);
+        }
+    }
+
+    fn take(&mut self, rank: usize, bytes: Option<Vec<u8>>, cx: &mut Context) {
+        // What was parked came before we knew how long it must be. A wrong length is a wrong plan, despite its digest.
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() == self.buffers.len()) else {
+            self.partners[rank].theirs = Theirs::Missing;
+            return;
+        };
+        self.traffic.rx_bytes += bytes.len() as u64;
+        self.partners[rank].theirs = Theirs::Here(bytes);
+        self.missing -= 1;
+        if self.missing == 0 {
+            self.sum(cx);
+            cx.outputs.push_back(Output::Done { key: self.key });
+        }
+    }
+
+    /// Adds up all contributions in the order of ranks, the own one in its place.
+    fn sum(&mut self, cx: &mut Context) {
+        let len = self.buffers.len();
+        if self.buffers.in_place() {
+            self.saved = Some(self.buffers.own(0, len).to_vec());
+            cx.counters.bytes_copied += len as u64;
+        }
+        let (own, sum) = self.buffers.own_and_result_mut(0, len);
+        let own = self.saved.as_deref().or(own).unwrap_or_default();
+        let of = |rank: usize| match &self.partners[rank].theirs {
+            Theirs::Here(bytes) => bytes.as_slice(),
+            _ => own,
+        };
+        kernel::reduce_pair(self.reduce, self.dtype, sum, of(0), of(1));
+        for rank in 2..self.partners.len() {
+            kernel::reduce_into(self.reduce, self.dtype, sum, of(rank));
+        }
+        if self.reduce == ReduceOp::Avg {
+            kernel::finish_average(self.dtype, sum, self.partners.len() as u64);
+        }
+        cx.counters.bytes_reduced += (len * (self.partners.len() - 1)) as u64;
+        for partner in &mut self.partners {
+            // Only the bytes go: a second contribution is still one too many.
+            partner.theirs = Theirs::Arriving;
+        }
+    }
+}
+
+/// What leaves.
+impl Small {
+    pub fn next_item(&self) -> Item {
+        WHOLE
+    }
+
+    pub fn payload(&self, at: usize, len: usize) -> &[u8] {
+        match &self.saved {
+            Some(saved) => &saved[at..at + len],
+            None => self.buffers.own(at, len),
+        }
+    }
+
+    pub fn eager_header(&self, len: usize) -> FrameHeader {
+        self.header(FrameKind::Eager, len)
+    }
+
+    pub fn len(&self) -> usize {
+        self.buffers.len()
+    }
+}
