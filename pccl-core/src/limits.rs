@@ -29,7 +29,11 @@ pub const MAX_CONTROL_QUEUE_BYTES: usize = 8 << 20;
 pub const MAX_PEER_ADDRESSES: usize = 4;
 
 /// Payload of one data frame: what has to be finished with filler after an abort.
-pub const MAX_SEGMENT_BYTES: usize = 64 << 10;
+pub const MAX_SEGMENT_BYTES: usize = 256 << 10;
+/// The same on links that are not near: at 10 Mbit/s filler takes 50 ms.
+pub const FAR_SEGMENT_BYTES: usize = 64 << 10;
+/// A link with a round trip of less is near: in one building, or on one host.
+pub const NEAR_RTT_US: u32 = 2_000;
 /// Default and largest size of a piece (a multiple of the largest element).
 pub const DEFAULT_PIECE_BYTES: u32 = 256 << 10;
 pub const MAX_PIECE_BYTES: u32 = 4 << 20;
@@ -113,7 +117,8 @@ pub const BLOCKED_ALONE_REPORT_MS: u64 = 30_000;
 /// Log lines about strangers, per listening port and second; the rest are counted.
 pub const MAX_STRANGER_LOG_LINES_PER_S: u32 = 5;
 
-const _: () = assert!(MAX_SEGMENT_BYTES.is_multiple_of(8));
+const _: () = assert!(MAX_SEGMENT_BYTES.is_multiple_of(8) && FAR_SEGMENT_BYTES.is_multiple_of(8));
+const _: () = assert!(FAR_SEGMENT_BYTES <= MAX_SEGMENT_BYTES);
 const _: () =
     assert!(MAX_EAGER_FRAME_BYTES <= MAX_SEGMENT_BYTES && MAX_EAGER_FRAME_BYTES <= MAX_EAGER_OP_BYTES);
 // However large the group, each peer's share holds at least some of the largest small operation.

@@ -36,12 +36,12 @@ pub(super) enum Wrote {
 }
 
 impl<L: Link> Conn<L> {
-    pub fn new(link: LinkId, id: PeerId, peer: usize, io: L) -> Conn<L> {
+    pub fn new(link: LinkId, id: PeerId, peer: usize, segment_bytes: usize, io: L) -> Conn<L> {
         Conn {
             speaker: Speaker { link, id, peer, last: None },
             io,
             rx: Rx::new(),
-            tx: Tx::new(),
+            tx: Tx::new(segment_bytes),
             blocked: false,
             stuck_since: None,
             again: false,

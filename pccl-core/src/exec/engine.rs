@@ -7,7 +7,9 @@ use super::conn::{Conn, Wrote};
 use super::frames::Core;
 use super::link::Link;
 use super::running::Running;
-use crate::limits::{DEFAULT_SILENCE_MS, MAX_EAGER_BYTES_PER_PEER, MAX_SEGMENT_BYTES};
+use crate::limits::{
+    DEFAULT_SILENCE_MS, FAR_SEGMENT_BYTES, MAX_EAGER_BYTES_PER_PEER, MAX_SEGMENT_BYTES, NEAR_RTT_US,
+};
 use crate::mem::Buffers;
 use crate::obs::Counters;
 use crate::plan::PlanView;
@@ -15,8 +17,11 @@ use crate::types::{Epoch, LinkId, OpDescriptor, OpKey, PeerId, Time};
 
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Payload of one frame: a multiple of 8, `MAX_SEGMENT_BYTES` at most.
-    pub segment_bytes: usize,
+    /// Payload of one frame: a multiple of 8, `MAX_SEGMENT_BYTES` at most. Long frames cost fewer system calls; on
+    /// links that are near their filler after an abort costs nothing either.
+    pub near_segment_bytes: usize,
+    /// The same on links that are far, or of which it is not known.
+    pub far_segment_bytes: usize,
     /// What one link may move in one direction before the others have their turn.
     pub pump_budget_bytes: usize,
     /// What may be sent to one peer before it is known to have started the operations. The receiver allows the default.
@@ -40,7 +45,8 @@ pub enum SeededBug {
 impl Default for EngineConfig {
     fn default() -> EngineConfig {
         EngineConfig {
-            segment_bytes: MAX_SEGMENT_BYTES,
+            near_segment_bytes: MAX_SEGMENT_BYTES,
+            far_segment_bytes: FAR_SEGMENT_BYTES,
             pump_budget_bytes: 256 << 10,
             eager_bytes: MAX_EAGER_BYTES_PER_PEER,
             stall_ms: u64::from(DEFAULT_SILENCE_MS),
@@ -108,8 +114,10 @@ pub struct Engine<L: Link> {
 /// Links.
 impl<L: Link> Engine<L> {
     pub fn new(config: EngineConfig) -> Engine<L> {
-        assert!(config.segment_bytes.is_multiple_of(8), "a segment must hold whole elements");
-        assert!((8..=MAX_SEGMENT_BYTES).contains(&config.segment_bytes), "segments are out of bounds");
+        for bytes in [config.near_segment_bytes, config.far_segment_bytes] {
+            assert!(bytes.is_multiple_of(8), "a segment must hold whole elements");
+            assert!((8..=MAX_SEGMENT_BYTES).contains(&bytes), "segments are out of bounds");
+        }
         Engine { core: Core::new(config), conns: Vec::new(), by_link: BTreeMap::new(), pump: 0 }
     }
 
@@ -119,8 +127,8 @@ impl<L: Link> Engine<L> {
         Kept { links: self.by_link.len(), early_grants, queued_grants, parked_bytes }
     }
 
-    /// Takes a link whose hellos are exchanged, and begins to use it.
-    pub fn add_link(&mut self, link: LinkId, peer: PeerId, io: L, now: Time) {
+    /// Takes a link whose hellos are exchanged, and begins to use it. `rtt_us` is 0 where it is not known.
+    pub fn add_link(&mut self, link: LinkId, peer: PeerId, rtt_us: u32, io: L, now: Time) {
         let peer_slot = self.core.cx.peers.slot_of(peer);
         let slot = self.conns.iter().position(Option::is_none).unwrap_or(self.conns.len());
         if slot == self.conns.len() {
@@ -128,7 +136,10 @@ impl<L: Link> Engine<L> {
         }
         let before = self.by_link.insert(link, slot);
         assert!(before.is_none(), "{link:?} was added twice");
-        self.conns[slot] = Some(Conn::new(link, peer, peer_slot, io));
+        let config = &self.core.cx.config;
+        let near = (1..NEAR_RTT_US).contains(&rtt_us);
+        let segment_bytes = if near { config.near_segment_bytes } else { config.far_segment_bytes };
+        self.conns[slot] = Some(Conn::new(link, peer, peer_slot, segment_bytes, io));
         self.core.cx.peers.add_link(peer_slot, slot);
         self.ready(link, now);
     }

@@ -142,10 +142,10 @@ impl Running {
         }
     }
 
-    /// The most that one frame may hold of it.
-    pub fn segment_bytes(&self, cx: &Context) -> usize {
+    /// The most that one frame may hold of it, on a link whose frames hold `of_link` bytes.
+    pub fn segment_bytes(&self, of_link: usize) -> usize {
         match self {
-            Running::Forest(_) => cx.config.segment_bytes,
+            Running::Forest(_) => of_link,
             Running::Small(_) => MAX_EAGER_FRAME_BYTES,
         }
     }

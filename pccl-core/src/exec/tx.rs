@@ -47,6 +47,8 @@ impl Body {
 }
 
 pub(super) struct Tx {
+    /// Payload of one frame.
+    segment_bytes: usize,
     /// Headers: grants first, then that of the body.
     head: Vec<u8>,
     /// How much of `head` is grants.
@@ -59,8 +61,9 @@ pub(super) struct Tx {
 }
 
 impl Tx {
-    pub fn new() -> Tx {
+    pub fn new(segment_bytes: usize) -> Tx {
         Tx {
+            segment_bytes,
             head: Vec::with_capacity((GRANTS_AT_ONCE + 1) * FRAME_HEADER_BYTES),
             grants_bytes: 0,
             body: Body::None,
@@ -100,7 +103,7 @@ impl Tx {
         if let Some(out) = &self.outgoing {
             let len = out.len - out.offset;
             let op = core.ops.get(out.op);
-            let len = len.min(op.segment_bytes(&core.cx));
+            let len = len.min(op.segment_bytes(self.segment_bytes));
             let crc32 = crc32fast::hash(op.payload(&out.item, out.at + out.offset, len));
             self.head.extend_from_slice(&op.header(&out.item, out.offset, len).encode());
             self.body = Body::Payload(len);

@@ -130,9 +130,15 @@ impl<L: Link> Node<L> {
             Input::ControlUp => self.peer.handle(peer::Input::ControlUp, now),
             Input::ControlLost { reason } => self.peer.handle(peer::Input::ControlLost { reason }, now),
             Input::Control(message) => self.peer.handle(peer::Input::Control(message), now),
-            Input::LinkUp { link, peer, generation, dialled, rtt_us, io } => {
-                let up = peer::Input::LinkUp { peer, generation, dialled, rtt_us };
-                self.on_link_up(link, peer, generation, up, io, now);
+            Input::LinkUp { link, peer, generation, dialled, rtt_us, mut io } => {
+                // While the hellos were exchanged the master may have changed its mind about this pair.
+                if self.peer.expects(peer, generation) {
+                    self.engine.add_link(link, peer, rtt_us, io, now);
+                    self.peer.handle(peer::Input::LinkUp { peer, generation, dialled, rtt_us }, now);
+                } else {
+                    io.shutdown();
+                    self.outputs.push_back(Output::LinkClosed { link });
+                }
             }
             Input::DialFailed { peer, generation, reason } => {
                 self.peer.handle(peer::Input::DialFailed { peer, generation, reason }, now);
@@ -220,24 +226,6 @@ impl<L: Link> Node<L> {
             }
         };
         self.peer.handle(peer::Input::Call { work, call }, now);
-    }
-
-    fn on_link_up(
-        &mut self,
-        link: LinkId,
-        peer: PeerId,
-        generation: u32,
-        up: peer::Input,
-        mut io: L,
-        now: Time,
-    ) {
-        // While the hellos were exchanged the master may have changed its mind about this pair.
-        if !self.peer.expects(peer, generation) {
-            io.shutdown();
-            return self.outputs.push_back(Output::LinkClosed { link });
-        }
-        self.engine.add_link(link, peer, io, now);
-        self.peer.handle(up, now);
     }
 
     /// Lets machine and engine answer each other until neither has anything to say.

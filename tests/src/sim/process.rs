@@ -139,7 +139,8 @@ impl World {
         #[cfg(not(feature = "seeded-bugs"))]
         let _: Option<Bug> = self.options.bug;
         EngineConfig {
-            segment_bytes: self.scenario.segment_bytes,
+            near_segment_bytes: 2 * self.scenario.segment_bytes,
+            far_segment_bytes: self.scenario.segment_bytes,
             eager_bytes: self.scenario.eager_bytes,
             stall_ms: u64::from(self.scenario.silence_ms),
             #[cfg(feature = "seeded-bugs")]

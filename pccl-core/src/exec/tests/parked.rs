@@ -37,7 +37,7 @@ impl Stage {
         let mut says = Vec::new();
         for link in 0..2 {
             let (end, _, [_, back]) = pipe(4 << 20, 4 << 20);
-            engine.add_link(LinkId(link), peer(1), end, Time(0));
+            engine.add_link(LinkId(link), peer(1), 0, end, Time(0));
             says.push(back);
         }
         let order = group.order.into();

@@ -55,7 +55,7 @@ impl Stage {
         let mut says = Vec::new();
         for (link, rank) in [1, 1, 2].into_iter().enumerate() {
             let (end, _, [_, back]) = pipe(1 << 20, 1 << 20);
-            engine.add_link(LinkId(link as u64), peer(rank), end, Time(0));
+            engine.add_link(LinkId(link as u64), peer(rank), 0, end, Time(0));
             says.push(back);
         }
         let mut memory = TestMemory::new(&INPUT, true);
@@ -279,7 +279,7 @@ fn garbage_is_no_frame() {
 fn a_stranger_to_the_group_is_refused() {
     let mut stage = Stage::new();
     let (end, _, [_, back]) = pipe(1 << 20, 1 << 20);
-    stage.engine.add_link(LinkId(3), peer(9), end, Time(0));
+    stage.engine.add_link(LinkId(3), peer(9), 0, end, Time(0));
     stage.says.push(back);
     let header = stage.header(FrameKind::OpGrant, 0, 0, 0, 0);
     stage.say(3, &header.encode()).lost("not in the group's order");

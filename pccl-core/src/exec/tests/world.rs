@@ -98,7 +98,7 @@ impl World {
             groups: vec![group.clone()],
             ..EpochInfo::default()
         };
-        config.segment_bytes = shape.segment_bytes;
+        (config.near_segment_bytes, config.far_segment_bytes) = (shape.segment_bytes, shape.segment_bytes);
         config.eager_bytes = shape.eager_bytes;
         config.pump_budget_bytes = shape.pump_budget_bytes;
         config.stall_ms = 100;
@@ -146,7 +146,7 @@ impl World {
         self.pipes.insert(ids[1], back);
         for (rank, other, id, end) in [(a, b, ids[0], end_a), (b, a, ids[1], end_b)] {
             self.hosts[rank].links.push(id);
-            self.hosts[rank].engine.add_link(id, peer(other), end, self.now);
+            self.hosts[rank].engine.add_link(id, peer(other), 0, end, self.now);
         }
         ids[0]
     }
