@@ -50,8 +50,9 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measures, on loopback, what there is to measure.
-    Bench,
+    /// Measures on loopback what docs/PERFORMANCE.md reports: beside plain sockets, and in turns with Gloo where
+    /// torch is there.
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         Chore::Fix => fix::run(),
         Chore::Test { only } => test::run(only.as_deref()),
         Chore::Sim { arguments } => sim::run(&arguments),
-        Chore::Bench => bench::run(),
+        Chore::Bench(args) => bench::run(&args),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -95,6 +95,10 @@ impl<T: Number> Cell<'_, T> {
         usage::forget_peak_memory();
         let (mut ours, mut theirs) = (Samples::default(), Samples::default());
         for _ in 0..iterations {
+            if self.worker.sockets.is_some() {
+                // After the other's turn windows and caches are cold: each has a lap to warm up.
+                self.iteration(&mut Samples::default())?;
+            }
             self.iteration(&mut ours)?;
             self.socket_iteration(&mut theirs)?;
         }
@@ -135,10 +139,7 @@ impl<T: Number> Cell<'_, T> {
     fn socket_iteration(&self, samples: &mut Samples) -> Result<(), String> {
         let Some(sockets) = &self.worker.sockets else { return Ok(()) };
         let each = self.sent_by_each();
-        if samples.times_us.is_empty() {
-            // Buffers and windows grow once.
-            sockets.exchange(each).map_err(|e| format!("baseline sockets: {e}"))?;
-        }
+        sockets.exchange(each).map_err(|e| format!("baseline sockets: {e}"))?;
         self.worker.barrier()?;
         samples.take(|| sockets.exchange(each).map_err(|e| format!("baseline sockets: {e}")))?;
         self.worker.barrier()

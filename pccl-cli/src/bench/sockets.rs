@@ -1,7 +1,7 @@
 //! The baseline: what the same bytes cost through plain blocking sockets, with nothing added, checked or agreed on.
 //!
-//! Every process sends to its right neighbour over connections of its own, a thread each, and takes in as many from
-//! its left one. Half of what arrives goes where an all-reduce would land results, half into a small scratch, as
+//! Every process sends to its right neighbour, and takes in from its left one, a thread for each connection and
+//! direction. Half of what arrives goes where an all-reduce would land results, half into a small scratch, as
 //! contributions do.
 
 use std::io::{self, Read, Write};
@@ -25,22 +25,54 @@ impl Door {
         Ok(Door { listener, address, port })
     }
 
-    /// Connects to the right neighbour and takes the connections of the left one.
-    pub fn connect(self, right: SocketAddr, connections: u16) -> io::Result<Sockets> {
+    /// Connects to the right neighbour and takes the connections of the left one. Where both are the same peer, the
+    /// connections carry both directions, as those of a pool do, and rank 0 makes them.
+    pub fn connect(
+        self,
+        right: SocketAddr,
+        connections: u16,
+        rank: usize,
+        world: usize,
+    ) -> io::Result<Sockets> {
         let (done, dones) = mpsc::channel();
         let mut sockets = Sockets { threads: Vec::new(), dones };
+        let pair = world == 2;
         // The listen queue of the neighbour takes them before it accepts.
+        let mut outward = Vec::new();
+        let mut inward = Vec::new();
         for _ in 0..connections.max(1) {
-            let stream = TcpStream::connect(right)?;
-            stream.set_nodelay(true)?;
-            sockets.spawn(stream, send, done.clone());
+            if !pair || rank == 0 {
+                outward.push(dial(right)?);
+            }
         }
         for _ in 0..connections.max(1) {
-            let (stream, _) = self.listener.accept()?;
-            sockets.spawn(stream, receive, done.clone());
+            if !pair || rank == 1 {
+                inward.push(prepared(self.listener.accept()?.0)?);
+            }
         }
+        if pair {
+            let both = if rank == 0 { &outward } else { &inward };
+            let other = both.iter().map(TcpStream::try_clone).collect::<io::Result<Vec<_>>>()?;
+            if rank == 0 { inward = other } else { outward = other }
+        }
+        outward.into_iter().for_each(|stream| sockets.spawn(stream, send, done.clone()));
+        inward.into_iter().for_each(|stream| sockets.spawn(stream, receive, done.clone()));
         Ok(sockets)
     }
+}
+
+fn dial(to: SocketAddr) -> io::Result<TcpStream> {
+    prepared(TcpStream::connect(to)?)
+}
+
+/// With the congestion control that ours are told to use.
+fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    if let Some(name) = super::usage::congestion_control_set() {
+        socket2::SockRef::from(&stream).set_tcp_congestion(name.as_bytes())?;
+    }
+    Ok(stream)
 }
 
 /// Threads that wait for the word to move bytes. They end when this is dropped.
@@ -135,20 +167,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_neighbours_move_any_number_of_bytes() {
-        let doors: Vec<Door> = (0..3).map(|_| Door::open(Ipv4Addr::LOCALHOST).unwrap()).collect();
-        let ports: Vec<u16> = doors.iter().map(|door| door.port).collect();
-        std::thread::scope(|scope| {
-            for (rank, door) in doors.into_iter().enumerate() {
-                let right = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[(rank + 1) % 3]));
-                scope.spawn(move || {
-                    let sockets = door.connect(right, 2).unwrap();
-                    for bytes in [0, 1, 7, 100_003, 3 << 20, 5] {
-                        sockets.exchange(bytes).unwrap();
-                    }
-                });
-            }
-        });
+    fn neighbours_move_any_number_of_bytes() {
+        for world in [2, 3] {
+            let doors: Vec<Door> = (0..world).map(|_| Door::open(Ipv4Addr::LOCALHOST).unwrap()).collect();
+            let ports: Vec<u16> = doors.iter().map(|door| door.port).collect();
+            std::thread::scope(|scope| {
+                for (rank, door) in doors.into_iter().enumerate() {
+                    let right = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[(rank + 1) % world]));
+                    scope.spawn(move || {
+                        let sockets = door.connect(right, 2, rank, world).unwrap();
+                        for bytes in [0, 1, 7, 100_003, 3 << 20, 5] {
+                            sockets.exchange(bytes).unwrap();
+                        }
+                    });
+                }
+            });
+        }
     }
 
     #[test]
@@ -157,7 +191,7 @@ mod tests {
         let right = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = right.local_addr().unwrap();
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, door.port)).unwrap());
-        let sockets = door.connect(at, 1).unwrap();
+        let sockets = door.connect(at, 1, 0, 3).unwrap();
         assert!(sockets.exchange(1 << 10).is_err());
     }
 

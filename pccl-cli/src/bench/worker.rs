@@ -114,7 +114,7 @@ impl Worker<'_> {
         self.reduce(doors.as_flattened_mut(), ReduceOp::Sum)?;
         let [address, port] = doors[(rank + 1) % world];
         let right = SocketAddr::from((Ipv4Addr::from(address as u32), port as u16));
-        door.connect(right, self.communicator.settings().pool).map_err(failed)
+        door.connect(right, self.communicator.settings().pool, rank, world).map_err(failed)
     }
 
     /// The address from which this host reaches the master.
