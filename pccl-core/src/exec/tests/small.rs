@@ -76,6 +76,26 @@ fn whoever_starts_last_is_done_at_once_and_no_grant_was_needed() {
 }
 
 #[test]
+fn a_contribution_leaves_with_one_call_of_the_system_and_crosses_each_link_once() {
+    let descriptor = OpDescriptor::plain(200, DType::F32, ReduceOp::Sum);
+    let wide = Shape { step: 1 << 20, capacity: 1 << 20, pump_budget_bytes: 1 << 20, ..shape(3) };
+    for in_place in [false, true] {
+        let mut world = World::new(wide.clone());
+        let inputs = inputs(descriptor, 3, 0);
+        world.start_all(key(1, 0, 0), descriptor, &inputs, in_place);
+        world.run();
+        for host in &world.hosts {
+            let counters = host.engine.counters();
+            assert_eq!((counters.writes, counters.grants_sent), (2, 0));
+            let framed = 2 * (48 + 800 + 8);
+            assert_eq!((counters.bytes_written, counters.bytes_read), (framed, framed));
+            assert_eq!(counters.bytes_copied, if in_place { 800 } else { 0 });
+        }
+        world.commit(key(1, 0, 0), &expected(descriptor, &inputs));
+    }
+}
+
+#[test]
 fn beyond_the_allowance_grants_go_out_and_the_contribution_follows() {
     // Room for two operations of 40 bytes; the third waits until the peer has shown itself.
     let descriptor = OpDescriptor::plain(10, DType::U32, ReduceOp::Sum);
