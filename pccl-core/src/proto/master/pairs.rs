@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::limits::{LINK_LOSS_GRACE_MS, MAX_TROUBLES, RELINK_RETRY_MS, TROUBLE_MEMORY_MS};
+use crate::limits::{LINK_LOSS_GRACE_MS, MAX_TEXT_BYTES, MAX_TROUBLES, RELINK_RETRY_MS, TROUBLE_MEMORY_MS};
 use crate::types::{GroupId, PeerId, Time};
 
 /// The wait before a loss is judged doubles with each recent one, so that a flapping pair costs little. So often.
@@ -226,7 +226,8 @@ impl Pairs {
         if before == after { Change::Nothing } else { Change::Resolved(after) }
     }
 
-    /// Takes down a loss, to be judged after a moment. False if it is known, or about an older generation.
+    /// Takes down a loss, to be judged after a moment. False if it is known, or about an older generation. What
+    /// the other end says of a known one is taken down too: one of the two knows what was wrong.
     pub fn link_down(
         &mut self,
         from: PeerId,
@@ -236,8 +237,13 @@ impl Pairs {
         now: Time,
     ) -> bool {
         let key = pair_key(from, to);
-        let known = |p: &&Pair| p.unrest.as_deref().is_some_and(|u| u.lost_until.is_some());
-        if self.pairs.get(&key).is_none_or(|p| p.generation != generation || known(&p)) {
+        let Some(pair) = self.pairs.get_mut(&key).filter(|p| p.generation == generation) else {
+            return false;
+        };
+        if let Some(known) = pair.unrest.as_deref_mut().filter(|u| u.lost_until.is_some()) {
+            if !known.loss.contains(&reason) && known.loss.len() + reason.len() < MAX_TEXT_BYTES {
+                known.loss = format!("{}; {reason}", known.loss);
+            }
             return false;
         }
         self.change(key, |pair| {

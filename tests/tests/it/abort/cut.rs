@@ -36,6 +36,32 @@ fn a_connection_cut_after_any_number_of_bytes_aborts_everywhere_and_the_retry_gi
 }
 
 #[test]
+fn operations_of_all_sizes_in_flight_at_once_survive_cuts_and_damage() {
+    let mut fired = 0;
+    for seed in Seed::each(4) {
+        let mut dice = seed.dice();
+        let world = 3 + seed.number() as usize % 2;
+        let crew = Crew::new(world, Wire::default(), |master| master);
+        crew.wire.arm(At::Byte(u64::MAX), Act::Cut(0), None);
+        crew.reduce_many(0);
+        let whole = crew.wire.passed();
+        for round in 1..=4 {
+            let act = match dice.below(2) {
+                0 => Act::Cut(0),
+                _ => Act::Flip(dice.below(1 << 20) as usize),
+            };
+            crew.wire.arm(At::Byte(dice.below(whole)), act, None);
+            crew.reduce_many(round);
+            fired += usize::from(crew.wire.fired().is_some());
+            if dice.below(2) == 0 {
+                crew.update();
+            }
+        }
+    }
+    assert!(fired > 0, "there was no trouble");
+}
+
+#[test]
 fn a_pair_whose_link_was_cut_carries_payload_again_after_an_update() {
     let crew = Crew::new(3, Wire::default(), |master| master.schedule(ScheduleChoice::Mesh));
     let (a, b) = (crew.wire.peer(0), crew.wire.peer(1));

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use pccl_core::api::{Communicator, ErrorKind, Master, MasterBuilder, ReduceOp, Tag};
+use pccl_core::api::{Communicator, ErrorKind, Master, MasterBuilder, ReduceOp, ReduceRequest, Tag};
 
 use super::Wire;
 use crate::harness::{loopback, master_with, wait_for_world};
@@ -62,6 +62,38 @@ impl Crew {
 
     pub fn update(&self) {
         self.each(|peer, _| peer.update_topology().unwrap());
+    }
+
+    /// All reduce operations of several sizes at once, in place and not, until none is aborted: a lost input would
+    /// be a wrong sum.
+    pub fn reduce_many(&self, round: u64) {
+        const LENS: [usize; 6] = [1, 300, 5_000, 40_000, 90_000, 200_000];
+        let world = self.peers.len();
+        self.each(|peer, number| {
+            let inputs = LENS.map(|len| input(number, len));
+            let mut results = inputs.clone();
+            let mut requests: Vec<_> = inputs
+                .iter()
+                .zip(&mut results)
+                .enumerate()
+                .map(|(i, (send, recv))| {
+                    let tag = Tag(1000 * round + i as u64);
+                    match (round + i as u64).is_multiple_of(2) {
+                        true => ReduceRequest::in_place(recv, ReduceOp::Sum, tag),
+                        false => ReduceRequest::new(send, recv, ReduceOp::Sum, tag).unwrap(),
+                    }
+                })
+                .collect();
+            peer.all_reduce_multiple_with_retry(&mut requests, 4).unwrap();
+            drop(requests);
+            for result in results {
+                let sum = |i: usize| -> f32 { (0..world).map(|n| element(n, i)).sum() };
+                assert!(
+                    result.iter().enumerate().all(|(i, x)| *x == sum(i)),
+                    "peer {number} holds a wrong sum"
+                );
+            }
+        });
     }
 
     /// All reduce so many elements, and repeat it until it is not aborted: inputs must be intact each time, the

@@ -19,6 +19,24 @@ fn a_lost_data_link_makes_a_new_epoch_around_it_and_the_pair_is_linked_anew() {
 }
 
 #[test]
+fn what_both_ends_say_of_a_lost_link_is_written_down_and_told_to_the_program() {
+    let mut world = World::of(2);
+    world.moves_bytes = false;
+    let works: Vec<WorkId> = (0..2).map(|n| world.reduce(n, 1, sum(10))).collect();
+    for (n, reason) in ["closed by the peer", "a segment arrived damaged"].into_iter().enumerate() {
+        let peer = world.peers[1 - n].id();
+        let lost = peer::Input::LinkLost { peer, reason: reason.into(), others_left: 0 };
+        world.peers[n].handle(lost, world.now);
+        world.run();
+    }
+    world.pass(100);
+    let both = "closed by the peer; a segment arrived damaged";
+    assert!(world.events.iter().any(|event| event.to_string().contains(both)), "{:?}", world.events);
+    let told = |n: usize| world.outcome(n, works[n]).unwrap().unwrap_err();
+    assert!((0..2).all(|n| told(n).reason.contains(both)));
+}
+
+#[test]
 fn the_only_pair_of_a_group_is_healed_before_anybody_has_to_go() {
     let mut world = World::of(2);
     let peer = world.peers[1].id();
