@@ -7,7 +7,7 @@ use crate::harness::Process;
 use crate::journal::Journal;
 use crate::proxy::{Act, At, Crew, Fired, Part, Seed, Wire};
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 11] = [
     Part::Header(FrameKind::OpGrant),
     Part::Header(FrameKind::PieceGrant),
     Part::Header(FrameKind::Reduce),
@@ -16,6 +16,9 @@ const PARTS: [Part; 8] = [
     Part::Header(FrameKind::Broadcast),
     Part::Payload(FrameKind::Broadcast),
     Part::Trailer(FrameKind::Broadcast),
+    Part::Header(FrameKind::Eager),
+    Part::Payload(FrameKind::Eager),
+    Part::Trailer(FrameKind::Eager),
 ];
 
 /// What the log may call damage of this part.
@@ -38,7 +41,7 @@ fn assert_names_damage(line: &str, fired: Fired) {
     assert!(names_damage(line, fired), "{fired:?}: {line}");
 }
 
-/// Reduces until the trouble that was ordered has come; how many aborts that took.
+/// Reduces until the trouble that was ordered has come.
 fn reduce_until_it_fired(crew: &Crew, len: usize, tags: std::ops::Range<u64>) -> Fired {
     for tag in tags {
         crew.reduce(len, tag, tag.is_multiple_of(2));
@@ -58,12 +61,18 @@ pub fn damaged_frames() {
             (PARTS[seed.number() as usize % PARTS.len()], seed.number() as usize / PARTS.len());
         // Grants of pieces there are only where a peer has several children.
         let ring = again % 2 == 1 && part != Part::Header(FrameKind::PieceGrant);
-        let schedule = if ring { ScheduleChoice::Ring } else { ScheduleChoice::Mesh };
+        let (schedule, len) = match part {
+            Part::Header(FrameKind::Eager)
+            | Part::Payload(FrameKind::Eager)
+            | Part::Trailer(FrameKind::Eager) => (ScheduleChoice::Auto, 1000),
+            _ if ring => (ScheduleChoice::Ring, 60_000),
+            _ => (ScheduleChoice::Mesh, 60_000),
+        };
         let crew = Crew::new(3, Wire::default(), |master| master.schedule(schedule));
         crew.reduce(1000, 0, true);
         let at = At::Part(part, dice.below(4) as usize);
         crew.wire.arm(at, Act::Flip(dice.below(1 << 22) as usize), None);
-        let fired = reduce_until_it_fired(&crew, 60_000, 1..20);
+        let fired = reduce_until_it_fired(&crew, len, 1..20);
         assert_eq!(fired.part, part);
 
         let (from, to) = (fired.from.to_string(), fired.to.to_string());
