@@ -21,8 +21,15 @@ fn a_connection_cut_after_any_number_of_bytes_aborts_everywhere_and_the_retry_gi
         let whole = crew.wire.passed();
         for cut in 1..=3 {
             crew.wire.arm(At::Byte(dice.below(whole)), Act::Cut(0), None);
-            aborts += crew.reduce(len, cut, dice.below(2) == 0);
-            assert!(crew.wire.fired().is_some(), "nothing was cut");
+            let in_place = dice.below(2) == 0;
+            // An operation that goes round a pair may take fewer bytes than the first one: then the next is cut.
+            for round in 0.. {
+                aborts += crew.reduce(len, 100 * cut + round, in_place);
+                if crew.wire.fired().is_some() {
+                    break;
+                }
+                assert!(round < 20, "nothing was cut");
+            }
             cuts += 1;
             crew.update();
         }
