@@ -21,6 +21,8 @@ pub struct Summary {
     pub kills: u64,
     /// Fault to the first good all-reduce of the slowest survivor.
     pub recoveries: Option<Times>,
+    /// SIGKILL until the system had ended the process.
+    pub deaths: Option<Times>,
     /// The part of them until the last survivor's call was aborted.
     pub aborts_after: Option<Times>,
     /// Start of the process to its first good all-reduce.
@@ -55,6 +57,7 @@ impl Summary {
             aborted_calls: tally.aborted_calls,
             kills,
             recoveries: Times::of_us(&run.recoveries_us),
+            deaths: Times::of_us(&run.deaths_us),
             aborts_after: Times::of_us(&run.noticed_us),
             joins: Times::of_us(&run.joins_us),
             join_pauses: Times::of_us(&run.pauses_us),
@@ -84,6 +87,11 @@ impl fmt::Display for Summary {
             f,
             "  recoveries     {} (fault to the slowest survivor's next result)",
             times(&self.recoveries)
+        )?;
+        writeln!(
+            f,
+            "    of which     {} (until the system had ended the killed process)",
+            times(&self.deaths)
         )?;
         writeln!(f, "    of which     {} (until the last survivor's abort)", times(&self.aborts_after))?;
         writeln!(f, "  joins          {} (process start to first result)", times(&self.joins))?;

@@ -1,8 +1,9 @@
-//! Real processes, measured: `pccl-stress recovery | freeze | churn | crowd`.
+//! Real processes, measured: `pccl-stress recovery | freeze | join | churn | crowd`.
 
 mod churn;
 #[cfg(target_os = "linux")]
 mod crowd;
+mod join;
 mod outcome;
 mod recovery;
 
@@ -23,6 +24,7 @@ use pccl_cli::logging;
 Examples:
   pccl-stress recovery --kills 50            world 4, 16 MiB: kill to the survivors' next result
   pccl-stress freeze --count 5               SIGSTOP instead: the silence time decides
+  pccl-stress join --joins 30                world 4, 1 MiB: process start to first result, and the members' pause
   pccl-stress churn --seconds 600 --seed 7   kills, freezes, leaves, joins, master restarts at random
   pccl-stress crowd --peers 256 --churn 20   the master's CPU time and memory for each peer
 
@@ -48,6 +50,13 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         count: u32,
     },
+    /// Start peers one at a time: how long until each has its first result, and how long are members held up?
+    Join {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value_t = 30)]
+        joins: u32,
+    },
     /// Faults of all kinds at random, everything verified
     Churn {
         #[command(flatten)]
@@ -62,12 +71,16 @@ enum Command {
     Child(ChildCommand),
 }
 
-#[derive(Debug, Args)]
+const DEFAULT_SIZE_BYTES: u64 = 16 << 20;
+const JOIN_SIZE_BYTES: u64 = 1 << 20;
+
+#[derive(Clone, Debug, Args)]
 struct Common {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(3..=32))]
     peers: u32,
-    #[arg(long, default_value = "16MiB", value_parser = size_bytes, value_name = "SIZE")]
-    size: u64,
+    /// Default: 16MiB, or 1MiB for joins
+    #[arg(long, value_parser = size_bytes, value_name = "SIZE")]
+    size: Option<u64>,
     /// Repeats the choices of an earlier run (not their timing); default: another one each time
     #[arg(long)]
     seed: Option<u64>,
@@ -88,7 +101,7 @@ impl Common {
     fn start(&self, check: Check, total: Option<Duration>) -> Result<(Run, fastrand::Rng), String> {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
         let config = Config {
-            size_bytes: self.size,
+            size_bytes: self.size.unwrap_or(DEFAULT_SIZE_BYTES),
             seed,
             check,
             stuck_after: self.stuck_after,
@@ -107,6 +120,10 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Recovery { common, kills } => recovery::run(common, *kills, recovery::Fault::Kill),
         Command::Freeze { common, count } => recovery::run(common, *count, recovery::Fault::Freeze),
+        Command::Join { common, joins } => {
+            let size = common.size.or(Some(JOIN_SIZE_BYTES));
+            join::run(&Common { size, ..common.clone() }, *joins)
+        }
         Command::Churn { common, seconds } => churn::run(common, *seconds),
         #[cfg(target_os = "linux")]
         Command::Crowd(args) => crowd::run(args),

@@ -42,3 +42,10 @@ fn a_crowd_is_measured_on_a_real_master() {
         assert!(outcome[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {outcome:#}");
     }
 }
+
+#[test]
+fn joins_are_measured_and_so_are_the_pauses_of_members() {
+    let outcome = stress(&["join", "--joins", "3", "--size", "64KiB"]);
+    assert_eq!(outcome["joins"]["count"], 3);
+    assert!(outcome["join_pauses"]["count"].as_u64().unwrap() >= 6, "two members, three times: {outcome:#}");
+}

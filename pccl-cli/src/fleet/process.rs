@@ -29,6 +29,11 @@ pub enum Event {
     Closed {
         number: u32,
     },
+    /// The system has ended a killed child: its memory is free, its connections are closed.
+    Ended {
+        number: u32,
+        at_us: u64,
+    },
     /// The person at the keyboard has had enough.
     Interrupted,
 }
@@ -139,6 +144,8 @@ impl Processes {
         if let Some(running) = self.children.get_mut(&number) {
             // Fails only if it has ended.
             let _ = running.child.kill();
+            #[cfg(target_os = "linux")]
+            tell_end(number, running.child.id(), self.sender.clone());
         }
     }
 
@@ -183,6 +190,18 @@ impl Drop for Processes {
             let _ = running.child.wait();
         }
     }
+}
+
+/// Waits for a child's end without reaping it.
+#[cfg(target_os = "linux")]
+fn tell_end(number: u32, pid: u32, sender: Sender<Event>) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    let pid = nix::unistd::Pid::from_raw(pid as i32);
+    std::thread::spawn(move || {
+        if waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).is_ok() {
+            let _ = sender.send(Event::Ended { number, at_us: super::now_us() });
+        }
+    });
 }
 
 fn lines(from: impl io::Read) -> impl Iterator<Item = String> {

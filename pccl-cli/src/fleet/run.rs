@@ -60,6 +60,7 @@ pub struct Member {
     pub aborted: u64,
     /// It was frozen until the others went on: it may find that it is out.
     may_be_out: bool,
+    killed_us: Option<u64>,
 }
 
 /// A fault, and how long it took until every survivor had a good all-reduce without the victims.
@@ -87,6 +88,8 @@ pub struct Run {
     pub recoveries_us: Vec<u64>,
     /// The part of each recovery until the last survivor knew. Not there if no operation was aborted.
     pub noticed_us: Vec<u64>,
+    /// From each SIGKILL until the system had ended the process: nobody can know of a death before.
+    pub deaths_us: Vec<u64>,
     pub joins_us: Vec<u64>,
     /// How long `update_topology` held members up.
     pub pauses_us: Vec<u64>,
@@ -116,6 +119,7 @@ impl Run {
             recovery: None,
             recoveries_us: Vec::new(),
             noticed_us: Vec::new(),
+            deaths_us: Vec::new(),
             joins_us: Vec::new(),
             pauses_us: Vec::new(),
             rejoins: 0,
@@ -195,6 +199,7 @@ impl Run {
             steps: 0,
             aborted: 0,
             may_be_out: false,
+            killed_us: None,
         };
         self.members.insert(number, member);
         Ok(number)
@@ -203,6 +208,9 @@ impl Run {
     /// SIGKILLs a peer and starts to measure the recovery of the others.
     pub fn kill(&mut self, number: u32) {
         self.expect_end(number);
+        if let Some(member) = self.members.get_mut(&number) {
+            member.killed_us = Some(now_us());
+        }
         self.processes.kill(number);
     }
 
@@ -348,6 +356,11 @@ impl Run {
             Some(Event::Interrupted) => return Err(Stop::Interrupted),
             Some(Event::Report { number, report }) => self.heard(number, report)?,
             Some(Event::Closed { number }) => self.closed(number)?,
+            Some(Event::Ended { number, at_us }) => {
+                if let Some(killed_us) = self.members.get(&number).and_then(|m| m.killed_us) {
+                    self.deaths_us.push(at_us.saturating_sub(killed_us));
+                }
+            }
             Some(Event::Log { .. }) => {}
             None => self.look_for_silence()?,
         }

@@ -157,10 +157,18 @@ impl Crowd {
         }
         self.until("a first member", |crowd| crowd.actors.iter().any(Actor::is_member))?;
         while !self.is_complete() {
+            // Whoever has been admitted must know it, or it would be missing in the next call.
+            self.until("the same epoch for all its members", Crowd::agrees)?;
             self.actors.iter_mut().filter(|actor| actor.is_member()).try_for_each(Actor::update)?;
             self.until("the end of the update", |crowd| crowd.actors.iter().all(Actor::is_idle))?;
         }
         Ok(())
+    }
+
+    /// Those who are members are as many as each of them has heard of.
+    fn agrees(&self) -> bool {
+        let members = || self.actors.iter().filter(|actor| actor.is_member());
+        members().all(|actor| actor.world_size == members().count())
     }
 
     /// Everybody is in one epoch with everybody.

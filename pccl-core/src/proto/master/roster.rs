@@ -280,7 +280,9 @@ impl Master {
 
     fn pair_changed(&mut self, from: PeerId, to: PeerId, change: Change) {
         if let Change::Resolved(state) = change {
-            self.newcomers_changed();
+            self.ready_newcomers = None;
+            // A link makes nobody hopeless: looking at all newcomers for each one would cost a crowd dearly.
+            self.newcomers_changed |= state == PairState::Failed;
             if state == PairState::Up && self.member_group(from).is_some() && self.member_group(to).is_some()
             {
                 self.links_changed = true;
