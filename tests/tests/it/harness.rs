@@ -2,8 +2,9 @@
 //! killed or frozen.
 
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use pccl_core::api::{Communicator, ErrorKind, Master, MasterBuilder, ReduceInfo, ReduceOp, Tag};
 
@@ -25,6 +26,19 @@ pub fn master() -> (Master, String) {
 
 pub fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// A loopback address to listen on that nobody takes meanwhile: outside the range that systems give to those who ask
+/// for any port, and another one for each caller of each process.
+pub fn reserved() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, SeqCst));
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + (number % 22_000) as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 pub fn connect(address: &str, pool: u16) -> Communicator {

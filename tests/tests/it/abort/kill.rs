@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use pccl_core::api::{Communicator, ErrorKind, ReduceOp, Tag};
 
-use crate::harness::{Process, loopback, master, wait_for_world};
+use crate::harness::{Process, master, reserved, wait_for_world};
 use crate::proxy::{Seed, Wire};
 
 /// Elements of the operation: 64 MiB.
@@ -28,7 +28,7 @@ fn is(data: &[u64], block: &[u64]) -> bool {
 
 /// A peer behind a proxy of the wire: what it is built with, in words for a process.
 fn place(wire: &Wire) -> (std::net::SocketAddr, u16) {
-    let listen = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+    let listen = reserved();
     (listen, wire.open(listen).port())
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use pccl_core::api::{Buffers, Communicator, DType, ErrorKind, OpDescriptor, ReduceOp, ScheduleChoice, Tag};
 
-use crate::harness::{Process, loopback, master_with, tell, wait_for_world};
+use crate::harness::{Process, master_with, reserved, tell, wait_for_world};
 use crate::proxy::{Seed, Wire};
 
 /// Bytes of each operation.
@@ -116,7 +116,7 @@ pub fn memory_victim(told: &str) {
 }
 
 fn place(wire: &Wire) -> (String, String) {
-    let listen = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+    let listen = reserved();
     (listen.to_string(), wire.open(listen).port().to_string())
 }
 

@@ -1,11 +1,9 @@
 //! A run whose peers are all in this process, each behind a proxy.
 
-use std::net::TcpListener;
-
 use pccl_core::api::{Communicator, ErrorKind, Master, MasterBuilder, ReduceOp, ReduceRequest, Tag};
 
 use super::Wire;
-use crate::harness::{loopback, master_with, wait_for_world};
+use crate::harness::{master_with, reserved, wait_for_world};
 
 pub struct Crew {
     // Dropped first: peers that leave a run with a master need not look for one.
@@ -36,7 +34,7 @@ impl Crew {
     }
 
     fn add(&mut self) {
-        let listen = TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+        let listen = reserved();
         let port = self.wire.open(listen).port();
         let builder = Communicator::builder(&self.address).listen(listen).announce("127.0.0.1", port).pool(2);
         let newcomer = builder.build().unwrap();
