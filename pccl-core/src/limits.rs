@@ -68,10 +68,23 @@ pub const MAX_EAGER_FRAMES_PER_PEER: usize = 256;
 /// What a group's other members may send one peer together: in larger groups the share of each is smaller.
 pub const MAX_EAGER_BYTES: usize = 8 << 20;
 
-/// Segments under way kept in stock between uses.
-pub const SCRATCH_STOCK_BYTES: usize = 8 << 20;
-/// Saved input of in-place operations kept in stock between uses.
-pub const SAVE_STOCK_BYTES: usize = 64 << 20;
+/// What all operations of a process together may take besides their callers' memory and saved input.
+pub const MEMORY_BUDGET_BYTES: usize = 48 << 20;
+/// What one operation may take of it for contributions that come ahead of their turn: about what is on its way
+/// on a fast long path.
+pub const MAX_WINDOW_BYTES: usize = 16 << 20;
+/// What keeping one such contribution costs besides its bytes.
+pub const WINDOW_OVERHEAD_BYTES: usize = 128;
+/// Blocks of windows kept in stock between uses.
+pub const WINDOW_STOCK_BYTES: usize = 4 << 20;
+/// Areas for saved input of at least so many bytes are kept between operations; the allocator keeps smaller ones itself.
+pub const MIN_KEPT_SAVE_BYTES: usize = 256 << 10;
+/// By how much a kept area may exceed what the next operation needs.
+pub const MAX_SAVE_EXCESS_BYTES: usize = 8 << 20;
+/// From here on areas ask for huge pages.
+pub const MIN_HUGE_SAVE_BYTES: usize = 4 << 20;
+/// Memory for saved input is given back when no operation began for so long.
+pub const SAVE_IDLE_MS: u64 = 5_000;
 
 /// Data connections of one pair.
 pub const DEFAULT_POOL_CONNECTIONS: u16 = 8;
@@ -125,6 +138,8 @@ const _: () =
 // However large the group, each peer's share holds at least some of the largest small operation.
 const _: () = assert!(MAX_EAGER_OP_BYTES * 16 <= MAX_EAGER_BYTES);
 const _: () = assert!(MAX_EAGER_FRAME_BYTES * 16 <= MAX_EAGER_BYTES_PER_PEER);
+// What a process takes for operations out of place: 64 MiB at most, with room for everything that is small.
+const _: () = assert!(MEMORY_BUDGET_BYTES + WINDOW_STOCK_BYTES + MAX_SAVE_EXCESS_BYTES <= 60 << 20);
 const _: () = assert!(DEFAULT_PIECE_BYTES.is_multiple_of(8) && DEFAULT_PIECE_BYTES <= MAX_PIECE_BYTES);
 const _: () = assert!(MAX_PEERS <= u16::MAX as usize);
 // An epoch message: 16 bytes a peer and 4 an unlinked pair, of which a connected group of n has under n²/2.

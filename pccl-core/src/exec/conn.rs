@@ -129,7 +129,7 @@ impl<L: Link> Conn<L> {
 
     /// The operation in this slot is over.
     pub fn forget(&mut self, op: usize, key: OpKey, cx: &mut Context) {
-        self.rx.forget(op, &mut cx.scratch);
+        self.rx.forget(op, &mut cx.windows);
         if self.tx.forget(op) {
             cx.counters.voids_sent += 1;
         }
@@ -142,8 +142,8 @@ impl<L: Link> Conn<L> {
         }
     }
 
-    pub fn close(mut self, scratch: &mut Pool) {
+    pub fn close(mut self, windows: &mut Pool) {
         self.io.shutdown();
-        self.rx.release(scratch);
+        self.rx.release(windows);
     }
 }

@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 
 use super::engine::{EngineConfig, Output};
 use super::peers::Peers;
-use crate::limits::{SAVE_STOCK_BYTES, SCRATCH_STOCK_BYTES};
-use crate::mem::Pool;
+use crate::limits::WINDOW_STOCK_BYTES;
+use crate::mem::{Pool, SaveStock};
 use crate::obs::Counters;
 
 pub(super) struct Context {
     pub config: EngineConfig,
     pub peers: Peers,
-    /// Segments of contributions, until their check sum is known.
-    pub scratch: Pool,
-    pub saves: Pool,
+    /// Contributions ahead of their turn.
+    pub windows: Pool,
+    pub saves: SaveStock,
     pub outputs: VecDeque<Output>,
     pub counters: Counters,
 }
@@ -23,8 +23,8 @@ impl Context {
         Context {
             config,
             peers: Peers::default(),
-            scratch: Pool::new(SCRATCH_STOCK_BYTES),
-            saves: Pool::new(SAVE_STOCK_BYTES),
+            windows: Pool::new(WINDOW_STOCK_BYTES),
+            saves: SaveStock::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }

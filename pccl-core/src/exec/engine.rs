@@ -9,8 +9,9 @@ use super::link::Link;
 use super::running::Running;
 use crate::limits::{
     DEFAULT_SILENCE_MS, FAR_SEGMENT_BYTES, MAX_EAGER_BYTES_PER_PEER, MAX_SEGMENT_BYTES, NEAR_RTT_US,
+    SAVE_IDLE_MS,
 };
-use crate::mem::Buffers;
+use crate::mem::{Budget, Buffers};
 use crate::obs::Counters;
 use crate::plan::PlanView;
 use crate::types::{Epoch, LinkId, OpDescriptor, OpKey, PeerId, Time};
@@ -28,6 +29,8 @@ pub struct EngineConfig {
     pub eager_bytes: usize,
     /// A link that takes nothing for so long, although there is something to write, is given up.
     pub stall_ms: u64,
+    /// What windows are taken from.
+    pub budget: Budget,
     #[cfg(feature = "seeded-bugs")]
     pub bug: Option<SeededBug>,
 }
@@ -50,6 +53,7 @@ impl Default for EngineConfig {
             pump_budget_bytes: 256 << 10,
             eager_bytes: MAX_EAGER_BYTES_PER_PEER,
             stall_ms: u64::from(DEFAULT_SILENCE_MS),
+            budget: Budget::default(),
             #[cfg(feature = "seeded-bugs")]
             bug: None,
         }
@@ -84,6 +88,8 @@ pub struct Kept {
     pub queued_grants: usize,
     /// Whole contributions to operations that have not been started here.
     pub parked_bytes: usize,
+    /// Taken of the budget, by whoever shares it.
+    pub budget_bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +115,8 @@ pub struct Engine<L: Link> {
     by_link: BTreeMap<LinkId, usize>,
     /// Counts the calls that move bytes.
     pump: u64,
+    /// When the latest operation began.
+    started: Time,
 }
 
 /// Links.
@@ -118,13 +126,20 @@ impl<L: Link> Engine<L> {
             assert!(bytes.is_multiple_of(8), "a segment must hold whole elements");
             assert!((8..=MAX_SEGMENT_BYTES).contains(&bytes), "segments are out of bounds");
         }
-        Engine { core: Core::new(config), conns: Vec::new(), by_link: BTreeMap::new(), pump: 0 }
+        Engine {
+            core: Core::new(config),
+            conns: Vec::new(),
+            by_link: BTreeMap::new(),
+            pump: 0,
+            started: Time(0),
+        }
     }
 
     /// What is kept for others.
     pub fn kept(&self) -> Kept {
         let (early_grants, queued_grants, parked_bytes) = self.core.cx.peers.kept();
-        Kept { links: self.by_link.len(), early_grants, queued_grants, parked_bytes }
+        let budget_bytes = self.core.cx.config.budget.used_bytes();
+        Kept { links: self.by_link.len(), early_grants, queued_grants, parked_bytes, budget_bytes }
     }
 
     /// Takes a link whose hellos are exchanged, and begins to use it. `rtt_us` is 0 where it is not known.
@@ -183,7 +198,7 @@ impl<L: Link> Engine<L> {
         let link = conn.speaker.link;
         self.by_link.remove(&link);
         self.core.cx.peers.remove_link(conn.speaker.peer, slot);
-        conn.close(&mut self.core.cx.scratch);
+        conn.close(&mut self.core.cx.windows);
         Some(link)
     }
 
@@ -250,6 +265,9 @@ impl<L: Link> Engine<L> {
         if let Some(last) = op.key.seq.checked_sub(1) {
             self.core.cx.peers.drop_early_until(OpKey { seq: last, ..op.key });
         }
+        let saves = if op.buffers.in_place() { op.buffers.len() } else { 0 };
+        self.core.cx.saves.trim(saves);
+        self.started = now;
         let slot = self.core.ops.free_slot();
         self.core.ops.insert(slot, Running::new(slot, op, &mut self.core.cx));
         self.core.ops.get_mut(slot).begin(&mut self.core.cx);
@@ -314,18 +332,35 @@ impl<L: Link> Engine<L> {
         &self.core.cx.counters
     }
 
+    #[cfg(test)]
+    pub fn runs_anything(&self) -> bool {
+        !self.core.ops.is_empty()
+    }
+
     fn stall_deadline(&self, conn: &Conn<L>) -> Option<Time> {
         conn.stuck_since().map(|since| since.plus_ms(self.core.cx.config.stall_ms))
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
+        [self.next_stall(), self.idle_deadline()].into_iter().flatten().min()
+    }
+
+    fn next_stall(&self) -> Option<Time> {
         self.conns.iter().flatten().filter_map(|conn| self.stall_deadline(conn)).min()
+    }
+
+    /// When kept areas for saved input have been of no use for long enough.
+    fn idle_deadline(&self) -> Option<Time> {
+        (!self.core.cx.saves.is_empty()).then(|| self.started.plus_ms(SAVE_IDLE_MS))
     }
 
     /// Gives up links that stand still. When we come much too late ourselves (the process was frozen), the
     /// time says nothing about the others, and they get it anew.
     pub fn on_deadline(&mut self, now: Time) {
-        let late = now.since_us(self.next_deadline().unwrap_or(now)) > self.core.cx.config.stall_ms * 500;
+        if self.idle_deadline().is_some_and(|at| at <= now) {
+            self.core.cx.saves.clear();
+        }
+        let late = now.since_us(self.next_stall().unwrap_or(now)) > self.core.cx.config.stall_ms * 500;
         for slot in 0..self.conns.len() {
             let Some(conn) = &mut self.conns[slot] else { continue };
             if late {

@@ -3,11 +3,12 @@
 use super::context::Context;
 use super::engine::EngineConfig;
 use super::fault::Fault;
+use super::landing::{Hot, Landing, Sum};
 use super::ops::{Lookup, Ops};
-use super::piece::Direction;
 use super::running::Running;
-use super::rx::{Landing, Segment, Speaker};
+use super::rx::{Segment, Speaker};
 use super::tx::Outgoing;
+use crate::limits::MAX_SEGMENT_BYTES;
 use crate::types::{OpKey, Rank};
 use crate::wire::frame::{FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 
@@ -15,12 +16,14 @@ use crate::wire::frame::{FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 pub(super) struct Core {
     pub ops: Ops,
     pub cx: Context,
+    pub hot: Hot,
     sink: Vec<u8>,
 }
 
 impl Core {
     pub fn new(config: EngineConfig) -> Core {
-        Core { ops: Ops::default(), cx: Context::new(config), sink: Vec::new() }
+        let hot = Hot::new(MAX_SEGMENT_BYTES);
+        Core { ops: Ops::default(), cx: Context::new(config), hot, sink: Vec::new() }
     }
 
     /// A place for bytes that nobody wants.
@@ -72,11 +75,7 @@ impl Core {
                 let Running::Forest(op) = self.ops.get_mut(slot) else {
                     return Err(Fault::PieceOfSmall { key });
                 };
-                let target = op.accept(rank, &header, speaker.link, &mut self.cx)?;
-                match target.item.direction {
-                    Direction::Broadcast => Landing::Result { target },
-                    Direction::Reduce => Landing::Scratch { target, bytes: self.cx.scratch.take(target.len) },
-                }
+                op.accept(rank, &header, speaker.link, &mut self.cx)?
             }
         };
         if is_grant {
@@ -115,37 +114,47 @@ impl Core {
         }
     }
 
+    /// Adds the part of a contribution that has just been read into `hot`.
+    pub fn add_part(&mut self, sum: &mut Sum, read: usize) {
+        let op = self.ops.get_mut(sum.target.op).forest_mut();
+        op.add_part(sum, &mut self.hot, read, &mut self.cx);
+    }
+
     /// A payload is here with its trailer: counts if it is sound.
     pub fn end_segment(&mut self, segment: Segment, trailer: &[u8; TRAILER_BYTES]) -> Result<(), Fault> {
-        let verdict = match &segment.landing {
+        let Segment { key, len, landing, .. } = segment;
+        let crc32 = match &landing {
             Landing::Sink => return Ok(()),
-            Landing::Scratch { bytes, .. } | Landing::Eager { bytes, .. } => {
-                check(&segment, trailer, &bytes[..segment.len])
-            }
+            Landing::Sum(sum) => sum.crc32(),
+            Landing::Eager { bytes, .. } => crc32fast::hash(bytes),
+            Landing::Window { target, bytes } => crc32fast::hash(&bytes[target.offset..target.offset + len]),
             Landing::Result { target } => {
-                let landed = self.ops.get(target.op).forest().buffers.result(target.at, target.len);
-                check(&segment, trailer, landed)
+                crc32fast::hash(self.ops.get(target.op).forest().buffers.result(target.at, len))
             }
         };
-        match (&verdict, &segment.landing) {
-            (Ok(true), Landing::Scratch { target, bytes }) => {
-                let op = self.ops.get_mut(target.op).forest_mut();
-                op.land_contribution(target, &bytes[..segment.len], &mut self.cx);
+        let checked = check(key, trailer, crc32);
+        if let Landing::Eager { peer, digest, bytes } = landing {
+            self.end_eager(key, peer, digest, (checked == Ok(true)).then_some(bytes));
+            self.cx.counters.voids_received += u64::from(checked == Ok(false));
+            return checked.map(|_| ());
+        }
+        let sound = checked?;
+        if !sound {
+            self.cx.counters.voids_received += 1;
+        }
+        match landing {
+            Landing::Window { target, bytes } => {
+                self.ops.get_mut(target.op).forest_mut().window_landed(&target, bytes, sound, &mut self.cx);
             }
-            (Ok(true), Landing::Result { target }) => {
-                self.ops.get_mut(target.op).forest_mut().land_final(target, &mut self.cx);
+            Landing::Sum(Sum { target, .. }) if sound => {
+                self.ops.get_mut(target.op).forest_mut().sum_landed(&target, &mut self.cx);
             }
-            (Ok(false), _) => self.cx.counters.voids_received += 1,
+            Landing::Result { target } if sound => {
+                self.ops.get_mut(target.op).forest_mut().final_landed(&target, &mut self.cx);
+            }
             _ => {}
         }
-        match segment.landing {
-            Landing::Eager { peer, digest, bytes } => {
-                let sound = verdict == Ok(true);
-                self.end_eager(segment.key, peer, digest, sound.then_some(bytes));
-            }
-            landing => landing.release(&mut self.cx.scratch),
-        }
-        verdict.map(|_| ())
+        Ok(())
     }
 
     fn find(&self, speaker: &mut Speaker, header: &FrameHeader) -> Result<Found, Fault> {
@@ -189,16 +198,11 @@ enum Found {
     Ahead,
 }
 
-/// Whether the payload is sound; false if the sender made it void.
-fn check(segment: &Segment, trailer: &[u8; TRAILER_BYTES], payload: &[u8]) -> Result<bool, Fault> {
+/// Whether a payload with this check sum is sound; false if the sender made it void.
+fn check(key: OpKey, trailer: &[u8; TRAILER_BYTES], found: u32) -> Result<bool, Fault> {
     let trailer = Trailer::decode(trailer)?;
-    if trailer.void {
-        return Ok(false);
+    if !trailer.void && found != trailer.crc32 {
+        return Err(Fault::Damaged { key, expected: trailer.crc32, found });
     }
-    let found = crc32fast::hash(payload);
-    if found == trailer.crc32 {
-        Ok(true)
-    } else {
-        Err(Fault::Damaged { key: segment.key, expected: trailer.crc32, found })
-    }
+    Ok(!trailer.void)
 }

@@ -1,8 +1,9 @@
 //! Moves bytes: plan × link × region. Decides nothing, sees no message.
 //!
 //! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `frames` (what a frame
-//! means), `running` (one operation: `op` is its way through a forest, `small` its way without one), `ops` and `peers`
-//! (the tables), `early` and `allowance` (what may be sent ahead), `piece` (the unit that travels).
+//! means), `running` (one operation: `op` is its way through a forest, with `landing` for what arrives and `window` for
+//! what comes ahead of its turn; `small` its way without one), `ops` and `peers` (the tables), `early` and `allowance`
+//! (what may be sent ahead), `piece` (the unit that travels).
 
 mod allowance;
 mod conn;
@@ -11,6 +12,7 @@ mod early;
 mod engine;
 mod fault;
 mod frames;
+mod landing;
 mod link;
 mod op;
 mod ops;
@@ -20,6 +22,7 @@ mod running;
 mod rx;
 mod small;
 mod tx;
+mod window;
 
 #[cfg(test)]
 mod tests;

@@ -6,26 +6,27 @@ use std::sync::Arc;
 use super::context::Context;
 use super::engine::{OpStart, OpTraffic, Output};
 use super::fault::Fault;
-use super::piece::{Direction, Item, Piece, Stage, Target};
-use crate::kernel;
+use super::piece::{Direction, Item, Piece, Stage};
+use super::window::Windows;
 use crate::mem::{Buffers, SaveArea};
 use crate::plan::{ChunkView, PlanView, child_at_turn, turn_of_child};
-use crate::types::{DType, LinkId, OpKey, PeerId, Rank, ReduceOp};
+use crate::types::{DType, OpKey, PeerId, Rank, ReduceOp};
 use crate::wire::frame::{FrameHeader, FrameKind};
 
 pub(super) struct Op {
-    slot: usize,
+    pub(super) slot: usize,
     pub key: OpKey,
     order: Arc<[PeerId]>,
-    view: PlanView,
-    dtype: DType,
-    reduce: ReduceOp,
+    pub(super) view: PlanView,
+    pub(super) dtype: DType,
+    pub(super) reduce: ReduceOp,
     pub buffers: Buffers,
     pub saved: SaveArea,
     /// For each chunk the index of its first piece in `pieces`.
     first_pieces: Vec<usize>,
-    pieces: Vec<Piece>,
-    partners: Vec<Partner>,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) windows: Windows,
+    pub(super) partners: Vec<Partner>,
     /// Pieces that are not final.
     left: usize,
     pub traffic: OpTraffic,
@@ -33,17 +34,19 @@ pub(super) struct Op {
 
 /// One rank of the group, as far as this operation goes. The own rank's is never used.
 #[derive(Default)]
-struct Partner {
+pub(super) struct Partner {
     /// Its slot among the peers.
     peer: usize,
     /// It takes what has its place by nature.
     granted: bool,
+    /// It takes our contributions to so many first pieces of each chunk, whatever their turn.
+    granted_pieces: u32,
     /// It has shown that it started the operation.
     met: bool,
     /// It was granted a piece by name before it was met: one such grant it must keep for later, not more.
     ahead: bool,
     /// Pieces whose grants wait until it is met.
-    held: Vec<(u32, u32)>,
+    pub held: Vec<(u32, u32)>,
     queue: VecDeque<Item>,
     /// Whether the operation has a turn at that peer.
     in_turn: bool,
@@ -62,6 +65,7 @@ impl Op {
         }
         let partner = |id: &PeerId| Partner { peer: cx.peers.slot_of(*id), ..Partner::default() };
         let partners = order.iter().map(partner).collect();
+        let windows = Windows::new(&cx.config.budget, &view, descriptor.dtype);
         Op {
             slot,
             key,
@@ -73,6 +77,7 @@ impl Op {
             saved: SaveArea::default(),
             first_pieces,
             pieces: vec![Piece::new(); pieces],
+            windows,
             partners,
             left: pieces,
             traffic: OpTraffic::default(),
@@ -105,9 +110,11 @@ impl Op {
                 senders[usize::from(*rank)] = true;
             }
         }
+        let ahead = self.windows.take_whole_pieces(&self.view, &mut self.pieces, &self.first_pieces);
         for (rank, _) in senders.iter().enumerate().filter(|(_, sends)| **sends) {
-            cx.peers.queue_grant(self.partners[rank].peer, self.grant(FrameKind::OpGrant, 0, 0));
+            cx.peers.queue_grant(self.partners[rank].peer, self.grant(FrameKind::OpGrant, 0, ahead));
         }
+        self.widen(cx);
         for c in 0..self.view.chunks.len() {
             if self.view.chunks[c].reduce_children.is_empty() {
                 self.begin_leaf(c, cx);
@@ -157,7 +164,7 @@ impl Op {
         self.view.chunks[c].pieces(self.view.piece_elements)
     }
 
-    fn index(&self, chunk: u32, piece: u32) -> usize {
+    pub(super) fn index(&self, chunk: u32, piece: u32) -> usize {
         self.first_pieces[chunk as usize] + piece as usize
     }
 
@@ -173,7 +180,7 @@ impl Op {
     }
 
     /// Chunk and piece of a header, if the plan has them.
-    fn locate(&self, header: &FrameHeader) -> Result<(&ChunkView, usize), Fault> {
+    pub(super) fn locate(&self, header: &FrameHeader) -> Result<(&ChunkView, usize), Fault> {
         let FrameHeader { key, chunk, piece, .. } = *header;
         match self.view.chunks.get(chunk as usize) {
             Some(view) if piece < view.pieces(self.view.piece_elements) => {
@@ -193,7 +200,7 @@ impl Op {
         }
         self.meet(rank, cx);
         match header.kind {
-            FrameKind::OpGrant => self.op_granted(rank, cx),
+            FrameKind::OpGrant => self.op_granted(rank, header.piece, cx),
             _ => {
                 let FrameHeader { key, chunk, piece, .. } = *header;
                 let (view, index) = self.locate(header)?;
@@ -207,10 +214,12 @@ impl Op {
         Ok(())
     }
 
-    fn op_granted(&mut self, rank: Rank, cx: &mut Context) {
-        if std::mem::replace(&mut self.partners[usize::from(rank)].granted, true) {
+    fn op_granted(&mut self, rank: Rank, pieces: u32, cx: &mut Context) {
+        let partner = &mut self.partners[usize::from(rank)];
+        if std::mem::replace(&mut partner.granted, true) {
             return;
         }
+        partner.granted_pieces = pieces;
         for c in 0..self.view.chunks.len() {
             let chunk = &self.view.chunks[c];
             let (parent, child) =
@@ -228,7 +237,7 @@ impl Op {
     }
 
     /// `rank` has started the operation, so it need not keep our grants for later.
-    fn meet(&mut self, rank: Rank, cx: &mut Context) {
+    pub(super) fn meet(&mut self, rank: Rank, cx: &mut Context) {
         let partner = &mut self.partners[usize::from(rank)];
         if !std::mem::replace(&mut partner.met, true) {
             let peer = partner.peer;
@@ -238,8 +247,17 @@ impl Op {
         }
     }
 
-    /// Grants the piece's next turn, now or when the child is met.
-    fn grant_turn(&mut self, chunk: u32, piece: u32, turn: usize, cx: &mut Context) {
+    /// Grants what comes ahead of its turn, as far as there are windows for it.
+    pub(super) fn widen(&mut self, cx: &mut Context) {
+        while let Some((chunk, piece, turn)) =
+            self.windows.take_next(&self.view, &mut self.pieces, &self.first_pieces)
+        {
+            self.grant_turn(chunk, piece, usize::from(turn), cx);
+        }
+    }
+
+    /// Grants one turn of a piece, now or when the child is met.
+    pub(super) fn grant_turn(&mut self, chunk: u32, piece: u32, turn: usize, cx: &mut Context) {
         let children = &self.view.chunks[chunk as usize].reduce_children;
         let rank = usize::from(children[child_at_turn(children.len(), piece, turn)]);
         let grant = self.grant(FrameKind::PieceGrant, chunk, piece);
@@ -253,136 +271,16 @@ impl Op {
     }
 }
 
-/// What arrives.
+/// What is complete.
 impl Op {
-    /// Decides where a segment goes, from its header alone.
-    pub fn accept(
-        &mut self,
-        from: Rank,
-        header: &FrameHeader,
-        link: LinkId,
-        cx: &mut Context,
-    ) -> Result<Target, Fault> {
-        let FrameHeader { key, chunk, piece, offset, len, .. } = *header;
-        if header.digest != self.view.digest {
-            return Err(Fault::Digest { key, expected: self.view.digest, found: header.digest });
-        }
-        let (_, index) = self.locate(header)?;
-        let direction = match header.kind {
-            FrameKind::Broadcast => Direction::Broadcast,
-            _ => Direction::Reduce,
-        };
-        let item = Item { direction, chunk, piece };
-        self.check_sender(from, &item, key)?;
-        let (at, piece_len) = self.span(&item);
-        let state = &mut self.pieces[index];
-        let whole_elements = (len as usize).is_multiple_of(self.dtype.size_bytes());
-        if offset != state.got || !whole_elements || offset as usize + len as usize > piece_len {
-            return Err(Fault::Offset { key, offset, len, expected: state.got });
-        }
-        if *state.carrier.get_or_insert(link) != link {
-            return Err(Fault::TwoConnections { key, chunk, piece });
-        }
-        if self.buffers.in_place() && !state.saved {
-            state.saved = true;
-            self.saved.save(&mut cx.saves, &self.buffers, at, piece_len);
-            cx.counters.bytes_copied += piece_len as u64;
-        }
-        self.meet(from, cx);
-        Ok(Target { op: self.slot, item, at: at + offset as usize, len: len as usize })
-    }
-
-    /// Whether `from` may send this piece now. A finished value may come only after our own contribution
-    /// has left: it lands in the same memory.
-    fn check_sender(&self, from: Rank, item: &Item, key: OpKey) -> Result<(), Fault> {
-        let Item { chunk, piece, direction } = *item;
-        let view = &self.view.chunks[chunk as usize];
-        let state = &self.pieces[self.index(chunk, piece)];
-        let granted = match direction {
-            Direction::Broadcast if view.broadcast_parent == Some(from) => state.stage == Stage::Sent,
-            Direction::Reduce => {
-                let children = &view.reduce_children;
-                let Some(child) = children.iter().position(|rank| *rank == from) else {
-                    return Err(Fault::WrongSender { key, chunk });
-                };
-                state.stage == Stage::Summing
-                    && usize::from(state.turn) == turn_of_child(children.len(), piece, child)
-                    && !self.partners[usize::from(from)].held.contains(&(chunk, piece))
-            }
-            Direction::Broadcast => return Err(Fault::WrongSender { key, chunk }),
-        };
-        if granted { Ok(()) } else { Err(Fault::NotGranted { key, chunk, piece }) }
-    }
-
-    /// Adds a segment of a contribution that passed its check.
-    pub fn land_contribution(&mut self, target: &Target, bytes: &[u8], cx: &mut Context) {
-        let Target { at, len, item: Item { chunk, piece, .. }, .. } = *target;
-        let index = self.index(chunk, piece);
-        match self.buffers.own_and_result_mut(at, len) {
-            (Some(own), sum) if self.pieces[index].turn == 0 => {
-                kernel::reduce_pair(self.reduce, self.dtype, sum, own, bytes);
-            }
-            (_, sum) => kernel::reduce_into(self.reduce, self.dtype, sum, bytes),
-        }
-        cx.counters.bytes_reduced += len as u64;
-        let view = &self.view.chunks[chunk as usize];
-        let (turns, root) = (view.reduce_children.len(), view.reduce_parent.is_none());
-        let turn = usize::from(self.pieces[index].turn) + 1;
-        if root && turn == turns {
-            self.average(at, len);
-        }
-        if !self.landed(target, cx) {
-            return;
-        }
-        self.pieces[index].turn = turn as u16;
-        if turn < turns {
-            self.grant_turn(chunk, piece, turn, cx);
-        } else if root {
-            self.finalize(chunk, piece, cx);
-        } else {
-            self.summed(chunk, piece, cx);
-        }
-    }
-
-    /// Counts a segment of a finished piece that passed its check. Its bytes are in place already.
-    pub fn land_final(&mut self, target: &Target, cx: &mut Context) {
-        if self.landed(target, cx) {
-            self.finalize(target.item.chunk, target.item.piece, cx);
-        }
-    }
-
-    /// Books a segment; true if the piece has come to its end.
-    fn landed(&mut self, target: &Target, cx: &mut Context) -> bool {
-        let (_, piece_len) = self.span(&target.item);
-        let index = self.index(target.item.chunk, target.item.piece);
-        let piece = &mut self.pieces[index];
-        piece.got += target.len as u32;
-        self.traffic.rx_bytes += target.len as u64;
-        let whole = piece.got as usize == piece_len;
-        if whole {
-            piece.got = 0;
-            piece.carrier = None;
-            cx.counters.pieces_received += 1;
-        }
-        whole
-    }
-
-    /// At the owner: turns sums into results. Per span, while it is hot in the cache.
-    fn average(&mut self, at: usize, len: usize) {
-        if self.reduce == ReduceOp::Avg {
-            let world_size = u64::from(self.view.world_size);
-            kernel::finish_average(self.dtype, self.buffers.result_mut(at, len), world_size);
-        }
-    }
-
-    fn summed(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
+    pub(super) fn summed(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
         let index = self.index(chunk, piece);
         self.pieces[index].stage = Stage::Summed;
         self.offer_sum(chunk, piece, cx);
     }
 
     /// The finished piece is here: on to the children.
-    fn finalize(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
+    pub(super) fn finalize(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
         let index = self.index(chunk, piece);
         self.pieces[index].stage = Stage::Final;
         for i in 0..self.view.chunks[chunk as usize].broadcast_children.len() {
@@ -407,7 +305,9 @@ impl Op {
         let (state, Some(parent)) = (&mut self.pieces[index], view.reduce_parent) else { return };
         let by_nature = view.only_child
             || turn_of_child(usize::from(view.siblings), piece, usize::from(view.child_index)) == 0;
-        let granted = self.partners[usize::from(parent)].granted && (by_nature || state.granted);
+        let partner = &self.partners[usize::from(parent)];
+        let by_name = state.granted || piece < partner.granted_pieces;
+        let granted = partner.granted && (by_nature || by_name);
         if state.stage == Stage::Summed && granted {
             state.stage = Stage::Sending;
             self.queue(parent, Item { direction: Direction::Reduce, chunk, piece }, cx);

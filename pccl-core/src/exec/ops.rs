@@ -72,6 +72,11 @@ impl Ops {
         self.slots[slot] = Some(op);
     }
 
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     pub fn find(&self, key: OpKey) -> Option<usize> {
         self.by_key.get(&key).copied()
     }

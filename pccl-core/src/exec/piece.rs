@@ -24,8 +24,10 @@ pub(super) struct Piece {
     pub turn: u16,
     /// The parent granted this piece by name.
     pub granted: bool,
-    /// In place: the input is in the save area.
-    pub saved: bool,
+    /// Turns that have a window, from the first to before the second. Those that have landed do not count.
+    pub ahead: (u16, u16),
+    /// In place: so many bytes of the input are in the save area.
+    pub saved: u32,
     /// Bytes of the contribution, or of the finished value, that have landed.
     pub got: u32,
     /// The one link these bytes come over.
@@ -34,7 +36,20 @@ pub(super) struct Piece {
 
 impl Piece {
     pub fn new() -> Piece {
-        Piece { stage: Stage::Summing, turn: 0, granted: false, saved: false, got: 0, carrier: None }
+        Piece {
+            stage: Stage::Summing,
+            turn: 0,
+            ahead: (0, 0),
+            granted: false,
+            saved: 0,
+            got: 0,
+            carrier: None,
+        }
+    }
+
+    /// Whether the contribution of this turn has a window.
+    pub fn is_ahead(&self, turn: u16) -> bool {
+        (self.ahead.0..self.ahead.1).contains(&turn)
     }
 }
 
@@ -62,5 +77,9 @@ pub(super) struct Target {
     pub item: Item,
     /// Position within the payload, in bytes.
     pub at: usize,
+    /// The same within the piece.
+    pub offset: usize,
     pub len: usize,
+    /// Of a contribution.
+    pub turn: u16,
 }

@@ -5,8 +5,8 @@ use std::io::IoSliceMut;
 
 use super::fault::Fault;
 use super::frames::Core;
+use super::landing::Landing;
 use super::link::{Link, LinkIo};
-use super::piece::Target;
 use crate::mem::Pool;
 use crate::types::{LinkId, OpKey, PeerId, Rank};
 use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, TRAILER_BYTES};
@@ -30,32 +30,6 @@ pub(super) struct Segment {
     pub len: usize,
     pub got: usize,
     pub landing: Landing,
-}
-
-pub(super) enum Landing {
-    /// Nobody wants it any more.
-    Sink,
-    /// A contribution: waits for its check before it is added.
-    Scratch { target: Target, bytes: Vec<u8> },
-    /// A finished value: lands where it stays.
-    Result { target: Target },
-    /// A whole contribution of the peer in this slot: where it goes is decided once it is here.
-    Eager { peer: usize, digest: u32, bytes: Vec<u8> },
-}
-
-impl Landing {
-    fn target(&self) -> Option<&Target> {
-        match self {
-            Landing::Sink | Landing::Eager { .. } => None,
-            Landing::Scratch { target, .. } | Landing::Result { target } => Some(target),
-        }
-    }
-
-    pub fn release(self, scratch: &mut Pool) {
-        if let Landing::Scratch { bytes, .. } = self {
-            scratch.give(bytes);
-        }
-    }
 }
 
 pub(super) struct Rx {
@@ -84,8 +58,10 @@ impl Rx {
         let rest = segment.len - segment.got;
         let payload = match &mut segment.landing {
             Landing::Sink => core.sink(rest),
-            Landing::Scratch { bytes, .. } | Landing::Eager { bytes, .. } => {
-                &mut bytes[segment.got..segment.len]
+            Landing::Sum(_) => core.hot.place(rest),
+            Landing::Eager { bytes, .. } => &mut bytes[segment.got..segment.len],
+            Landing::Window { target, bytes } => {
+                &mut bytes[target.offset + segment.got..target.offset + segment.len]
             }
             Landing::Result { target } => {
                 core.ops.get_mut(target.op).forest_mut().buffers.result_mut(target.at + segment.got, rest)
@@ -94,6 +70,9 @@ impl Rx {
         let moved = io.try_read(&mut [IoSliceMut::new(payload), IoSliceMut::new(control)]);
         if let LinkIo::Moved(bytes) = moved {
             segment.got += bytes.min(rest);
+            if let Landing::Sum(sum) = &mut segment.landing {
+                core.add_part(sum, bytes.min(rest));
+            }
             self.control_got += bytes.saturating_sub(rest);
         }
         moved
@@ -123,17 +102,17 @@ impl Rx {
     }
 
     /// The operation in this slot is over: what still comes of it goes nowhere.
-    pub fn forget(&mut self, op: usize, scratch: &mut Pool) {
+    pub fn forget(&mut self, op: usize, windows: &mut Pool) {
         if let Some(segment) = &mut self.segment
             && segment.landing.target().is_some_and(|target| target.op == op)
         {
-            std::mem::replace(&mut segment.landing, Landing::Sink).release(scratch);
+            std::mem::replace(&mut segment.landing, Landing::Sink).release(windows);
         }
     }
 
-    pub fn release(self, scratch: &mut Pool) {
+    pub fn release(self, windows: &mut Pool) {
         if let Some(segment) = self.segment {
-            segment.landing.release(scratch);
+            segment.landing.release(windows);
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Counters {
     pub bytes_copied: u64,
     /// Payload combined with what was there.
     pub bytes_reduced: u64,
+    /// Payload of contributions that came ahead of their turn, and waited in a window.
+    pub bytes_parked: u64,
     pub pieces_sent: u64,
     pub pieces_received: u64,
     pub grants_sent: u64,

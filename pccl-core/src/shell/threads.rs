@@ -15,6 +15,7 @@ use super::status::{Snapshot, Status};
 use crate::config::{MasterSettings, PeerSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::EngineConfig;
+use crate::mem::Budget;
 use crate::net::bind::{bind, listen_address};
 use crate::proto::master::MasterConfig;
 use crate::proto::peer::PeerConfig;
@@ -170,7 +171,8 @@ fn node_config(settings: &PeerSettings, listener: Option<&TcpListener>) -> Resul
         reconnect_timeout_ms: settings.reconnect_timeout_ms,
         ..PeerConfig::new(join)
     };
-    Ok(NodeConfig { peer, engine: EngineConfig::default() })
+    let engine = EngineConfig { budget: Budget::of_process(), ..EngineConfig::default() };
+    Ok(NodeConfig { peer, engine })
 }
 
 fn announced_address(text: &str) -> Result<SocketAddr> {

@@ -21,7 +21,8 @@ const _: () = assert!(MAX_SEGMENT_BYTES <= MAX_PIECE_BYTES as usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FrameKind {
-    /// The receiver of this may send all that has its place by nature in this operation.
+    /// The receiver of this may send all that has its place by nature in this operation, and its contributions to the
+    /// first `piece` pieces of each chunk.
     OpGrant = 1,
     /// The receiver of this may send its contribution to one piece.
     PieceGrant = 2,
@@ -61,7 +62,7 @@ pub struct FrameHeader {
     pub digest: u32,
     /// Index into the plan's chunks. 0 in an `OpGrant` and in an eager frame.
     pub chunk: u32,
-    /// Index within the chunk. 0 in an `OpGrant` and in an eager frame.
+    /// Index within the chunk. 0 in an eager frame; in an `OpGrant` a number of pieces.
     pub piece: u32,
     /// Bytes before the payload's place within the piece. 0 in a grant.
     pub offset: u32,

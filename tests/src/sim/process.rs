@@ -9,6 +9,7 @@ use pccl_core::error::{Error, ErrorKind};
 use pccl_core::exec::EngineConfig;
 #[cfg(feature = "seeded-bugs")]
 use pccl_core::exec::SeededBug;
+use pccl_core::mem::Budget;
 use pccl_core::proto::peer::{Done, PeerConfig, ReduceInfo};
 use pccl_core::shell::node::{Input, Node, NodeConfig, Output, Request};
 use pccl_core::types::{Epoch, EpochInfo, GroupId, OpKey, PeerId, PhaseCall, Tag, Time, WorkId};
@@ -143,6 +144,7 @@ impl World {
             far_segment_bytes: self.scenario.segment_bytes,
             eager_bytes: self.scenario.eager_bytes,
             stall_ms: u64::from(self.scenario.silence_ms),
+            budget: Budget::new(self.scenario.budget_bytes),
             #[cfg(feature = "seeded-bugs")]
             bug: match self.options.bug {
                 Some(Bug::PartialSum) => Some(SeededBug::PartialSumLeftBehind),
@@ -189,6 +191,7 @@ impl World {
     pub fn app_wake(&mut self, process: ProcessId) -> Verdict {
         if let Some(node) = &self.processes[process].node {
             g7_memory::engine(node.kept(), self.processes.len(), self.scenario.calls_obey())?;
+            g7_memory::budget(node.kept(), self.processes[process].calls.is_empty())?;
         }
         self.processes[process].app.wake(self.now);
         self.settle(process)

@@ -62,6 +62,8 @@ pub struct Scenario {
     pub segment_bytes: usize,
     /// What a peer may send another before it is known to have started the operations.
     pub eager_bytes: usize,
+    /// What each process may take for contributions that come ahead of their turn.
+    pub budget_bytes: usize,
     pub bite_bytes: u64,
     pub pipe_bytes: usize,
     /// One-way delay of a link, from – to.
@@ -191,6 +193,8 @@ impl Scenario {
             piece_bytes,
             segment_bytes: rng.pick(&[8, 16, 16]),
             eager_bytes: rng.pick(&[0, 40, 120, limits::MAX_EAGER_BYTES_PER_PEER]),
+            // Nothing at all; a few pieces; more than is ever needed.
+            budget_bytes: [0, 600, 3_000, 1 << 20][mix_all(&[seed, 4]) as usize % 4],
             bite_bytes: rng.pick(&[7, 40, 200]),
             pipe_bytes: rng.pick(&[48, 128, 400]),
             delay_us: (slowest / 3, slowest),

@@ -25,6 +25,9 @@ fn role() {
         "memory-victim" => crate::abort::memory_victim(&address),
         #[cfg(target_os = "linux")]
         "returned-memory" => crate::abort::returned_memory(&address),
+        #[cfg(target_os = "linux")]
+        "gibibyte" => crate::memory::a_gibibyte(&address),
+        "in-time" => crate::no_deadlock::in_time(&address),
         "schedule" => crate::schedules::forced(&address),
         "no-link" => crate::schedules::a_pair_has_no_link(&address),
         "no-such-schedule" => crate::schedules::there_is_no_such_schedule(),

@@ -17,5 +17,8 @@ mod harness;
 mod header;
 mod heartbeats;
 mod journal;
+#[cfg(target_os = "linux")]
+mod memory;
+mod no_deadlock;
 mod proxy;
 mod schedules;

@@ -43,6 +43,7 @@ impl Churn {
             links_per_pair: 1 + dice.random(3),
             step: 1 + dice.random(300),
             capacity: 1 + dice.random(800),
+            budget_bytes: [0, 500, 2000, 1 << 20][dice.random(4)],
             seed,
             ..Shape::default()
         };

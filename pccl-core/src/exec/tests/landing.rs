@@ -12,10 +12,11 @@ const SEGMENT_BYTES: usize = 16 * 8;
 const DESCRIPTOR: fn() -> OpDescriptor = || OpDescriptor::plain(COUNT, DType::U64, ReduceOp::Sum);
 
 /// Three peers over links that take all they are given at once. Also how many reads found something.
-fn counted(schedule: ScheduleChoice, in_place: bool) -> (Vec<Counters>, usize) {
+fn counted(schedule: ScheduleChoice, budget_bytes: usize, in_place: bool) -> (Vec<Counters>, usize) {
     let shape = Shape {
         world_size: 3,
         schedule,
+        budget_bytes,
         piece_bytes: 3 * SEGMENT_BYTES as u32,
         segment_bytes: SEGMENT_BYTES,
         pump_budget_bytes: 1 << 20,
@@ -38,14 +39,19 @@ fn sum(counters: &[Counters], of: impl Fn(&Counters) -> u64) -> u64 {
 
 /// Each piece of each chunk goes to the owner, or on towards it, twice, and comes back twice.
 const PIECES: u64 = 12 * 4;
+/// A window for all that comes ahead of its turn.
+const PLENTY: usize = 1 << 20;
 
 #[test]
 fn every_byte_crosses_a_link_once_lands_once_and_is_added_once() {
     let payload = COUNT * 8;
-    // To each sender one grant; in a mesh a named one as well for each piece's second child.
-    for (schedule, op_grants, piece_grants) in [(ScheduleChoice::Ring, 3, 0), (ScheduleChoice::Mesh, 6, 12)] {
+    // To each sender one grant; in a mesh without windows a named one as well for each piece's second child.
+    let (ring, mesh) = (ScheduleChoice::Ring, ScheduleChoice::Mesh);
+    for (schedule, budget, op_grants, piece_grants) in
+        [(ring, 0, 3, 0), (mesh, 0, 6, 12), (mesh, PLENTY, 6, 0)]
+    {
         for in_place in [false, true] {
-            let (all, _) = counted(schedule, in_place);
+            let (all, _) = counted(schedule, budget, in_place);
             assert_eq!(sum(&all, |c| c.pieces_sent), PIECES, "{schedule:?}");
             assert_eq!(sum(&all, |c| c.pieces_received), PIECES, "{schedule:?}");
             let grants = op_grants + piece_grants;
@@ -68,7 +74,7 @@ fn every_byte_crosses_a_link_once_lands_once_and_is_added_once() {
 #[test]
 fn a_segment_leaves_with_one_call_of_the_system_and_comes_with_at_most_two() {
     for schedule in [ScheduleChoice::Ring, ScheduleChoice::Mesh] {
-        let (all, reads) = counted(schedule, true);
+        let (all, reads) = counted(schedule, PLENTY, true);
         let segments = 3 * PIECES;
         let grants = sum(&all, |c| c.grants_sent);
         let writes = sum(&all, |c| c.writes);

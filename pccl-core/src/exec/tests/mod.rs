@@ -1,6 +1,8 @@
 mod abort;
 mod churn;
 mod cut;
+mod deadlock;
+mod fairness;
 mod landing;
 mod links;
 mod parked;
@@ -8,4 +10,5 @@ mod pipe;
 mod small;
 mod stranger;
 mod sums;
+mod windows;
 mod world;

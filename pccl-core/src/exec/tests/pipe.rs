@@ -15,6 +15,8 @@ pub struct Pipe {
     /// At most so many bytes each time.
     pub step: usize,
     pub closed: bool,
+    /// Of what is in it so many bytes can be read; `None`: all.
+    pub arrived: Option<usize>,
     /// Bytes written so far, and reads that found some.
     pub total: usize,
     pub reads: usize,
@@ -68,13 +70,17 @@ impl Link for PipeEnd {
             let ended = pipe.closed.then(|| LinkIo::Closed("the other end is gone".into()));
             return ended.unwrap_or(LinkIo::Blocked);
         }
+        let left = pipe.step.min(pipe.bytes.len()).min(pipe.arrived.unwrap_or(usize::MAX));
+        if left == 0 {
+            return LinkIo::Blocked;
+        }
         pipe.reads += 1;
-        let left = pipe.step.min(pipe.bytes.len());
         let mut moved = 0;
         for byte in places.iter_mut().flat_map(|place| place.iter_mut()).take(left) {
             *byte = pipe.bytes.pop_front().unwrap();
             moved += 1;
         }
+        pipe.arrived = pipe.arrived.map(|arrived| arrived - moved);
         LinkIo::Moved(moved)
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::pipe::{PipeRef, pipe};
 use super::world::{key, peer};
 use crate::exec::{Engine, EngineConfig, OpStart, Output};
-use crate::limits::MAX_EARLY_GRANTS_PER_PEER;
-use crate::mem::TestMemory;
+use crate::limits::{MAX_EARLY_GRANTS_PER_PEER, WINDOW_OVERHEAD_BYTES};
+use crate::mem::{Budget, TestMemory};
 use crate::plan::{self, PlanView};
 use crate::types::{
     DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Rank, ReduceOp,
     ScheduleChoice, Time,
 };
-use crate::wire::frame::{FrameHeader, FrameKind, Trailer};
+use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 
 const INPUT: [u8; 30] = [3; 30];
 const KEY: fn() -> OpKey = || key(1, 0, 0);
@@ -29,8 +29,13 @@ struct Stage {
 }
 
 impl Stage {
+    /// Without windows: everybody waits for their turn.
     fn new() -> Stage {
-        Stage::with(EngineConfig::default())
+        Stage::with_windows(0)
+    }
+
+    fn with_windows(bytes: usize) -> Stage {
+        Stage::with(EngineConfig { budget: Budget::new(bytes), ..EngineConfig::default() })
     }
 
     fn with(config: EngineConfig) -> Stage {
@@ -245,16 +250,15 @@ fn early_grants_are_limited_per_peer_and_forgotten_with_their_epoch() {
 }
 
 #[test]
-fn every_damaged_byte_of_a_segment_is_noticed_before_anything_lands() {
+fn every_damaged_byte_of_a_segment_is_noticed_before_anything_counts() {
     let sound = Stage::frame(Stage::new().header(FrameKind::Reduce, 0, 0, 0, 8));
     for at in 0..sound.len() {
         let mut stage = Stage::new();
         let mut bytes = sound.clone();
         bytes[at] ^= 0x20;
         stage.say(1, &bytes);
-        assert!(stage.reason.is_some(), "byte {at}");
-        let counters = stage.engine.counters();
-        assert_eq!((counters.pieces_received, counters.bytes_reduced), (0, 0));
+        assert_eq!(stage.engine.counters().pieces_received, 0, "byte {at}");
+        stage.lost("");
     }
 }
 
@@ -267,7 +271,9 @@ fn void_segments_count_nothing_whatever_they_hold() {
     stage.say(1, &bytes);
     assert_eq!(stage.reason, None);
     let counters = stage.engine.counters();
-    assert_eq!((counters.voids_received, counters.bytes_reduced, counters.pieces_received), (1, 0, 0));
+    assert_eq!((counters.voids_received, counters.pieces_received), (1, 0));
+    stage.engine.stop(KEY()).unwrap();
+    assert_eq!(stage.memory.input(), INPUT);
 }
 
 #[test]
@@ -284,6 +290,76 @@ fn a_stranger_to_the_group_is_refused() {
     let header = stage.header(FrameKind::OpGrant, 0, 0, 0, 0);
     stage.say(3, &header.encode()).lost("not in the group's order");
     assert_eq!(stage.engine.links_to(peer(1)), 2, "others are not harmed");
+}
+
+/// Room for the contribution of rank 2 to piece 0, whose turn is second, and for no other.
+fn one_window() -> Stage {
+    Stage::with_windows(2 * (8 + WINDOW_OVERHEAD_BYTES))
+}
+
+#[test]
+fn a_contribution_with_a_window_lands_before_its_turn_and_waits_for_it() {
+    let mut stage = one_window();
+    stage.contribute(2, 0, 0, 8);
+    assert_eq!((&stage.reason, stage.engine.counters().bytes_reduced), (&None, 0));
+    assert!(stage.engine.kept().budget_bytes > 0);
+    stage.contribute(1, 0, 0, 8);
+    let counters = stage.engine.counters();
+    assert_eq!((counters.pieces_received, counters.bytes_reduced, counters.bytes_parked), (2, 16, 8));
+    stage.contribute(2, 0, 0, 8).lost("without grant, or out of turn");
+    assert_eq!(stage.engine.kept().budget_bytes, 0);
+}
+
+#[test]
+fn a_turn_that_comes_while_its_contribution_is_under_way_adds_what_is_here() {
+    let header =
+        |stage: &Stage, offset, len| Stage::frame(stage.header(FrameKind::Reduce, 0, 0, offset, len));
+    for cut in 0..FRAME_HEADER_BYTES + 8 + TRAILER_BYTES + FRAME_HEADER_BYTES {
+        let mut stage = one_window();
+        let bytes = [header(&stage, 0, 5), header(&stage, 5, 3)].concat();
+        stage.say(2, &bytes[..cut]).contribute(1, 0, 0, 8).say(2, &bytes[cut..]);
+        let counters = stage.engine.counters();
+        assert_eq!(
+            (&stage.reason, counters.pieces_received, counters.bytes_reduced),
+            (&None, 2, 16),
+            "{cut}"
+        );
+        stage.engine.stop(KEY()).unwrap();
+        assert_eq!(stage.memory.input(), INPUT);
+    }
+}
+
+#[test]
+fn what_is_in_a_window_obeys_the_rules_of_all_that_lands() {
+    one_window().contribute(2, 0, 1, 4).lost("where offset 0 was due");
+    one_window().contribute(2, 0, 0, 4).contribute(2, 0, 3, 4).lost("where offset 4 was due");
+    one_window().contribute(2, 0, 0, 9).lost("where offset 0 was due");
+    one_window().contribute(2, 0, 0, 8).contribute(2, 0, 0, 8).lost("where offset 8 was due");
+    one_window().contribute(1, 1, 0, 2).lost("without grant, or out of turn");
+    let mut damaged = Stage::frame(one_window().header(FrameKind::Reduce, 0, 0, 0, 8));
+    damaged[50] ^= 1;
+    one_window().say(2, &damaged).lost("arrived damaged");
+}
+
+#[test]
+fn a_contribution_in_a_window_comes_over_one_connection() {
+    let mut stage = Stage::with_windows(1 << 20);
+    stage.contribute(1, 1, 0, 1);
+    let header = stage.header(FrameKind::Reduce, 0, 1, 1, 1);
+    stage.say(0, &Stage::frame(header)).lost("over two connections");
+}
+
+#[test]
+fn a_void_segment_counts_nothing_in_a_window_either() {
+    let mut stage = one_window();
+    let mut bytes = stage.header(FrameKind::Reduce, 0, 0, 0, 8).encode().to_vec();
+    bytes.extend([0xAA; 8]);
+    bytes.extend(Trailer { crc32: 0, void: true }.encode());
+    stage.say(2, &bytes).contribute(1, 0, 0, 8);
+    let counters = stage.engine.counters();
+    assert_eq!((counters.voids_received, counters.bytes_reduced, counters.pieces_received), (1, 8, 1));
+    stage.contribute(2, 0, 0, 8);
+    assert_eq!((&stage.reason, stage.engine.counters().pieces_received), (&None, 2));
 }
 
 #[cfg(feature = "seeded-bugs")]

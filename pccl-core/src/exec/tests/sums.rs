@@ -30,7 +30,7 @@ fn every_type_and_operation_gives_the_reference_result_in_place_and_out_of_place
 }
 
 /// The same worlds under every schedule; trees where a pair has no link.
-fn shapes(world_size: usize) -> Vec<Shape> {
+pub fn shapes(world_size: usize) -> Vec<Shape> {
     let base = Shape { world_size, links_per_pair: 2, ..Shape::default() };
     let mut shapes = vec![base.clone(), Shape { schedule: ScheduleChoice::Mesh, ..base.clone() }];
     if world_size > 2 {
@@ -44,8 +44,8 @@ fn every_schedule_and_world_size_gives_the_reference_result() {
     for world_size in 2..=5 {
         for shape in shapes(world_size) {
             for count in [1, 3, 16, 100, 400] {
-                for seed in 0..3 {
-                    let shape = Shape { seed, ..shape.clone() };
+                for (seed, budget_bytes) in [0, 1 << 20, 700].into_iter().enumerate() {
+                    let shape = Shape { seed: seed as u64, budget_bytes, ..shape.clone() };
                     let descriptor = OpDescriptor::plain(count, DType::I16, ReduceOp::Avg);
                     reduce_once(shape, descriptor, seed.is_multiple_of(2));
                 }
@@ -60,8 +60,9 @@ fn all_peers_hold_the_same_bits_whatever_the_input_and_the_timing() {
     for shape in shapes(4) {
         let mut results = Vec::new();
         for seed in 0..6 {
-            let mut world =
-                World::new(Shape { seed, links_per_pair: 1 + seed as usize % 3, ..shape.clone() });
+            let budget_bytes = [0, 300, 1 << 20][seed as usize % 3];
+            let links_per_pair = 1 + seed as usize / 2;
+            let mut world = World::new(Shape { seed, links_per_pair, budget_bytes, ..shape.clone() });
             let mut noise = World::new(Shape { seed: 99, ..Shape::default() });
             let inputs: Vec<Vec<u8>> =
                 (0..4).map(|_| (0..800).map(|_| noise.random(256) as u8).collect()).collect();

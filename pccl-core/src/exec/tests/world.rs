@@ -7,7 +7,7 @@ use super::pipe::{PipeEnd, PipeRef, pipe};
 use crate::exec::{Engine, EngineConfig, OpStart, Output};
 use crate::kernel;
 use crate::limits::MAX_EAGER_BYTES_PER_PEER;
-use crate::mem::TestMemory;
+use crate::mem::{Budget, TestMemory};
 use crate::plan;
 use crate::types::{
     DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Rank, ReduceOp,
@@ -27,6 +27,8 @@ pub struct Shape {
     /// Bytes a link takes or gives at once, and bytes on their way at most.
     pub step: usize,
     pub capacity: usize,
+    /// Budget of each host.
+    pub budget_bytes: usize,
     pub seed: u64,
 }
 
@@ -43,6 +45,7 @@ impl Default for Shape {
             pump_budget_bytes: 200,
             step: 7,
             capacity: 100,
+            budget_bytes: 1 << 20,
             seed: 1,
         }
     }
@@ -102,8 +105,9 @@ impl World {
         config.eager_bytes = shape.eager_bytes;
         config.pump_budget_bytes = shape.pump_budget_bytes;
         config.stall_ms = 100;
+        let budget = || Budget::new(shape.budget_bytes);
         let host = |_| Host {
-            engine: Engine::new(config.clone()),
+            engine: Engine::new(EngineConfig { budget: budget(), ..config.clone() }),
             done: BTreeSet::new(),
             lost: Vec::new(),
             closed: Vec::new(),
@@ -228,12 +232,27 @@ impl World {
         }
     }
 
+    /// What is on its way now arrives everywhere, and what that sets free sets out.
+    pub fn one_delay(&mut self) {
+        for pipe in self.pipes.values() {
+            let mut pipe = pipe.borrow_mut();
+            pipe.arrived = Some(pipe.bytes.len());
+        }
+        for rank in 0..self.hosts.len() {
+            for link in self.hosts[rank].links.clone() {
+                self.ready(rank, link);
+            }
+        }
+    }
+
     /// Every host is done: ends the operation everywhere and checks every result.
     pub fn commit(&mut self, key: OpKey, expected: &[u8]) {
         for rank in 0..self.hosts.len() {
             assert!(self.hosts[rank].done.contains(&key), "rank {rank} is not done with {key}");
             assert_eq!(self.hosts[rank].lost, [], "rank {rank}");
             assert!(self.hosts[rank].engine.finish(key).is_some());
+            let engine = &self.hosts[rank].engine;
+            assert!(engine.runs_anything() || engine.kept().budget_bytes == 0, "rank {rank} keeps windows");
             assert_eq!(self.memory[&(rank, key)].result(), expected, "rank {rank}, {key}");
         }
     }

@@ -28,6 +28,11 @@ pub fn engine(kept: Kept, peers: usize, obedient: bool) -> Verdict {
     at_most(kept.links, usize::from(limits::MAX_POOL_CONNECTIONS) * peers, "data connections")
 }
 
+/// Who has no operation under way has given back what operations take.
+pub fn budget(kept: Kept, idle: bool) -> Verdict {
+    at_most(if idle { kept.budget_bytes } else { 0 }, 0, "bytes of the budget without an operation")
+}
+
 /// Whoever has gone or was turned away leaves nothing behind.
 pub fn nothing_left(what: Vec<String>) -> Verdict {
     ensure(what.is_empty(), G7, || format!("left behind: {}", what.join(", ")))

@@ -61,7 +61,7 @@ pub const ROOMS: &[Room] = &[
     pure(room("plan", "forests: who adds what, in which order", &["types", "limits"])),
     pure(room("topo", "figures → order", &["types"])),
     may_be_unsafe(room("kernel", "arithmetic on spans: reduce, average", &["types"])),
-    may_be_unsafe(room("mem", "user memory and scratch", &["types"])),
+    may_be_unsafe(room("mem", "user memory and scratch", &["types", "limits"])),
     room("obs", "counters and events", &[]),
     room("config", "settings, defaults, environment", &["types", "limits", "error"]),
     pure(room("types", "the values every room speaks of", &[])),
