@@ -1,11 +1,14 @@
 //! What a kernel needs of an element: its bytes, and five operations.
 
+use super::division::Divisor;
 use super::float16;
 
 /// One element type. Everything is inlined into the loops of `walk`.
 pub trait Element: Copy {
     /// The element's bytes as they lie in memory.
     type Cell: Copy;
+    /// A world size, made ready to divide many elements by.
+    type Divisor: Copy;
 
     fn cells(bytes: &[u8]) -> &[Self::Cell];
     fn cells_mut(bytes: &mut [u8]) -> &mut [Self::Cell];
@@ -16,7 +19,8 @@ pub trait Element: Copy {
     fn mul(self, other: Self) -> Self;
     fn max(self, other: Self) -> Self;
     fn min(self, other: Self) -> Self;
-    fn divided_by(self, world_size: u64) -> Self;
+    fn divisor(world_size: u64) -> Self::Divisor;
+    fn divided_by(self, divisor: Self::Divisor) -> Self;
 }
 
 /// f16 as its bits.
@@ -71,12 +75,12 @@ macro_rules! integer_operations {
 
         #[inline(always)]
         fn max(self, other: Self) -> Self {
-            Ord::max(self, other)
+            if self > other { self } else { other }
         }
 
         #[inline(always)]
         fn min(self, other: Self) -> Self {
-            Ord::min(self, other)
+            if self < other { self } else { other }
         }
     };
 }
@@ -88,10 +92,16 @@ macro_rules! unsigned {
             cell_as_number!();
             integer_operations!();
 
+            type Divisor = Divisor<$type>;
+
             #[inline(always)]
-            fn divided_by(self, world_size: u64) -> Self {
-                // A world size that the type cannot hold is larger than any sum.
-                <$type>::try_from(world_size).map_or(0, |divisor| self / divisor)
+            fn divisor(world_size: u64) -> Self::Divisor {
+                Divisor::<$type>::new(world_size)
+            }
+
+            #[inline(always)]
+            fn divided_by(self, divisor: Self::Divisor) -> Self {
+                divisor.divide(self)
             }
         }
     };
@@ -104,9 +114,16 @@ macro_rules! signed {
             cell_as_number!();
             integer_operations!();
 
+            type Divisor = Divisor<$unsigned>;
+
             #[inline(always)]
-            fn divided_by(self, world_size: u64) -> Self {
-                let magnitude = self.unsigned_abs().divided_by(world_size) as $type;
+            fn divisor(world_size: u64) -> Self::Divisor {
+                Divisor::<$unsigned>::new(world_size)
+            }
+
+            #[inline(always)]
+            fn divided_by(self, divisor: Self::Divisor) -> Self {
+                let magnitude = divisor.divide(self.unsigned_abs()) as $type;
                 // Wraps where the lowest value is divided by 1: back to the lowest value.
                 if self < 0 { magnitude.wrapping_neg() } else { magnitude }
             }
@@ -143,24 +160,29 @@ macro_rules! float {
 
             #[inline(always)]
             fn max(self, other: Self) -> Self {
-                // Equal numbers have equal bits, but for the zeros: there, +0 wins if either is.
-                let equal = Self::from_bits(self.to_bits() & other.to_bits());
-                let larger = if self > other { self } else { other };
-                let number = if self == other { equal } else { larger };
+                // The two agree, but for the zeros: there, +0 wins if either is. In this form each is one instruction.
+                let (one, same) = (if self > other { self } else { other }, if other > self { other } else { self });
+                let number = Self::from_bits(one.to_bits() & same.to_bits());
                 if self.is_nan() | other.is_nan() { Self::from_bits($nan) } else { number }
             }
 
             #[inline(always)]
             fn min(self, other: Self) -> Self {
-                let equal = Self::from_bits(self.to_bits() | other.to_bits());
-                let smaller = if self < other { self } else { other };
-                let number = if self == other { equal } else { smaller };
+                let (one, same) = (if self < other { self } else { other }, if other < self { other } else { self });
+                let number = Self::from_bits(one.to_bits() | same.to_bits());
                 if self.is_nan() | other.is_nan() { Self::from_bits($nan) } else { number }
             }
 
+            type Divisor = $type;
+
             #[inline(always)]
-            fn divided_by(self, world_size: u64) -> Self {
-                let average = self / world_size as $type;
+            fn divisor(world_size: u64) -> $type {
+                world_size as $type
+            }
+
+            #[inline(always)]
+            fn divided_by(self, divisor: $type) -> Self {
+                let average = self / divisor;
                 if average.is_nan() { Self::from_bits($nan) } else { average }
             }
         }
@@ -173,16 +195,18 @@ float!(f64, 8, 0x7ff8_0000_0000_0000);
 macro_rules! float16 {
     ($type:ident, $widen:path, $narrow:path, $infinity:literal, $nan:literal) => {
         impl $type {
-            /// Ordered like the numbers, −0 below +0.
+            /// Ordered like the numbers, −0 below +0. Turns its result back, too.
             #[inline(always)]
-            fn order_key(self) -> i16 {
-                let bits = self.0 as i16;
+            fn order_key(bits: i16) -> i16 {
                 bits ^ ((bits >> 15) & 0x7fff)
             }
 
+            /// `number`, unless an operand is NaN.
             #[inline(always)]
-            fn is_nan(self) -> bool {
-                self.0 & 0x7fff > $infinity
+            fn unless_nan(self, other: Self, number: i16) -> Self {
+                let (a, b) = ((self.0 & 0x7fff) as i16, (other.0 & 0x7fff) as i16);
+                let larger = if a > b { a } else { b };
+                $type(if larger > $infinity { $nan } else { number as u16 })
             }
         }
 
@@ -211,19 +235,26 @@ macro_rules! float16 {
 
             #[inline(always)]
             fn max(self, other: Self) -> Self {
-                let larger = if self.order_key() > other.order_key() { self.0 } else { other.0 };
-                $type(if self.is_nan() | other.is_nan() { $nan } else { larger })
+                let (a, b) = (Self::order_key(self.0 as i16), Self::order_key(other.0 as i16));
+                self.unless_nan(other, Self::order_key(if a > b { a } else { b }))
             }
 
             #[inline(always)]
             fn min(self, other: Self) -> Self {
-                let smaller = if self.order_key() < other.order_key() { self.0 } else { other.0 };
-                $type(if self.is_nan() | other.is_nan() { $nan } else { smaller })
+                let (a, b) = (Self::order_key(self.0 as i16), Self::order_key(other.0 as i16));
+                self.unless_nan(other, Self::order_key(if a < b { a } else { b }))
+            }
+
+            type Divisor = f32;
+
+            #[inline(always)]
+            fn divisor(world_size: u64) -> f32 {
+                world_size as f32
             }
 
             #[inline(always)]
-            fn divided_by(self, world_size: u64) -> Self {
-                $type($narrow($widen(self.0) / world_size as f32))
+            fn divided_by(self, divisor: f32) -> Self {
+                $type($narrow($widen(self.0) / divisor))
             }
         }
     };

@@ -15,8 +15,11 @@
 
 #![allow(unsafe_code)]
 
+mod cpu;
+mod division;
 mod element;
 mod float16;
+mod float16_loops;
 mod float_mode;
 mod walk;
 
@@ -24,6 +27,7 @@ mod walk;
 mod tests;
 
 use crate::types::{DType, ReduceOp};
+use cpu::Cpu;
 use element::{BFloat16, Half};
 use float_mode::StandardFloatMode;
 
@@ -55,24 +59,42 @@ macro_rules! for_dtype {
 ///
 /// Lengths are equal and a multiple of the element.
 pub fn reduce_into(op: ReduceOp, dtype: DType, acc: &mut [u8], other: &[u8]) {
-    assert_eq!(acc.len(), other.len());
-    assert!(acc.len().is_multiple_of(dtype.size_bytes()));
-    let _mode = StandardFloatMode::enter();
-    for_dtype!(dtype, T => walk::into_op::<T>(op, acc, other));
+    reduce_into_on(Cpu::best(), op, dtype, acc, other);
 }
 
 /// `out = a op b`: the same bits as copying `a` to `out` and reducing `b` into it.
 pub fn reduce_pair(op: ReduceOp, dtype: DType, out: &mut [u8], a: &[u8], b: &[u8]) {
-    assert!(out.len() == a.len() && out.len() == b.len());
-    assert!(out.len().is_multiple_of(dtype.size_bytes()));
-    let _mode = StandardFloatMode::enter();
-    for_dtype!(dtype, T => walk::pair_op::<T>(op, out, a, b));
+    reduce_pair_on(Cpu::best(), op, dtype, out, a, b);
 }
 
 /// Divides final sums by the world size (at least 1).
 pub fn finish_average(dtype: DType, buf: &mut [u8], world_size: u64) {
+    finish_average_on(Cpu::best(), dtype, buf, world_size);
+}
+
+fn reduce_into_on(cpu: Cpu, op: ReduceOp, dtype: DType, acc: &mut [u8], other: &[u8]) {
+    assert_eq!(acc.len(), other.len());
+    assert!(acc.len().is_multiple_of(dtype.size_bytes()));
+    let _mode = StandardFloatMode::enter();
+    if !float16_loops::into(cpu, op, dtype, acc, other) {
+        for_dtype!(dtype, T => walk::into_op::<T>(cpu, op, acc, other));
+    }
+}
+
+fn reduce_pair_on(cpu: Cpu, op: ReduceOp, dtype: DType, out: &mut [u8], a: &[u8], b: &[u8]) {
+    assert!(out.len() == a.len() && out.len() == b.len());
+    assert!(out.len().is_multiple_of(dtype.size_bytes()));
+    let _mode = StandardFloatMode::enter();
+    if !float16_loops::pair(cpu, op, dtype, out, a, b) {
+        for_dtype!(dtype, T => walk::pair_op::<T>(cpu, op, out, a, b));
+    }
+}
+
+fn finish_average_on(cpu: Cpu, dtype: DType, buf: &mut [u8], world_size: u64) {
     assert!(world_size > 0);
     assert!(buf.len().is_multiple_of(dtype.size_bytes()));
     let _mode = StandardFloatMode::enter();
-    for_dtype!(dtype, T => walk::average::<T>(buf, world_size));
+    if !float16_loops::average(cpu, dtype, buf, world_size) {
+        for_dtype!(dtype, T => walk::average::<T>(cpu, buf, world_size));
+    }
 }

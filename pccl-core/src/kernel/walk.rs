@@ -1,5 +1,6 @@
-//! The loops, compiled for the baseline CPU and, on x86_64, once more for AVX2.
+//! The loops, compiled once for each path of `Cpu`; on aarch64 the baseline has vectors already.
 
+use super::cpu::{Cpu, Level};
 use super::element::Element;
 use crate::types::ReduceOp;
 
@@ -25,49 +26,58 @@ combine!(Mul, mul);
 combine!(Max, max);
 combine!(Min, min);
 
-pub fn into_op<T: Element>(op: ReduceOp, acc: &mut [u8], other: &[u8]) {
+pub fn into_op<T: Element>(cpu: Cpu, op: ReduceOp, acc: &mut [u8], other: &[u8]) {
     match op {
-        ReduceOp::Sum | ReduceOp::Avg => into::<T, Add>(acc, other),
-        ReduceOp::Prod => into::<T, Mul>(acc, other),
-        ReduceOp::Max => into::<T, Max>(acc, other),
-        ReduceOp::Min => into::<T, Min>(acc, other),
+        ReduceOp::Sum | ReduceOp::Avg => into::<T, Add>(cpu, acc, other),
+        ReduceOp::Prod => into::<T, Mul>(cpu, acc, other),
+        ReduceOp::Max => into::<T, Max>(cpu, acc, other),
+        ReduceOp::Min => into::<T, Min>(cpu, acc, other),
     }
 }
 
-pub fn pair_op<T: Element>(op: ReduceOp, out: &mut [u8], a: &[u8], b: &[u8]) {
+pub fn pair_op<T: Element>(cpu: Cpu, op: ReduceOp, out: &mut [u8], a: &[u8], b: &[u8]) {
     match op {
-        ReduceOp::Sum | ReduceOp::Avg => pair::<T, Add>(out, a, b),
-        ReduceOp::Prod => pair::<T, Mul>(out, a, b),
-        ReduceOp::Max => pair::<T, Max>(out, a, b),
-        ReduceOp::Min => pair::<T, Min>(out, a, b),
+        ReduceOp::Sum | ReduceOp::Avg => pair::<T, Add>(cpu, out, a, b),
+        ReduceOp::Prod => pair::<T, Mul>(cpu, out, a, b),
+        ReduceOp::Max => pair::<T, Max>(cpu, out, a, b),
+        ReduceOp::Min => pair::<T, Min>(cpu, out, a, b),
     }
 }
 
-/// A loop, compiled for the best CPU at hand. Never inlined: see `StandardFloatMode`.
-macro_rules! for_this_cpu {
+/// A loop, compiled for each path. Never inlined: see `StandardFloatMode`.
+macro_rules! for_each_cpu {
     (pub fn $name:ident<$($generic:ident: $bound:ident),*>($($arg:ident: $type:ty),*) $body:block) => {
         #[inline(never)]
-        pub fn $name<$($generic: $bound),*>($($arg: $type),*) {
+        pub fn $name<$($generic: $bound),*>(cpu: Cpu, $($arg: $type),*) {
             #[inline(always)]
-            fn any_cpu<$($generic: $bound),*>($($arg: $type),*) $body
+            fn baseline<$($generic: $bound),*>($($arg: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2")]
-                fn with_avx2<$($generic: $bound),*>($($arg: $type),*) {
-                    any_cpu::<$($generic),*>($($arg),*);
-                }
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    // SAFETY: the CPU has just been found to have AVX2.
-                    return unsafe { with_avx2::<$($generic),*>($($arg),*) };
-                }
+            #[target_feature(enable = "avx2")]
+            fn with_avx2<$($generic: $bound),*>($($arg: $type),*) {
+                baseline::<$($generic),*>($($arg),*);
             }
-            any_cpu::<$($generic),*>($($arg),*);
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn with_avx512<$($generic: $bound),*>($($arg: $type),*) {
+                baseline::<$($generic),*>($($arg),*);
+            }
+
+            match cpu.level() {
+                Level::Baseline => baseline::<$($generic),*>($($arg),*),
+                // SAFETY: a `Cpu` of this level exists only where the CPU has these features.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => unsafe { with_avx2::<$($generic),*>($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => unsafe { with_avx512::<$($generic),*>($($arg),*) },
+            }
         }
     };
 }
 
-for_this_cpu! {
+for_each_cpu! {
     pub fn into<T: Element, C: Combine>(acc: &mut [u8], other: &[u8]) {
         for (acc, &other) in T::cells_mut(acc).iter_mut().zip(T::cells(other)) {
             *acc = C::combine(T::load(*acc), T::load(other)).store();
@@ -75,7 +85,7 @@ for_this_cpu! {
     }
 }
 
-for_this_cpu! {
+for_each_cpu! {
     pub fn pair<T: Element, C: Combine>(out: &mut [u8], a: &[u8], b: &[u8]) {
         let operands = T::cells(a).iter().zip(T::cells(b));
         for (out, (&a, &b)) in T::cells_mut(out).iter_mut().zip(operands) {
@@ -84,10 +94,11 @@ for_this_cpu! {
     }
 }
 
-for_this_cpu! {
+for_each_cpu! {
     pub fn average<T: Element>(buf: &mut [u8], world_size: u64) {
+        let divisor = T::divisor(world_size);
         for cell in T::cells_mut(buf) {
-            *cell = T::load(*cell).divided_by(world_size).store();
+            *cell = T::load(*cell).divided_by(divisor).store();
         }
     }
 }

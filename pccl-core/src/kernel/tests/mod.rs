@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use super::cpu::Cpu;
+use super::division::Divisor;
 use super::float_mode::imp;
 use super::*;
 
@@ -61,9 +63,9 @@ fn an_op() -> impl Strategy<Value = ReduceOp> {
     prop::sample::select(ReduceOp::ALL.to_vec())
 }
 
-/// Two spans of equal length.
+/// Two spans of equal length: from nothing to several rounds of the widest loop, and every rest between.
 fn operands() -> impl Strategy<Value = (DType, Vec<u8>, Vec<u8>)> {
-    (a_dtype(), 0usize..70)
+    (a_dtype(), prop_oneof![0usize..70, 0usize..300])
         .prop_flat_map(|(dtype, count)| (Just(dtype), elements(dtype, count), elements(dtype, count)))
 }
 
@@ -72,23 +74,49 @@ fn misaligned(bytes: &[u8], offset: usize) -> Vec<u8> {
     [vec![0xa5; offset], bytes.to_vec(), vec![0xa5; 3]].concat()
 }
 
-fn reduced(op: ReduceOp, dtype: DType, a: &[u8], b: &[u8]) -> Vec<u8> {
+fn a_path() -> impl Strategy<Value = Cpu> {
+    prop::sample::select(Cpu::all_here())
+}
+
+fn reduced(cpu: Cpu, op: ReduceOp, dtype: DType, a: &[u8], b: &[u8]) -> Vec<u8> {
     let mut acc = a.to_vec();
-    reduce_into(op, dtype, &mut acc, b);
+    reduce_into_on(cpu, op, dtype, &mut acc, b);
     acc
 }
 
+fn averaged(cpu: Cpu, dtype: DType, sums: &[u8], world_size: u64) -> Vec<u8> {
+    let mut averages = sums.to_vec();
+    finish_average_on(cpu, dtype, &mut averages, world_size);
+    averages
+}
+
+/// What the oracle makes of two spans.
+fn combined(op: ReduceOp, dtype: DType, a: &[u8], b: &[u8]) -> Vec<u8> {
+    let size = dtype.size_bytes();
+    a.chunks(size).zip(b.chunks(size)).flat_map(|(a, b)| oracle::combine(op, dtype, a, b)).collect()
+}
+
+#[test]
+fn the_product_takes_the_best_path() {
+    assert_eq!(Cpu::all_here().last(), Some(&Cpu::best()));
+}
+
+/// All pairs stand in one span, so that vectors see them, and each once more alone, as the rest of a span.
 #[test]
 fn every_pair_of_interesting_elements_gives_what_the_oracle_says() {
     for dtype in DType::ALL {
         let size = dtype.size_bytes();
-        let all = interesting(dtype);
-        for &a in &all {
-            for &b in &all {
-                let (a, b) = (&a.to_le_bytes()[..size], &b.to_le_bytes()[..size]);
-                for op in ReduceOp::ALL {
-                    let expected = oracle::combine(op, dtype, a, b);
-                    assert_eq!(reduced(op, dtype, a, b), expected, "{op} of {dtype} {a:02x?} {b:02x?}");
+        let all: Vec<[u8; 8]> = interesting(dtype).iter().map(|bits| bits.to_le_bytes()).collect();
+        let a: Vec<u8> = all.iter().flat_map(|a| a[..size].repeat(all.len())).collect();
+        let b = all.iter().flat_map(|b| b[..size].to_vec()).collect::<Vec<u8>>().repeat(all.len());
+        for op in ReduceOp::ALL {
+            let expected = combined(op, dtype, &a, &b);
+            for cpu in Cpu::all_here() {
+                let found = reduced(cpu, op, dtype, &a, &b);
+                for at in (0..a.len()).step_by(size) {
+                    let (a, b, expected) = (&a[at..at + size], &b[at..at + size], &expected[at..at + size]);
+                    assert_eq!(&found[at..at + size], expected, "{cpu:?}: {op} of {dtype} {a:02x?} {b:02x?}");
+                    assert_eq!(reduced(cpu, op, dtype, a, b), expected, "{cpu:?}: {op} of {dtype} {a:02x?} {b:02x?}");
                 }
             }
         }
@@ -106,13 +134,54 @@ fn every_nan_comes_out_as_the_one_of_its_type() {
     for (dtype, nan, expected) in canonical {
         let size = dtype.size_bytes();
         let (nan, one) = (nan.to_le_bytes(), 1u64.to_le_bytes());
-        for op in ReduceOp::ALL {
-            assert_eq!(reduced(op, dtype, &nan[..size], &one[..size]), &expected.to_le_bytes()[..size]);
-            assert_eq!(reduced(op, dtype, &one[..size], &nan[..size]), &expected.to_le_bytes()[..size]);
+        let expected = &expected.to_le_bytes()[..size];
+        for cpu in Cpu::all_here() {
+            for op in ReduceOp::ALL {
+                assert_eq!(reduced(cpu, op, dtype, &nan[..size], &one[..size]), expected);
+                assert_eq!(reduced(cpu, op, dtype, &one[..size], &nan[..size]), expected);
+            }
+            assert_eq!(averaged(cpu, dtype, &nan[..size], 1), expected);
         }
-        let mut average = nan[..size].to_vec();
-        finish_average(dtype, &mut average, 1);
-        assert_eq!(average, &expected.to_le_bytes()[..size]);
+    }
+}
+
+/// Every f16 and bf16 there is, with operands that make it overflow, vanish, round and cancel.
+#[test]
+fn every_16_bit_float_gives_the_same_bits_on_every_path() {
+    for dtype in [DType::F16, DType::BF16] {
+        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for other in interesting(dtype) {
+            let other = (other as u16).to_le_bytes().repeat(all.len() / 2);
+            for op in ReduceOp::ALL {
+                let baseline = reduced(Cpu::all_here()[0], op, dtype, &all, &other);
+                for cpu in Cpu::all_here() {
+                    assert!(reduced(cpu, op, dtype, &all, &other) == baseline, "{cpu:?}: {op} of {dtype}");
+                }
+            }
+        }
+        for world_size in [1, 2, 3, 7, 1024, u64::MAX] {
+            let baseline = averaged(Cpu::all_here()[0], dtype, &all, world_size);
+            for cpu in Cpu::all_here() {
+                assert!(averaged(cpu, dtype, &all, world_size) == baseline, "{cpu:?}: {dtype} by {world_size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn dividing_by_multiplication_is_dividing() {
+    for divisor in 1..=300u64 {
+        let narrow = Divisor::<u8>::new(divisor);
+        for number in 0..=u8::MAX {
+            assert_eq!(u64::from(narrow.divide(number)), u64::from(number) / divisor, "{number} by {divisor}");
+        }
+    }
+    let at_borders = [1, 2, 3, 5, 7, 255, 256, 641, 32767, 32768, 32769, 65535, 65536, 65537, u64::MAX];
+    for divisor in at_borders {
+        let divide = Divisor::<u16>::new(divisor);
+        for number in 0..=u16::MAX {
+            assert_eq!(u64::from(divide.divide(number)), u64::from(number) / divisor, "{number} by {divisor}");
+        }
     }
 }
 
@@ -158,64 +227,80 @@ proptest! {
 
     #[test]
     fn spans_give_what_the_oracle_says_at_any_alignment(
+        cpu in a_path(),
         op in an_op(),
         (dtype, a, b) in operands(),
         offsets in (0usize..9, 0usize..9, 0usize..9),
     ) {
-        let size = dtype.size_bytes();
-        let expected: Vec<u8> = a.chunks(size).zip(b.chunks(size))
-            .flat_map(|(a, b)| oracle::combine(op, dtype, a, b))
-            .collect();
+        let expected = combined(op, dtype, &a, &b);
         let mut acc = misaligned(&a, offsets.0);
         let other = misaligned(&b, offsets.1);
         let b_span = offsets.1..offsets.1 + b.len();
-        reduce_into(op, dtype, &mut acc[offsets.0..offsets.0 + a.len()], &other[b_span.clone()]);
+        reduce_into_on(cpu, op, dtype, &mut acc[offsets.0..offsets.0 + a.len()], &other[b_span.clone()]);
         prop_assert_eq!(&acc, &misaligned(&expected, offsets.0));
 
         let mut out = misaligned(&vec![0; a.len()], offsets.2);
         let first = misaligned(&a, offsets.0);
         let (out_span, a_span) = (offsets.2..offsets.2 + a.len(), offsets.0..offsets.0 + a.len());
-        reduce_pair(op, dtype, &mut out[out_span], &first[a_span], &other[b_span]);
+        reduce_pair_on(cpu, op, dtype, &mut out[out_span], &first[a_span], &other[b_span]);
         prop_assert_eq!(&out, &misaligned(&expected, offsets.2));
     }
 
     #[test]
     fn averages_are_what_the_oracle_says(
-        (dtype, sums) in a_dtype().prop_flat_map(|dtype| (Just(dtype), elements(dtype, 0..70))),
+        cpu in a_path(),
+        (dtype, sums) in a_dtype().prop_flat_map(|dtype| (Just(dtype), elements(dtype, 0..200))),
         world_size in prop_oneof![1u64..1025, any::<u64>().prop_map(|n| n.max(1))],
     ) {
         let expected: Vec<u8> = sums.chunks(dtype.size_bytes())
             .flat_map(|sum| oracle::average(dtype, sum, world_size))
             .collect();
-        let mut averages = sums.clone();
-        finish_average(dtype, &mut averages, world_size);
-        prop_assert_eq!(averages, expected);
+        prop_assert_eq!(averaged(cpu, dtype, &sums, world_size), expected);
     }
 
     #[test]
-    fn results_do_not_depend_on_where_a_span_is_cut(op in an_op(), (dtype, a, b) in operands(), cut in 0usize..70) {
+    fn wide_integers_are_divided_as_by_division(
+        numbers in prop::collection::vec(prop_oneof![any::<u64>(), prop::sample::select(interesting(DType::U64))], 20),
+        divisor in prop_oneof![any::<u64>(), 1..2000u64, (0..64u32).prop_map(|bits| 1 << bits)].prop_map(|d| d.max(1)),
+        off_by in 0..3u64,
+    ) {
+        let divisor = divisor.wrapping_add(off_by).wrapping_sub(1).max(1);
+        for number in numbers.iter().flat_map(|n| [*n, n - n % divisor, (n - n % divisor).wrapping_sub(1)]) {
+            prop_assert_eq!(Divisor::<u64>::new(divisor).divide(number), number / divisor);
+            let narrow = Divisor::<u32>::new(divisor).divide(number as u32);
+            prop_assert_eq!(u64::from(narrow), u64::from(number as u32) / divisor);
+        }
+    }
+
+    #[test]
+    fn results_do_not_depend_on_where_a_span_is_cut(
+        cpu in a_path(),
+        op in an_op(),
+        (dtype, a, b) in operands(),
+        cut in 0usize..300,
+    ) {
         let cut = (cut * dtype.size_bytes()).min(a.len());
-        let parts = [reduced(op, dtype, &a[..cut], &b[..cut]), reduced(op, dtype, &a[cut..], &b[cut..])];
-        prop_assert_eq!(parts.concat(), reduced(op, dtype, &a, &b));
+        let parts = [reduced(cpu, op, dtype, &a[..cut], &b[..cut]), reduced(cpu, op, dtype, &a[cut..], &b[cut..])];
+        prop_assert_eq!(parts.concat(), reduced(cpu, op, dtype, &a, &b));
     }
 
     #[test]
-    fn operands_may_change_places(op in an_op(), (dtype, a, b) in operands()) {
-        prop_assert_eq!(reduced(op, dtype, &a, &b), reduced(op, dtype, &b, &a));
+    fn operands_may_change_places(cpu in a_path(), op in an_op(), (dtype, a, b) in operands()) {
+        prop_assert_eq!(reduced(cpu, op, dtype, &a, &b), reduced(cpu, op, dtype, &b, &a));
     }
 
     #[test]
     fn the_modes_of_the_host_program_change_no_bits_and_are_restored(
+        cpu in a_path(),
         op in an_op(),
         (dtype, a, b) in operands(),
         world_size in 1u64..100,
     ) {
         let run = || {
-            let mut sum = reduced(op, dtype, &a, &b);
-            finish_average(dtype, &mut sum, world_size);
+            let sum = reduced(cpu, op, dtype, &a, &b);
             let mut pair = vec![0; a.len()];
-            reduce_pair(op, dtype, &mut pair, &a, &b);
-            (sum, pair)
+            reduce_pair_on(cpu, op, dtype, &mut pair, &a, &b);
+            (averaged(cpu, dtype, &sum, world_size), pair)
         };
         let expected = run();
         let host = imp::read();

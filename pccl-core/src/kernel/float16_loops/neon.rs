@@ -1,0 +1,27 @@
+//! Sums, products and averages of f16 with NEON's conversions. (bf16 is integer work, which the compiler does well.)
+
+use std::arch::aarch64::*;
+
+use super::{Arithmetic, F32_NAN, walk};
+
+#[target_feature(enable = "neon")]
+fn canonical_nan(number: float32x4_t) -> float32x4_t {
+    vbslq_f32(vceqq_f32(number, number), number, vdupq_n_f32(F32_NAN))
+}
+
+#[target_feature(enable = "neon")]
+fn widen(halves: uint16x8_t) -> (float32x4_t, float32x4_t) {
+    let halves = vreinterpretq_f16_u16(halves);
+    (vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves))
+}
+
+/// Rounds as the mode of the thread says, which is the standard one here.
+#[target_feature(enable = "neon")]
+fn narrow(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
+    let low = vcvt_f16_f32(canonical_nan(low));
+    vreinterpretq_u16_f16(vcvt_high_f16_f32(low, canonical_nan(high)))
+}
+
+walk!(
+    f16, "neon", uint16x8_t, widen, narrow, vaddq_f32, vmulq_f32, vdivq_f32, vdupq_n_f32, vld1q_u16, vst1q_u16
+);
