@@ -24,7 +24,9 @@ struct Spans {
 fn main() {
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let mut spans = Spans { out: vec![1; COLD_BYTES], a: vec![1; COLD_BYTES], b: vec![1; COLD_BYTES] };
-    println!("| what | hot GB/s | cold GB/s | of the plain loop's, hot | cold |\n| --- | --- | --- | --- | --- |");
+    println!(
+        "| what | hot GB/s | cold GB/s | of the plain loop's, hot | cold |\n| --- | --- | --- | --- | --- |"
+    );
     let plain = plain_loops(&mut spans);
     let crc = measure(&mut spans, |_, a, _| {
         black_box(crc32fast::hash(a));

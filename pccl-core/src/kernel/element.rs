@@ -161,14 +161,16 @@ macro_rules! float {
             #[inline(always)]
             fn max(self, other: Self) -> Self {
                 // The two agree, but for the zeros: there, +0 wins if either is. In this form each is one instruction.
-                let (one, same) = (if self > other { self } else { other }, if other > self { other } else { self });
+                let (one, same) =
+                    (if self > other { self } else { other }, if other > self { other } else { self });
                 let number = Self::from_bits(one.to_bits() & same.to_bits());
                 if self.is_nan() | other.is_nan() { Self::from_bits($nan) } else { number }
             }
 
             #[inline(always)]
             fn min(self, other: Self) -> Self {
-                let (one, same) = (if self < other { self } else { other }, if other < self { other } else { self });
+                let (one, same) =
+                    (if self < other { self } else { other }, if other < self { other } else { self });
                 let number = Self::from_bits(one.to_bits() | same.to_bits());
                 if self.is_nan() | other.is_nan() { Self::from_bits($nan) } else { number }
             }

@@ -23,5 +23,15 @@ fn narrow(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
 }
 
 walk!(
-    f16, "neon", uint16x8_t, widen, narrow, vaddq_f32, vmulq_f32, vdivq_f32, vdupq_n_f32, vld1q_u16, vst1q_u16
+    f16,
+    "neon",
+    uint16x8_t,
+    widen,
+    narrow,
+    vaddq_f32,
+    vmulq_f32,
+    vdivq_f32,
+    vdupq_n_f32,
+    vld1q_u16,
+    vst1q_u16
 );

@@ -14,10 +14,7 @@ fn canonical_nan_256(number: __m256) -> __m256 {
 
 #[target_feature(enable = "avx2,f16c")]
 fn widen_f16_256(halves: __m256i) -> (__m256, __m256) {
-    (
-        _mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
-        _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves)),
-    )
+    (_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves)))
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -50,12 +47,30 @@ fn narrow_bf16_256(low: __m256, high: __m256) -> __m256i {
 }
 
 walk!(
-    f16_avx2, "avx2,f16c", __m256i, widen_f16_256, narrow_f16_256, _mm256_add_ps, _mm256_mul_ps,
-    _mm256_div_ps, _mm256_set1_ps, _mm256_loadu_si256, _mm256_storeu_si256
+    f16_avx2,
+    "avx2,f16c",
+    __m256i,
+    widen_f16_256,
+    narrow_f16_256,
+    _mm256_add_ps,
+    _mm256_mul_ps,
+    _mm256_div_ps,
+    _mm256_set1_ps,
+    _mm256_loadu_si256,
+    _mm256_storeu_si256
 );
 walk!(
-    bf16_avx2, "avx2", __m256i, widen_bf16_256, narrow_bf16_256, _mm256_add_ps, _mm256_mul_ps,
-    _mm256_div_ps, _mm256_set1_ps, _mm256_loadu_si256, _mm256_storeu_si256
+    bf16_avx2,
+    "avx2",
+    __m256i,
+    widen_bf16_256,
+    narrow_bf16_256,
+    _mm256_add_ps,
+    _mm256_mul_ps,
+    _mm256_div_ps,
+    _mm256_set1_ps,
+    _mm256_loadu_si256,
+    _mm256_storeu_si256
 );
 
 #[target_feature(enable = "avx512f")]
@@ -66,10 +81,7 @@ fn canonical_nan_512(number: __m512) -> __m512 {
 
 #[target_feature(enable = "avx512f")]
 fn widen_f16_512(halves: __m512i) -> (__m512, __m512) {
-    (
-        _mm512_cvtph_ps(_mm512_castsi512_si256(halves)),
-        _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves)),
-    )
+    (_mm512_cvtph_ps(_mm512_castsi512_si256(halves)), _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves)))
 }
 
 #[target_feature(enable = "avx512f")]
@@ -101,10 +113,28 @@ fn narrow_bf16_512(low: __m512, high: __m512) -> __m512i {
 }
 
 walk!(
-    f16_avx512, "avx512f", __m512i, widen_f16_512, narrow_f16_512, _mm512_add_ps, _mm512_mul_ps,
-    _mm512_div_ps, _mm512_set1_ps, _mm512_loadu_si512, _mm512_storeu_si512
+    f16_avx512,
+    "avx512f",
+    __m512i,
+    widen_f16_512,
+    narrow_f16_512,
+    _mm512_add_ps,
+    _mm512_mul_ps,
+    _mm512_div_ps,
+    _mm512_set1_ps,
+    _mm512_loadu_si512,
+    _mm512_storeu_si512
 );
 walk!(
-    bf16_avx512, "avx512f,avx512bw", __m512i, widen_bf16_512, narrow_bf16_512, _mm512_add_ps, _mm512_mul_ps,
-    _mm512_div_ps, _mm512_set1_ps, _mm512_loadu_si512, _mm512_storeu_si512
+    bf16_avx512,
+    "avx512f,avx512bw",
+    __m512i,
+    widen_bf16_512,
+    narrow_bf16_512,
+    _mm512_add_ps,
+    _mm512_mul_ps,
+    _mm512_div_ps,
+    _mm512_set1_ps,
+    _mm512_loadu_si512,
+    _mm512_storeu_si512
 );

@@ -116,7 +116,11 @@ fn every_pair_of_interesting_elements_gives_what_the_oracle_says() {
                 for at in (0..a.len()).step_by(size) {
                     let (a, b, expected) = (&a[at..at + size], &b[at..at + size], &expected[at..at + size]);
                     assert_eq!(&found[at..at + size], expected, "{cpu:?}: {op} of {dtype} {a:02x?} {b:02x?}");
-                    assert_eq!(reduced(cpu, op, dtype, a, b), expected, "{cpu:?}: {op} of {dtype} {a:02x?} {b:02x?}");
+                    assert_eq!(
+                        reduced(cpu, op, dtype, a, b),
+                        expected,
+                        "{cpu:?}: {op} of {dtype} {a:02x?} {b:02x?}"
+                    );
                 }
             }
         }
@@ -162,7 +166,10 @@ fn every_16_bit_float_gives_the_same_bits_on_every_path() {
         for world_size in [1, 2, 3, 7, 1024, u64::MAX] {
             let baseline = averaged(Cpu::all_here()[0], dtype, &all, world_size);
             for cpu in Cpu::all_here() {
-                assert!(averaged(cpu, dtype, &all, world_size) == baseline, "{cpu:?}: {dtype} by {world_size}");
+                assert!(
+                    averaged(cpu, dtype, &all, world_size) == baseline,
+                    "{cpu:?}: {dtype} by {world_size}"
+                );
             }
         }
     }
@@ -173,14 +180,22 @@ fn dividing_by_multiplication_is_dividing() {
     for divisor in 1..=300u64 {
         let narrow = Divisor::<u8>::new(divisor);
         for number in 0..=u8::MAX {
-            assert_eq!(u64::from(narrow.divide(number)), u64::from(number) / divisor, "{number} by {divisor}");
+            assert_eq!(
+                u64::from(narrow.divide(number)),
+                u64::from(number) / divisor,
+                "{number} by {divisor}"
+            );
         }
     }
     let at_borders = [1, 2, 3, 5, 7, 255, 256, 641, 32767, 32768, 32769, 65535, 65536, 65537, u64::MAX];
     for divisor in at_borders {
         let divide = Divisor::<u16>::new(divisor);
         for number in 0..=u16::MAX {
-            assert_eq!(u64::from(divide.divide(number)), u64::from(number) / divisor, "{number} by {divisor}");
+            assert_eq!(
+                u64::from(divide.divide(number)),
+                u64::from(number) / divisor,
+                "{number} by {divisor}"
+            );
         }
     }
 }
