@@ -11,8 +11,9 @@ pub struct Divisor<T> {
     second_shift: u32,
 }
 
+/// Numbers of one type; products need the wide one; the rest is done in lanes that vectors can shift.
 macro_rules! divisor {
-    ($type:ty, $wide:ty) => {
+    ($type:ty, $wide:ty, $lane:ty) => {
         impl Divisor<$type> {
             /// A divisor that the type cannot hold is larger than any sum: all quotients are 0.
             pub fn new(divisor: u64) -> Self {
@@ -30,16 +31,16 @@ macro_rules! divisor {
             #[inline(always)]
             pub fn divide(self, number: $type) -> $type {
                 let product = <$wide>::from(number) * <$wide>::from(self.multiplier);
-                let high = (product >> <$type>::BITS) as $type;
+                let (number, high) = (<$lane>::from(number), (product >> <$type>::BITS) as $lane);
                 // `wrapping_shr` takes the place of a check: no shift reaches the width.
                 let half = (number - high).wrapping_shr(self.first_shift);
-                (high + half).wrapping_shr(self.second_shift)
+                (high + half).wrapping_shr(self.second_shift) as $type
             }
         }
     };
 }
 
-divisor!(u8, u16);
-divisor!(u16, u32);
-divisor!(u32, u64);
-divisor!(u64, u128);
+divisor!(u8, u16, u16);
+divisor!(u16, u32, u16);
+divisor!(u32, u64, u32);
+divisor!(u64, u128, u64);
