@@ -103,6 +103,9 @@ pub struct PeerSettings {
     pub inbound: bool,
     pub connect_timeout_ms: u32,
     pub reconnect_timeout_ms: u32,
+    pub tcp_congestion: String,
+    pub tcp_notsent_lowat_bytes: u32,
+    pub tcp_send_buffer_bytes: u32,
 }
 
 impl Default for PeerSettings {
@@ -110,12 +113,15 @@ impl Default for PeerSettings {
         PeerSettings {
             master: "127.0.0.1:48148".into(),
             group: 0,
-            pool: limits::DEFAULT_POOL_CONNECTIONS,
+            pool: 0,
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             announce: None,
             inbound: true,
             connect_timeout_ms: limits::DEFAULT_CONNECT_TIMEOUT_MS,
             reconnect_timeout_ms: limits::DEFAULT_RECONNECT_TIMEOUT_MS,
+            tcp_congestion: "auto".into(),
+            tcp_notsent_lowat_bytes: limits::DEFAULT_NOTSENT_LOWAT_BYTES,
+            tcp_send_buffer_bytes: 0,
         }
     }
 }
@@ -136,13 +142,9 @@ impl Settings for PeerSettings {
         },
         Key {
             name: "pool",
-            help: "data connections of a pair, 1 to 64; 0 means the default",
+            help: "data connections of a pair, 1 to 64; 0: by its round trip and congestion control, 8 to 32",
             get: |s| s.pool.to_string(),
-            set: |s, v| {
-                let pool = number(v, 0, limits::MAX_POOL_CONNECTIONS)?;
-                s.pool = if pool == 0 { limits::DEFAULT_POOL_CONNECTIONS } else { pool };
-                Ok(())
-            },
+            set: |s, v| number(v, 0, limits::MAX_POOL_CONNECTIONS).map(|v| s.pool = v),
         },
         Key {
             name: "listen",
@@ -176,6 +178,30 @@ impl Settings for PeerSettings {
             help: "how long to look for a master that went away",
             get: |s| s.reconnect_timeout_ms.to_string(),
             set: |s, v| number(v, 0, limits::MAX_TIMEOUT_MS).map(|v| s.reconnect_timeout_ms = v),
+        },
+        Key {
+            name: "tcp_congestion",
+            help: "congestion control of data connections; auto: bbr on wide-area paths where it may be chosen",
+            get: |s| s.tcp_congestion.clone(),
+            set: |s, v| {
+                if v.is_empty() {
+                    return Err("write auto, or a name the system knows".into());
+                }
+                s.tcp_congestion = v.into();
+                Ok(())
+            },
+        },
+        Key {
+            name: "tcp_notsent_lowat_bytes",
+            help: "unsent bytes a data connection may hold before pieces wait outside of it; 0: the system's",
+            get: |s| s.tcp_notsent_lowat_bytes.to_string(),
+            set: |s, v| number(v, 0, limits::MAX_SOCKET_BYTES).map(|v| s.tcp_notsent_lowat_bytes = v),
+        },
+        Key {
+            name: "tcp_send_buffer_bytes",
+            help: "SO_SNDBUF of data connections; 0: tuned by the system",
+            get: |s| s.tcp_send_buffer_bytes.to_string(),
+            set: |s, v| number(v, 0, limits::MAX_SOCKET_BYTES).map(|v| s.tcp_send_buffer_bytes = v),
         },
     ];
 }
@@ -245,7 +271,7 @@ impl Settings for MasterSettings {
         },
         Key {
             name: "piece_bytes",
-            help: "largest piece of a chunk, a multiple of 8; near peers cut large chunks into pieces four times as long",
+            help: "largest piece of a chunk, a multiple of 8",
             get: |s| s.piece_bytes.to_string(),
             set: |s, v| {
                 let bytes = number(v, 8, limits::MAX_PIECE_BYTES)?;

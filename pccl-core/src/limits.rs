@@ -29,12 +29,9 @@ pub const MAX_CONTROL_QUEUE_BYTES: usize = 8 << 20;
 pub const MAX_PEER_ADDRESSES: usize = 4;
 
 /// Payload of one data frame: what has to be finished with filler after an abort.
-pub const MAX_SEGMENT_BYTES: usize = 1 << 20;
+pub const MAX_SEGMENT_BYTES: usize = 256 << 10;
 /// The same on links that are not near: at 10 Mbit/s filler takes 50 ms.
 pub const FAR_SEGMENT_BYTES: usize = 64 << 10;
-/// Of a contribution, what is read at once and added while it is hot. Less costs more calls and wake-ups (128 KiB: 5 % of
-/// the time of 128 MiB between two near peers), more leaves the cache.
-pub const HOT_BYTES: usize = 512 << 10;
 /// A link with a round trip of less is near: in one building, or on one host.
 pub const NEAR_RTT_US: u32 = 2_000;
 /// Default and largest size of a piece (a multiple of the largest element).
@@ -92,9 +89,14 @@ pub const SAVE_IDLE_MS: u64 = 5_000;
 /// Data connections of one pair.
 pub const DEFAULT_POOL_CONNECTIONS: u16 = 8;
 pub const MAX_POOL_CONNECTIONS: u16 = 64;
-/// Data connections one peer dials, to all others together: its pools shrink so that descriptors suffice. Those
-/// the others dial to it come on top, `MAX_POOL_CONNECTIONS` a pair at most.
+/// Data connections one peer wants, to all others together: its pools shrink so that descriptors suffice, to half of
+/// those the process may have if that is less. Others that want larger ones dial what is missing,
+/// `MAX_POOL_CONNECTIONS` a pair at most.
 pub const MAX_DATA_CONNECTIONS: usize = 512;
+/// Unsent bytes a data connection holds.
+pub const DEFAULT_NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
+/// No setting of a socket's memory may be larger.
+pub const MAX_SOCKET_BYTES: u32 = 1 << 30;
 /// Connections that have not said who they are, per listening port. One more pushes the oldest out.
 pub const MAX_UNKNOWN_CONNECTIONS: usize = 128;
 /// How long a connection may stay unknown.

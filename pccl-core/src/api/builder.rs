@@ -27,7 +27,7 @@ impl CommunicatorBuilder {
         self
     }
 
-    /// Data connections of a pair. Default 8; 0 means the default.
+    /// Data connections of a pair. Default 0: by its round trip and congestion control, 8 to 32.
     pub fn pool(mut self, connections: u16) -> Self {
         self.settings.pool = connections;
         self
@@ -62,6 +62,13 @@ impl CommunicatorBuilder {
     /// How long to look for a master that went away. Default 60 s.
     pub fn reconnect_timeout_ms(mut self, ms: u32) -> Self {
         self.settings.reconnect_timeout_ms = ms;
+        self
+    }
+
+    /// Congestion control of data connections, as `"reno"`; `connect` fails if the system does not offer it to this
+    /// process. Default `"auto"`: `bbr` on wide-area paths where it may be chosen, else the host's own.
+    pub fn tcp_congestion(mut self, name: &str) -> Self {
+        self.settings.tcp_congestion = name.into();
         self
     }
 

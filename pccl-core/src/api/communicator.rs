@@ -179,8 +179,16 @@ impl Communicator {
         self.snapshot().member
     }
 
+    /// What was done so far, and over which links. Asks the communicator's thread, which may be in the middle of
+    /// something: not for each of many small operations.
     pub fn stats(&self) -> Stats {
-        self.snapshot().stats
+        let mut stats = self.snapshot().stats;
+        let thread = self.thread.get().filter(|_| check_process(self.pid, "communicator").is_ok());
+        if let Some(observed) = thread.and_then(PeerThread::observe) {
+            stats.counters = observed.counters;
+            stats.links = observed.links;
+        }
+        stats
     }
 
     /// The settings in force.

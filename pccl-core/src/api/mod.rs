@@ -17,7 +17,7 @@ pub use work::Work;
 
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::mem::{Buffers, Element, Memory};
-pub use crate::obs::Stats;
+pub use crate::obs::{Counters, LinkStats, Stats};
 pub use crate::proto::peer::ReduceInfo;
 pub use crate::types::{DType, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, Tag};
 

@@ -7,7 +7,6 @@ use super::fault::Fault;
 use super::frames::Core;
 use super::landing::Landing;
 use super::link::{Link, LinkIo};
-use crate::limits::HOT_BYTES;
 use crate::mem::Pool;
 use crate::types::{LinkId, OpKey, PeerId, Rank};
 use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, TRAILER_BYTES};
@@ -57,14 +56,9 @@ impl Rx {
             return moved;
         };
         let rest = segment.len - segment.got;
-        // A part that passes through the hot scratch ends with it, or with the frame.
-        let part = match segment.landing {
-            Landing::Sum(_) => rest.min(HOT_BYTES),
-            _ => rest,
-        };
         let payload = match &mut segment.landing {
             Landing::Sink => core.sink(rest),
-            Landing::Sum(_) => core.hot.place(part),
+            Landing::Sum(_) => core.hot.place(rest),
             Landing::Eager { bytes, .. } => &mut bytes[segment.got..segment.len],
             Landing::Window { target, bytes } => {
                 &mut bytes[target.offset + segment.got..target.offset + segment.len]
@@ -73,17 +67,13 @@ impl Rx {
                 core.ops.get_mut(target.op).forest_mut().buffers.result_mut(target.at + segment.got, rest)
             }
         };
-        let moved = if part < rest {
-            io.try_read(&mut [IoSliceMut::new(payload)])
-        } else {
-            io.try_read(&mut [IoSliceMut::new(payload), IoSliceMut::new(control)])
-        };
+        let moved = io.try_read(&mut [IoSliceMut::new(payload), IoSliceMut::new(control)]);
         if let LinkIo::Moved(bytes) = moved {
-            segment.got += bytes.min(part);
+            segment.got += bytes.min(rest);
             if let Landing::Sum(sum) = &mut segment.landing {
-                core.add_part(sum, bytes.min(part));
+                core.add_part(sum, bytes.min(rest));
             }
-            self.control_got += bytes.saturating_sub(part);
+            self.control_got += bytes.saturating_sub(rest);
         }
         moved
     }

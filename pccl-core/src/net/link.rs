@@ -1,5 +1,6 @@
 //! A data connection as the engine sees it.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Result};
 use std::net::Shutdown;
@@ -17,11 +18,23 @@ use crate::exec::{Link, LinkIo};
 #[derive(Debug)]
 pub struct TcpLink {
     stream: Rc<TcpStream>,
+    carried: Rc<Carried>,
+}
+
+/// Bytes each way so far.
+#[derive(Debug, Default)]
+pub struct Carried {
+    pub read: Cell<u64>,
+    pub written: Cell<u64>,
 }
 
 impl TcpLink {
     pub fn new(stream: Rc<TcpStream>) -> TcpLink {
-        TcpLink { stream }
+        TcpLink { stream, carried: Rc::default() }
+    }
+
+    pub fn carried(&self) -> Rc<Carried> {
+        self.carried.clone()
     }
 }
 
@@ -33,7 +46,7 @@ impl Link for TcpLink {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => {
                     note_read(&self.stream, &result, room);
-                    return outcome(result);
+                    return counted(outcome(result), &self.carried.read);
                 }
             }
         }
@@ -43,7 +56,7 @@ impl Link for TcpLink {
         loop {
             match self.stream.try_write_vectored(places) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return outcome(result),
+                result => return counted(outcome(result), &self.carried.written),
             }
         }
     }
@@ -51,6 +64,13 @@ impl Link for TcpLink {
     fn shutdown(&mut self) {
         end(&self.stream);
     }
+}
+
+fn counted(io: LinkIo, bytes: &Cell<u64>) -> LinkIo {
+    if let LinkIo::Moved(moved) = io {
+        bytes.set(bytes.get() + moved as u64);
+    }
+    io
 }
 
 fn outcome(result: Result<usize>) -> LinkIo {
@@ -113,6 +133,8 @@ mod tests {
         let places = &mut [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
         assert_eq!(ours.try_read(places), LinkIo::Moved(9));
         assert_eq!((&a, &b[..6]), (b"hel", &b"lo you"[..]));
+        let carried = |link: &TcpLink| (link.carried().written.get(), link.carried().read.get());
+        assert_eq!((carried(&ours), carried(&theirs)), ((0, 9), (9, 0)));
     }
 
     #[tokio::test]

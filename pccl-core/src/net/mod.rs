@@ -2,10 +2,12 @@
 //! tensor bytes.
 
 pub mod bind;
+pub mod congestion;
 pub mod control;
 pub mod dial;
 pub mod door;
 pub mod link;
 pub mod options;
+pub mod pool;
 pub mod round_trip;
 pub mod strangers;

@@ -5,10 +5,18 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// Unsent bytes the kernel may hold before a data link stops being writable: a piece should wait where the next
-/// free connection can take it, not in a full queue.
-#[cfg(target_os = "linux")]
-const NOTSENT_LOW_WATER_BYTES: u32 = 128 << 10;
+use super::congestion::{self, Congestion};
+
+/// What data connections are given beyond what all connections are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataOptions {
+    pub congestion: Congestion,
+    /// Unsent bytes the kernel may hold before a data link stops being writable: a piece should wait where the next
+    /// free connection can take it, not in a full queue. 0 leaves it to the system.
+    pub notsent_lowat_bytes: u32,
+    /// 0 leaves it to the system's own tuning.
+    pub send_buffer_bytes: u32,
+}
 
 /// For the connection that carries messages.
 pub fn set_control_options(stream: &TcpStream, silence_ms: u32) {
@@ -24,11 +32,39 @@ pub fn set_control_options(stream: &TcpStream, silence_ms: u32) {
     let _ = silence_ms;
 }
 
-/// For connections that carry tensors.
-pub fn set_data_options(stream: &TcpStream, silence_ms: u32) {
+/// For connections that carry tensors, over a path with this round trip.
+pub fn set_data_options(stream: &TcpStream, silence_ms: u32, options: &DataOptions, rtt_us: u32) {
     set_control_options(stream, silence_ms);
     #[cfg(target_os = "linux")]
-    note("TCP_NOTSENT_LOWAT", SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOW_WATER_BYTES));
+    if options.notsent_lowat_bytes > 0 {
+        let set = SockRef::from(stream).set_tcp_notsent_lowat(options.notsent_lowat_bytes);
+        note("TCP_NOTSENT_LOWAT", set);
+    }
+    if options.send_buffer_bytes > 0 {
+        note("SO_SNDBUF", SockRef::from(stream).set_send_buffer_size(options.send_buffer_bytes as usize));
+    }
+    if let Some(name) = options.congestion.choose(rtt_us) {
+        note("TCP_CONGESTION", congestion::set(stream, name));
+    }
+}
+
+/// A buffer that is set is not tuned any more, so it must be larger than what tuning could reach. The text says why
+/// this one would not be.
+pub fn check_send_buffer(bytes: u32) -> Result<(), String> {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let last = |text: String| text.split_whitespace().last().and_then(|word| word.parse::<u64>().ok());
+    // Elsewhere nothing is known, and the program's word counts.
+    let Some(most) = read("/proc/sys/net/core/wmem_max").and_then(last) else { return Ok(()) };
+    let tuned = read("/proc/sys/net/ipv4/tcp_wmem").and_then(last).unwrap_or(0);
+    // The system doubles what it is asked for, to have room for its own.
+    let granted = 2 * most.min(u64::from(bytes));
+    if bytes == 0 || granted > tuned {
+        return Ok(());
+    }
+    Err(format!(
+        "tcp_send_buffer_bytes={bytes}: would end the system's own tuning, which goes up to {tuned} bytes (tcp_wmem), \
+         for {granted} bytes (wmem_max is {most}); leave it at 0, or ask for more and raise net.core.wmem_max"
+    ))
 }
 
 /// An option the system does not have makes a link slower or its end later noticed, not wrong.
@@ -49,12 +85,23 @@ mod tests {
         TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()
     }
 
+    fn options() -> DataOptions {
+        DataOptions {
+            congestion: Congestion::new("auto").unwrap(),
+            notsent_lowat_bytes: 100_000,
+            send_buffer_bytes: 0,
+        }
+    }
+
     #[tokio::test]
     async fn connections_send_at_once_and_notice_a_dead_end() {
         let seconds = Duration::from_secs;
-        for set in [set_control_options, set_data_options] {
+        for data in [None, Some(options())] {
             let stream = stream().await;
-            set(&stream, 1_234);
+            match data {
+                Some(options) => set_data_options(&stream, 1_234, &options, 0),
+                None => set_control_options(&stream, 1_234),
+            }
             let socket = SockRef::from(&stream);
             assert!(socket.tcp_nodelay().unwrap());
             assert!(socket.keepalive().unwrap());
@@ -69,9 +116,32 @@ mod tests {
     async fn only_tensors_wait_outside_of_the_kernel() {
         let (control, data) = (stream().await, stream().await);
         set_control_options(&control, 1_000);
-        set_data_options(&data, 1_000);
+        set_data_options(&data, 1_000, &options(), 0);
         let low_water = |stream| SockRef::from(stream).tcp_notsent_lowat().unwrap();
-        assert_eq!(low_water(&data), NOTSENT_LOW_WATER_BYTES);
-        assert_ne!(low_water(&control), NOTSENT_LOW_WATER_BYTES);
+        assert_eq!(low_water(&data), 100_000);
+        assert_ne!(low_water(&control), 100_000);
+        let left = stream().await;
+        set_data_options(&left, 1_000, &DataOptions { notsent_lowat_bytes: 0, ..options() }, 0);
+        assert_eq!(low_water(&left), low_water(&control), "0 leaves it to the system");
+    }
+
+    #[tokio::test]
+    async fn what_is_chosen_is_in_force_and_the_buffer_is_set_only_on_demand() {
+        let (plain, reno) = (stream().await, stream().await);
+        set_data_options(&plain, 1_000, &options(), 0);
+        let congestion = Congestion::new("reno").unwrap();
+        let given = DataOptions { congestion, send_buffer_bytes: 20_000, ..options() };
+        set_data_options(&reno, 1_000, &given, 0);
+        assert_eq!(congestion::in_force(&reno), "reno");
+        assert_eq!(congestion::in_force(&plain), congestion::in_force(&stream().await));
+        assert_eq!(SockRef::from(&reno).send_buffer_size().unwrap(), 40_000);
+        assert_ne!(SockRef::from(&plain).send_buffer_size().unwrap(), 40_000);
+    }
+
+    #[test]
+    fn a_buffer_smaller_than_what_tuning_reaches_is_refused() {
+        assert_eq!(check_send_buffer(0), Ok(()));
+        let error = check_send_buffer(4_096).unwrap_err();
+        assert!(error.contains("tcp_wmem") && error.contains("wmem_max"), "{error}");
     }
 }

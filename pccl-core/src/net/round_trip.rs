@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-/// The round trip of a fresh connection in microseconds, 0 if it is not known. The system has timed it; where it does
-/// not tell, whoever dialled knows how long that took.
+/// The round trip of a fresh connection in microseconds, 0 if it is not known. The system has timed it, and whoever
+/// dialled knows how long that took: either may have been held up, so the less counts.
 pub fn round_trip_us(stream: &TcpStream, connect_time: Option<Duration>) -> u32 {
-    let timed = smoothed_us(stream);
-    let dialled = || connect_time.map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
-    timed.or_else(dialled).unwrap_or(0)
+    let dialled = connect_time.map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
+    [smoothed_us(stream), dialled].into_iter().flatten().min().unwrap_or(0)
 }
 
 #[cfg(target_os = "linux")]
@@ -19,21 +18,37 @@ mod info {
     /// As much of `struct tcp_info` as every Linux has, up to `tcpi_total_retrans`.
     pub type Words = [u32; 26];
 
+    pub const RTT: usize = 17;
+    pub const TOTAL_RETRANS: usize = 25;
+
     sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, Words);
 }
 
 /// The system's smoothed estimate, `None` if it has none.
 #[cfg(target_os = "linux")]
 pub fn smoothed_us(stream: &TcpStream) -> Option<u32> {
-    /// Index of `tcpi_rtt`.
-    const RTT: usize = 17;
-    let words = nix::sys::socket::getsockopt(stream, info::TcpInfo).ok()?;
-    Some(words[RTT]).filter(|us| *us > 0)
+    word(stream, info::RTT).filter(|us| *us > 0)
+}
+
+/// Segments sent again so far; 0 where the system does not tell.
+#[cfg(target_os = "linux")]
+pub fn retransmitted(stream: &TcpStream) -> u64 {
+    word(stream, info::TOTAL_RETRANS).unwrap_or(0).into()
+}
+
+#[cfg(target_os = "linux")]
+fn word(stream: &TcpStream, index: usize) -> Option<u32> {
+    nix::sys::socket::getsockopt(stream, info::TcpInfo).ok().map(|words| words[index])
 }
 
 #[cfg(not(target_os = "linux"))]
 pub fn smoothed_us(_: &TcpStream) -> Option<u32> {
     None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn retransmitted(_: &TcpStream) -> u64 {
+    0
 }
 
 #[cfg(test)]

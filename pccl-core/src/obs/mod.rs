@@ -5,4 +5,4 @@ mod counters;
 mod stats;
 
 pub use counters::Counters;
-pub use stats::Stats;
+pub use stats::{LinkStats, Stats};

@@ -1,7 +1,9 @@
-//! What a communicator has done so far.
+//! What a communicator has done so far, and over what.
 
-/// Counts since the communicator was made; they only grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+use super::Counters;
+
+/// Counts since the communicator was made, which only grow, and its links as they are now.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Stats {
     pub ops_reduced: u64,
     pub ops_aborted: u64,
@@ -14,4 +16,28 @@ pub struct Stats {
     pub epochs: u64,
     pub links_up: u64,
     pub links_closed: u64,
+    pub counters: Counters,
+    /// One for each peer there are data connections with.
+    pub links: Vec<LinkStats>,
+}
+
+/// The data connections with one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct LinkStats {
+    /// The peer's id as the log has it.
+    pub peer: String,
+    /// Its rank, if it is in our group.
+    pub rank: Option<u16>,
+    pub connections: u32,
+    /// Of all of them; with commas between, if they differ. Empty where the system does not tell.
+    pub congestion: String,
+    /// When the first connection was made, before there was load. 0 if unknown.
+    pub rtt_us: u32,
+    /// As the system estimates it now, queues included: the least of the connections. 0 if unknown.
+    pub rtt_now_us: u32,
+    /// Segments sent again.
+    pub retransmitted: u64,
+    /// All that these connections have carried, framing included.
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
 }

@@ -3,12 +3,14 @@
 mod clock;
 mod master_loop;
 pub mod node;
+mod observe;
 mod peer_links;
 mod peer_loop;
 mod slot;
 mod status;
 mod threads;
 
+pub use observe::Observed;
 pub use peer_loop::Command;
 pub use slot::Slot;
 pub use status::Snapshot;

@@ -43,6 +43,8 @@ pub enum Input<L: Link> {
         dialled: bool,
         /// Round trip as measured, before there was load; 0 if unknown.
         rtt_us: u32,
+        /// Connections such a path needs.
+        pool: u16,
         io: L,
     },
     DialFailed {
@@ -130,11 +132,12 @@ impl<L: Link> Node<L> {
             Input::ControlUp => self.peer.handle(peer::Input::ControlUp, now),
             Input::ControlLost { reason } => self.peer.handle(peer::Input::ControlLost { reason }, now),
             Input::Control(message) => self.peer.handle(peer::Input::Control(message), now),
-            Input::LinkUp { link, peer, generation, dialled, rtt_us, mut io } => {
+            Input::LinkUp { link, peer, generation, dialled, rtt_us, pool, mut io } => {
                 // While the hellos were exchanged the master may have changed its mind about this pair.
                 if self.peer.expects(peer, generation) {
                     self.engine.add_link(link, peer, rtt_us, io, now);
-                    self.peer.handle(peer::Input::LinkUp { peer, generation, dialled, rtt_us }, now);
+                    let up = peer::Input::LinkUp { peer, generation, dialled, rtt_us, pool };
+                    self.peer.handle(up, now);
                 } else {
                     io.shutdown();
                     self.outputs.push_back(Output::LinkClosed { link });
@@ -192,6 +195,11 @@ impl<L: Link> Node<L> {
 
     pub fn rank(&self) -> Option<Rank> {
         self.peer.rank()
+    }
+
+    pub fn rank_of(&self, peer: PeerId) -> Option<Rank> {
+        let order = &self.peer.group()?.order;
+        order.iter().position(|id| *id == peer).map(|rank| rank as Rank)
     }
 
     pub fn group_world_size(&self) -> usize {

@@ -15,11 +15,13 @@ use super::peer_loop::PeerLoop;
 use crate::limits::{
     DEFAULT_LINK_TIMEOUT_MS, MAX_CONTROL_FRAME_BYTES, MAX_PARKED_CONNECTIONS, UNKNOWN_CONNECTION_TIMEOUT_MS,
 };
+use crate::net::congestion::in_force;
 use crate::net::control::ControlLink;
 use crate::net::dial::{Dialled, dial, dial_until_answered, resolve};
 use crate::net::door::{Visitor, accept, refuse};
-use crate::net::link::{TcpLink, end, ready_in_turn};
+use crate::net::link::{Carried, TcpLink, end, ready_in_turn};
 use crate::net::options::{set_control_options, set_data_options};
+use crate::net::pool::connections;
 use crate::net::round_trip::round_trip_us;
 use crate::net::strangers::StrangerLog;
 use crate::proto::peer::Admission;
@@ -31,7 +33,10 @@ use crate::wire::{FrameAssembler, decode_master};
 /// What the task that watches a data connection is asked for.
 #[derive(Debug)]
 pub(super) struct Watch {
-    stream: Rc<TcpStream>,
+    pub(super) stream: Rc<TcpStream>,
+    pub(super) peer: PeerId,
+    pub(super) rtt_us: u32,
+    pub(super) carried: Rc<Carried>,
     writable: Cell<bool>,
     again: Cell<bool>,
     over: Cell<bool>,
@@ -235,12 +240,18 @@ impl PeerLoop {
     /// `connect_time`: how long it took, if it was we who dialled.
     fn add_link(self: &Rc<Self>, stream: TcpStream, claim: Claim, connect_time: Option<Duration>) {
         let (dialled, rtt_us) = (connect_time.is_some(), round_trip_us(&stream, connect_time));
-        set_data_options(&stream, self.silence_ms.get());
+        set_data_options(&stream, self.silence_ms.get(), &self.data, rtt_us);
+        let pool = connections(rtt_us, &in_force(&stream));
         let link = LinkId(self.next_link.get());
         self.next_link.set(link.0 + 1);
         let stream = Rc::new(stream);
+        let Claim { peer, generation, .. } = claim;
+        let io = TcpLink::new(stream.clone());
         let watch = Rc::new(Watch {
-            stream: stream.clone(),
+            stream,
+            peer,
+            rtt_us,
+            carried: io.carried(),
             writable: Cell::new(false),
             again: Cell::new(false),
             over: Cell::new(false),
@@ -248,9 +259,7 @@ impl PeerLoop {
         });
         self.links.borrow_mut().insert(link, watch.clone());
         self.status.update(|snapshot| snapshot.stats.links_up += 1);
-        let io = TcpLink::new(stream);
-        let Claim { peer, generation, .. } = claim;
-        self.feed(Input::LinkUp { link, peer, generation, dialled, rtt_us, io });
+        self.feed(Input::LinkUp { link, peer, generation, dialled, rtt_us, pool, io });
         spawn_local(self.clone().watch(link, watch));
     }
 

@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::exec::EngineConfig;
+use crate::net::congestion::Congestion;
+use crate::net::options::DataOptions;
 use crate::proto::peer::PeerConfig;
 use crate::shell::node::NodeConfig;
 use crate::shell::peer_loop::PeerLoopConfig;
@@ -15,6 +17,11 @@ fn peer_loop(master: String) -> Rc<PeerLoop> {
         node: NodeConfig { peer: PeerConfig::new(join), engine: EngineConfig::default() },
         master,
         connect_timeout_ms: 10_000,
+        data: DataOptions {
+            congestion: Congestion::ByPath { paced: false },
+            notsent_lowat_bytes: 0,
+            send_buffer_bytes: 0,
+        },
         listener: None,
     };
     PeerLoop::new(config, Arc::new(Status::default())).unwrap().0

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::clock::{Clock, Timer};
 use super::node::{Input, Node, NodeConfig, Output, Request};
+use super::observe::Observed;
 use super::peer_links::Watch;
 use super::slot::Completer;
 use super::status::{Snapshot, Status};
@@ -20,6 +21,7 @@ use crate::limits::{DEFAULT_SILENCE_MS, MAX_LINGER_MS};
 use crate::net::control::ControlLink;
 use crate::net::door::Door;
 use crate::net::link::TcpLink;
+use crate::net::options::DataOptions;
 use crate::proto::peer::{Done, State};
 use crate::types::{Epoch, LinkId, WorkId};
 use crate::wire::message::MasterMessage;
@@ -42,6 +44,10 @@ pub enum Command {
         work: WorkId,
         alone: bool,
     },
+    /// How things stand; answered at once.
+    Observe {
+        answer: std::sync::mpsc::Sender<Observed>,
+    },
     Stop,
 }
 
@@ -58,6 +64,7 @@ pub struct PeerLoopConfig {
     /// `host:port`; looked up anew at each attempt.
     pub master: String,
     pub connect_timeout_ms: u32,
+    pub data: DataOptions,
     /// Where data connections come in; `None` if this peer only dials.
     pub listener: Option<TcpListener>,
 }
@@ -81,6 +88,7 @@ pub(super) struct PeerLoop {
     pub(super) silence_ms: Cell<u32>,
     pub(super) master: String,
     pub(super) connect_timeout_ms: u32,
+    pub(super) data: DataOptions,
     pub(super) status: Arc<Status>,
     clock: Clock,
     timer: Timer,
@@ -144,6 +152,7 @@ impl PeerLoop {
             silence_ms: Cell::new(DEFAULT_SILENCE_MS),
             master: config.master,
             connect_timeout_ms: config.connect_timeout_ms,
+            data: config.data,
             status,
             clock,
             timer: Timer::default(),
@@ -175,6 +184,10 @@ impl PeerLoop {
                     self.feed(Input::Request { work, request });
                 }
                 Some(Command::Blocked { work, alone }) => self.feed(Input::Blocked { work, alone }),
+                Some(Command::Observe { answer }) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.observe());
+                }
                 Some(Command::Stop) | None => break,
             }
         }
@@ -291,7 +304,10 @@ impl PeerLoop {
                 snapshot.rank = node.rank().unwrap_or(0);
                 snapshot.group_world_size = node.group_world_size() as u32;
             }
-            None => *snapshot = Snapshot { stats: snapshot.stats, ..Snapshot::default() },
+            None => {
+                let stats = std::mem::take(&mut snapshot.stats);
+                *snapshot = Snapshot { stats, ..Snapshot::default() };
+            }
         });
     }
 

@@ -8,7 +8,7 @@ use crate::proto::peer::Done;
 use crate::types::{Epoch, Rank, WorldSizes};
 
 /// The present epoch as this peer sees it, zeros while it is in none, and counts since the communicator was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// Whether this peer is a member of a run.
     pub member: bool,
@@ -18,6 +18,7 @@ pub struct Snapshot {
     pub rank: Rank,
     /// As of the last commit or answer that told.
     pub peers_pending: u32,
+    /// But for what only the thread knows.
     pub stats: Stats,
 }
 
@@ -47,7 +48,7 @@ pub struct Status(Mutex<Snapshot>);
 
 impl Status {
     pub fn get(&self) -> Snapshot {
-        *self.lock()
+        self.lock().clone()
     }
 
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {

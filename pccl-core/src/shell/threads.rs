@@ -9,14 +9,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::master_loop;
 use super::node::{NodeConfig, Request};
+use super::observe::Observed;
 use super::peer_loop::{self, Command, PeerLoopConfig};
 use super::slot::{Completer, Slot};
 use super::status::{Snapshot, Status};
 use crate::config::{MasterSettings, PeerSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::EngineConfig;
+use crate::limits::MAX_DATA_CONNECTIONS;
 use crate::mem::Budget;
 use crate::net::bind::{bind, listen_address};
+use crate::net::congestion::Congestion;
+use crate::net::options::{DataOptions, check_send_buffer};
+use crate::net::pool::affordable;
 use crate::proto::master::MasterConfig;
 use crate::proto::peer::PeerConfig;
 use crate::types::{GroupId, PeerId, WorkId};
@@ -35,7 +40,9 @@ impl PeerThread {
     /// Binds the data port and starts the thread; connects nowhere yet.
     pub fn start(settings: &PeerSettings) -> Result<PeerThread> {
         let listener = data_listener(settings)?;
+        let data = data_options(settings).map_err(invalid_argument)?;
         let config = PeerLoopConfig {
+            data,
             node: node_config(settings, listener.as_ref())?,
             master: settings.master.clone(),
             connect_timeout_ms: settings.connect_timeout_ms,
@@ -74,6 +81,13 @@ impl PeerThread {
 
     pub fn snapshot(&self) -> Snapshot {
         self.status.get()
+    }
+
+    /// Waits for the thread's answer, which takes no longer than a turn of a link; `None` if it is gone.
+    pub fn observe(&self) -> Option<Observed> {
+        let (answer, observed) = std_mpsc::channel();
+        self.mailbox.send(Command::Observe { answer }).ok()?;
+        observed.recv().ok()
     }
 
     /// Leaves the run, if in one, and ends the thread. Returns when no socket and no thread is left.
@@ -145,6 +159,15 @@ impl MasterThread {
     }
 }
 
+fn data_options(settings: &PeerSettings) -> std::result::Result<DataOptions, String> {
+    check_send_buffer(settings.tcp_send_buffer_bytes)?;
+    Ok(DataOptions {
+        congestion: Congestion::new(&settings.tcp_congestion)?,
+        notsent_lowat_bytes: settings.tcp_notsent_lowat_bytes,
+        send_buffer_bytes: settings.tcp_send_buffer_bytes,
+    })
+}
+
 fn data_listener(settings: &PeerSettings) -> Result<Option<TcpListener>> {
     if !settings.inbound {
         return Ok(None);
@@ -169,6 +192,7 @@ fn node_config(settings: &PeerSettings, listener: Option<&TcpListener>) -> Resul
     let peer = PeerConfig {
         connect_timeout_ms: settings.connect_timeout_ms,
         reconnect_timeout_ms: settings.reconnect_timeout_ms,
+        max_data_connections: affordable(MAX_DATA_CONNECTIONS),
         ..PeerConfig::new(join)
     };
     let engine = EngineConfig { budget: Budget::of_process(), ..EngineConfig::default() };

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use pccl_core::limits::DEFAULT_POOL_CONNECTIONS;
 use pccl_core::proto::peer::Admission;
 use pccl_core::shell::node::{Input, Node};
 use pccl_core::types::{LinkId, PeerId};
@@ -180,7 +181,18 @@ impl World {
         let peer = self.processes[from].id;
         let link = link_id(index, 1);
         let rtt_us = io.round_trip_us();
-        self.feed(target, Input::LinkUp { link, peer, generation, dialled: false, rtt_us, io })
+        self.feed(
+            target,
+            Input::LinkUp {
+                link,
+                peer,
+                generation,
+                dialled: false,
+                rtt_us,
+                pool: DEFAULT_POOL_CONNECTIONS,
+                io,
+            },
+        )
     }
 
     fn answer_dial(&mut self, dial: usize, state: DialState) -> Verdict {
@@ -200,7 +212,18 @@ impl World {
         match (state, self.dials[dial].link.take()) {
             (DialState::Made, Some((link, io))) => {
                 let rtt_us = io.round_trip_us();
-                self.feed(process, Input::LinkUp { link, peer, generation, dialled: true, rtt_us, io })
+                self.feed(
+                    process,
+                    Input::LinkUp {
+                        link,
+                        peer,
+                        generation,
+                        dialled: true,
+                        rtt_us,
+                        pool: DEFAULT_POOL_CONNECTIONS,
+                        io,
+                    },
+                )
             }
             (DialState::Failed, _) => {
                 trace!(self, "{} could not reach {peer}", self.processes[process]);

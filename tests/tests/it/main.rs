@@ -11,6 +11,7 @@ mod child;
 mod clean_exit;
 mod every_type;
 mod faults;
+mod figures;
 mod generated;
 mod golden;
 mod harness;

@@ -14,6 +14,8 @@ pub struct PeerConfig {
     pub connect_timeout_ms: u32,
     /// How long to look for a master that went away.
     pub reconnect_timeout_ms: u32,
+    /// To all peers together.
+    pub max_data_connections: usize,
 }
 
 impl PeerConfig {
@@ -22,6 +24,7 @@ impl PeerConfig {
             join,
             connect_timeout_ms: limits::DEFAULT_CONNECT_TIMEOUT_MS,
             reconnect_timeout_ms: limits::DEFAULT_RECONNECT_TIMEOUT_MS,
+            max_data_connections: limits::MAX_DATA_CONNECTIONS,
         }
     }
 }
@@ -82,6 +85,8 @@ pub enum Input {
         dialled: bool,
         /// Round trip as measured, before there was load; 0 if unknown.
         rtt_us: u32,
+        /// Connections such a path needs.
+        pool: u16,
     },
     /// A data connection with `peer` ended without our order, or carried something damaged.
     LinkLost {

@@ -8,7 +8,7 @@ use crate::limits;
 use crate::types::{PeerId, Time};
 use crate::wire::message::{LinkToken, PeerAddress, PeerMessage, ResumedLink};
 
-/// How long the end with the lower id has the widening of the pool to itself.
+/// How long the end with the lower id has the widening of the pool to itself, and waits for what the other dials.
 const WIDEN_AFTER_MS: u64 = 1_000;
 
 #[derive(Debug)]
@@ -23,8 +23,12 @@ struct Link {
     /// A connection was lost since the group's epoch began, and maybe bytes with it: the epoch cannot hold.
     torn: bool,
     widen_at: Option<Time>,
+    /// The other end was told to dial us, and none of its connections is here yet.
+    theirs_due: bool,
     /// The least of its connections; 0 if unknown.
     rtt_us: u32,
+    /// Connections the path needs, as measured.
+    pool: u16,
 }
 
 #[derive(Debug, Default)]
@@ -96,18 +100,24 @@ impl Peer {
             torn = true;
             self.outputs.push_back(Output::Unlink { peer });
         }
+        let both_dial = !address.addresses.is_empty() && self.config.join.data_port != 0;
+        // Where one connection is all there is to be, one end dials it; the other only if nothing has come.
+        let in_vain = both_dial && self.config.join.pool == 1 && self.id() > peer;
+        let dials = !address.addresses.is_empty() && !in_vain;
         let link = Link {
             address: address.clone(),
             up: 0,
-            under_way: usize::from(!address.addresses.is_empty()),
+            under_way: usize::from(dials),
             reported_failed: false,
             reported_down: false,
             torn,
-            widen_at: None,
+            widen_at: in_vain.then(|| self.seen.plus_ms(WIDEN_AFTER_MS)),
+            theirs_due: both_dial,
             rtt_us: 0,
+            pool: limits::DEFAULT_POOL_CONNECTIONS,
         };
         self.links.links.insert(peer, link);
-        if !address.addresses.is_empty() {
+        if dials {
             self.outputs.push_back(Output::Dial { to: address, connections: 1 });
         }
     }
@@ -140,18 +150,21 @@ impl Peer {
         }
     }
 
-    pub(super) fn on_link_up(&mut self, peer: PeerId, generation: u32, dialled: bool, rtt_us: u32) {
+    /// `path`: its round trip, and the connections it needs.
+    pub(super) fn on_link_up(&mut self, peer: PeerId, generation: u32, dialled: bool, path: (u32, u16)) {
         let (now, id) = (self.seen, self.id());
         let Some(link) = self.links.links.get_mut(&peer).filter(|l| l.address.generation == generation)
         else {
             return;
         };
         link.up += 1;
-        link.rtt_us = match (link.rtt_us, rtt_us) {
+        link.rtt_us = match (link.rtt_us, path.0) {
             (0, new) => new,
             (old, 0) => old,
             (old, new) => old.min(new),
         };
+        link.pool = if link.up == 1 { path.1 } else { link.pool.min(path.1) };
+        link.theirs_due &= dialled;
         link.under_way = link.under_way.saturating_sub(usize::from(dialled));
         let (first, rtt_us) = (link.up == 1, link.rtt_us);
         if dialled && link.widen_at.is_none() {
@@ -165,23 +178,20 @@ impl Peer {
         self.widen_pools();
     }
 
-    /// Connections wanted with each peer: the pool, less where there are so many peers that descriptors run out.
-    fn pool(&self) -> usize {
-        let wanted = match self.config.join.pool {
-            0 => limits::DEFAULT_POOL_CONNECTIONS,
-            pool => pool.min(limits::MAX_POOL_CONNECTIONS),
-        };
-        let share = limits::MAX_DATA_CONNECTIONS / self.links.links.len().max(1);
-        usize::from(wanted).min(share.max(1))
-    }
-
+    /// Makes pools as large as the program wants them, or else as their paths need, less where there are so many
+    /// peers that descriptors run out. The size is that of the pair: connections of either end count.
     pub(super) fn widen_pools(&mut self) {
-        let (now, pool) = (self.seen, self.pool());
+        let (now, own) = (self.seen, self.config.join.pool);
+        let share = (self.config.max_data_connections / self.links.links.len().max(1)).max(1);
         let mut dials = Vec::new();
         for link in self.links.links.values_mut() {
             if link.widen_at.is_some_and(|at| at <= now) {
-                link.widen_at = None;
-                let missing = pool.saturating_sub(link.up + link.under_way);
+                let wanted = if own == 0 { link.pool } else { own };
+                let wanted = usize::from(wanted.min(limits::MAX_POOL_CONNECTIONS)).min(share);
+                // The other's first connection has its place kept for a while.
+                let kept = usize::from(std::mem::take(&mut link.theirs_due) && link.up > 0);
+                link.widen_at = (kept > 0).then(|| now.plus_ms(WIDEN_AFTER_MS));
+                let missing = wanted.saturating_sub(link.up + link.under_way + kept);
                 if missing > 0 && !link.reported_down {
                     link.under_way += missing;
                     dials.push((link.address.clone(), missing as u16));

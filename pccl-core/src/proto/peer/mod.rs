@@ -64,8 +64,8 @@ impl Peer {
             Input::ControlUp => self.on_control_up(),
             Input::ControlLost { reason } => self.on_control_lost(&reason),
             Input::Control(message) => self.on_master_message(message),
-            Input::LinkUp { peer, generation, dialled, rtt_us } => {
-                self.on_link_up(peer, generation, dialled, rtt_us)
+            Input::LinkUp { peer, generation, dialled, rtt_us, pool } => {
+                self.on_link_up(peer, generation, dialled, (rtt_us, pool))
             }
             Input::LinkLost { peer, reason, others_left } => self.on_link_lost(peer, reason, others_left),
             Input::DialFailed { peer, generation, reason } => self.on_dial_failed(peer, generation, reason),

@@ -159,25 +159,98 @@ fn a_data_hello_is_taken_only_with_the_runs_token_and_the_pairs_generation() {
     );
 }
 
-#[test]
-fn a_pool_widens_to_its_size_and_no_further() {
+/// A member with this id and setting that is told to link the peer 2, whom it can dial and who can dial it.
+fn linking(id: u8, pool: u16) -> Peer {
     let mut peer = member_of(2);
-    let to = crate::wire::message::PeerAddress {
-        peer: PeerId([2; 16]),
-        generation: 1,
-        addresses: vec!["127.0.0.1:1".parse().unwrap()],
-    };
-    peer.handle(Input::Control(MasterMessage::LinkTo { peers: vec![to.clone()] }), Time(0));
-    assert_eq!(drain(&mut peer), [Output::Dial { to: to.clone(), connections: 1 }]);
-    let (up, mut dialled) = (|dialled| Input::LinkUp { peer: to.peer, generation: 1, dialled, rtt_us: 0 }, 1);
-    // Each answer comes while the dials of before are still under way.
-    for _ in 0..4 {
-        peer.handle(up(true), Time(0));
-        for output in drain(&mut peer) {
-            if let Output::Dial { connections, .. } = output {
-                dialled += connections;
+    peer.config.join.peer = PeerId([id; 16]);
+    peer.config.join.pool = pool;
+    let addresses = vec!["127.0.0.1:1".parse().unwrap()];
+    let to = crate::wire::message::PeerAddress { peer: PeerId([2; 16]), generation: 1, addresses };
+    peer.handle(Input::Control(MasterMessage::LinkTo { peers: vec![to] }), Time(0));
+    peer
+}
+
+fn up(dialled: bool) -> Input {
+    Input::LinkUp { peer: PeerId([2; 16]), generation: 1, dialled, rtt_us: 80_000, pool: 16 }
+}
+
+fn dialled(peer: &mut Peer) -> u16 {
+    let dials = drain(peer).into_iter().map(|output| match output {
+        Output::Dial { connections, .. } => connections,
+        _ => 0,
+    });
+    dials.sum()
+}
+
+/// Lets all dials succeed, and the other end's first one too; how many connections there are in the end.
+fn connections_of_a_pair(mut peer: Peer, theirs_come_first: bool) -> u16 {
+    let mut dials = dialled(&mut peer);
+    let (mut here, mut made) = (0, 0);
+    if theirs_come_first {
+        peer.handle(up(false), Time(0));
+        here += 1;
+    }
+    for at in [0, 2_000_000, 4_000_000] {
+        while made < dials {
+            peer.handle(up(true), Time(at));
+            made += 1;
+            dials += dialled(&mut peer);
+        }
+        if at == 0 && !theirs_come_first {
+            peer.handle(up(false), Time(at));
+            here += 1;
+        }
+        peer.on_deadline(Time(at));
+        dials += dialled(&mut peer);
+    }
+    here + made
+}
+
+#[test]
+fn a_pool_is_of_its_size_whoever_dials() {
+    for theirs_come_first in [false, true] {
+        for id in [1, 3] {
+            for pool in [2, 4, 64] {
+                let there = connections_of_a_pair(linking(id, pool), theirs_come_first);
+                assert_eq!(there, pool, "peer {id}, theirs first: {theirs_come_first}");
             }
+            let by_path = connections_of_a_pair(linking(id, 0), theirs_come_first);
+            assert_eq!(by_path, 16, "what the path needs");
         }
     }
-    assert_eq!(dialled, peer.config.join.pool);
+}
+
+#[test]
+fn a_pool_of_one_is_dialled_by_one_end_and_by_the_other_only_if_nothing_comes() {
+    assert_eq!(dialled(&mut linking(1, 1)), 1);
+    let mut waits = linking(3, 1);
+    assert_eq!(dialled(&mut waits), 0);
+    waits.on_deadline(Time(1_000_000));
+    assert_eq!(dialled(&mut waits), 1);
+    let mut served = linking(3, 1);
+    served.handle(up(false), Time(0));
+    served.on_deadline(Time(1_000_000));
+    assert_eq!(dialled(&mut served), 0);
+}
+
+#[test]
+fn the_place_of_a_connection_that_never_comes_is_filled() {
+    let mut peer = linking(1, 4);
+    peer.handle(up(true), Time(0));
+    assert_eq!(dialled(&mut peer), 1 + 2);
+    for at in [0, 0] {
+        peer.handle(up(true), Time(at));
+    }
+    peer.on_deadline(Time(1_000_000));
+    assert_eq!(dialled(&mut peer), 1);
+}
+
+#[test]
+fn pools_shrink_where_connections_are_short() {
+    let mut peer = linking(1, 8);
+    peer.config.max_data_connections = 3;
+    peer.handle(up(true), Time(0));
+    peer.handle(up(false), Time(0));
+    peer.on_deadline(Time(2_000_000));
+    assert_eq!(dialled(&mut peer), 1 + 1);
 }

@@ -81,7 +81,7 @@ impl World {
 
     fn join(&mut self, group: u32) -> WorkId {
         let n = self.peers.len();
-        let join = Join { peer: id(n), group: GroupId(group), data_port: 1, announced: None, pool: 1 };
+        let join = Join { peer: id(n), group: GroupId(group), data_port: 1, announced: None, pool: 2 };
         self.peers.push(peer::Peer::new(PeerConfig::new(join), self.now));
         self.conn_of.push(None);
         self.dead.push(false);
@@ -250,7 +250,8 @@ impl World {
         } else {
             let ends = (self.peers[n].id(), self.peers[m].id());
             let rtt_us = self.rtts.get(&(n.min(m), n.max(m))).copied().unwrap_or(0);
-            let up = |peer, dialled, rtt_us| peer::Input::LinkUp { peer, generation, dialled, rtt_us };
+            let up =
+                |peer, dialled, rtt_us| peer::Input::LinkUp { peer, generation, dialled, rtt_us, pool: 1 };
             self.peers[n].handle(up(ends.1, true, rtt_us), now);
             // Something disturbed the measurement of the end that was dialled.
             self.peers[m].handle(up(ends.0, false, rtt_us * 10), now);
