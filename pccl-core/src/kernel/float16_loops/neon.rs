@@ -1,6 +1,10 @@
 //! Sums, products and averages of f16 with NEON's conversions. (bf16 is integer work, which the compiler does well.)
 
-use std::arch::aarch64::*;
+use std::arch::aarch64::{
+    float32x4_t, uint16x8_t, vaddq_f32, vbslq_f32, vceqq_f32, vcvt_f16_f32, vcvt_f32_f16, vcvt_high_f16_f32,
+    vcvt_high_f32_f16, vdivq_f32, vdupq_n_f32, vget_low_f16, vld1q_u16, vmulq_f32, vreinterpretq_f16_u16,
+    vreinterpretq_u16_f16, vst1q_u16,
+};
 
 use super::{Arithmetic, F32_NAN, walk};
 

@@ -1,6 +1,18 @@
 //! Sums, products and averages of 16-bit floats with the vectors of x86_64, and F16C for f16.
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m256, __m256i, __m512, __m512i, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castsi256_ps,
+    _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_div_ps,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_mul_ps, _mm256_packus_epi32, _mm256_set_m128i,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_srli_epi32, _mm256_storeu_si256,
+    _mm256_unpackhi_epi16, _mm256_unpacklo_epi16, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_castps_si512, _mm512_castsi256_si512, _mm512_castsi512_ps, _mm512_castsi512_si256,
+    _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_div_ps, _mm512_extracti64x4_epi64,
+    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_packus_epi32,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_srli_epi32, _mm512_storeu_si512,
+    _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
+};
 
 use super::{Arithmetic, F32_NAN, walk};
 
