@@ -271,7 +271,7 @@ impl Settings for MasterSettings {
         },
         Key {
             name: "piece_bytes",
-            help: "largest piece of a chunk, a multiple of 8",
+            help: "largest piece of a chunk, a multiple of 8; near peers cut large chunks into pieces four times as long",
             get: |s| s.piece_bytes.to_string(),
             set: |s, v| {
                 let bytes = number(v, 8, limits::MAX_PIECE_BYTES)?;

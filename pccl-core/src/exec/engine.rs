@@ -50,7 +50,7 @@ impl Default for EngineConfig {
         EngineConfig {
             near_segment_bytes: MAX_SEGMENT_BYTES,
             far_segment_bytes: FAR_SEGMENT_BYTES,
-            pump_budget_bytes: 256 << 10,
+            pump_budget_bytes: 512 << 10,
             eager_bytes: MAX_EAGER_BYTES_PER_PEER,
             stall_ms: u64::from(DEFAULT_SILENCE_MS),
             budget: Budget::default(),

@@ -8,7 +8,7 @@ use super::ops::{Lookup, Ops};
 use super::running::Running;
 use super::rx::{Segment, Speaker};
 use super::tx::Outgoing;
-use crate::limits::MAX_SEGMENT_BYTES;
+use crate::limits::HOT_BYTES;
 use crate::types::{OpKey, Rank};
 use crate::wire::frame::{FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 
@@ -22,7 +22,7 @@ pub(super) struct Core {
 
 impl Core {
     pub fn new(config: EngineConfig) -> Core {
-        let hot = Hot::new(MAX_SEGMENT_BYTES);
+        let hot = Hot::new(HOT_BYTES);
         Core { ops: Ops::default(), cx: Context::new(config), hot, sink: Vec::new() }
     }
 

@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::frames::Core;
 use super::landing::Landing;
 use super::link::{Link, LinkIo};
+use crate::limits::HOT_BYTES;
 use crate::mem::Pool;
 use crate::types::{LinkId, OpKey, PeerId, Rank};
 use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, TRAILER_BYTES};
@@ -56,9 +57,14 @@ impl Rx {
             return moved;
         };
         let rest = segment.len - segment.got;
+        // A part that passes through the hot scratch ends with it, or with the frame.
+        let part = match segment.landing {
+            Landing::Sum(_) => rest.min(HOT_BYTES),
+            _ => rest,
+        };
         let payload = match &mut segment.landing {
             Landing::Sink => core.sink(rest),
-            Landing::Sum(_) => core.hot.place(rest),
+            Landing::Sum(_) => core.hot.place(part),
             Landing::Eager { bytes, .. } => &mut bytes[segment.got..segment.len],
             Landing::Window { target, bytes } => {
                 &mut bytes[target.offset + segment.got..target.offset + segment.len]
@@ -67,13 +73,17 @@ impl Rx {
                 core.ops.get_mut(target.op).forest_mut().buffers.result_mut(target.at + segment.got, rest)
             }
         };
-        let moved = io.try_read(&mut [IoSliceMut::new(payload), IoSliceMut::new(control)]);
+        let moved = if part < rest {
+            io.try_read(&mut [IoSliceMut::new(payload)])
+        } else {
+            io.try_read(&mut [IoSliceMut::new(payload), IoSliceMut::new(control)])
+        };
         if let LinkIo::Moved(bytes) = moved {
-            segment.got += bytes.min(rest);
+            segment.got += bytes.min(part);
             if let Landing::Sum(sum) = &mut segment.landing {
-                core.add_part(sum, bytes.min(rest));
+                core.add_part(sum, bytes.min(part));
             }
-            self.control_got += bytes.saturating_sub(rest);
+            self.control_got += bytes.saturating_sub(part);
         }
         moved
     }

@@ -5,13 +5,13 @@ use std::io::IoSlice;
 use super::frames::Core;
 use super::link::{Link, LinkIo};
 use super::piece::Item;
-use crate::limits::MAX_SEGMENT_BYTES;
 use crate::wire::frame::{FRAME_HEADER_BYTES, TRAILER_BYTES, Trailer};
 
 /// Grants that leave with one write.
 const GRANTS_AT_ONCE: usize = 16;
 
-static FILLER: [u8; MAX_SEGMENT_BYTES] = [0; MAX_SEGMENT_BYTES];
+/// Written again and again where more is needed.
+static FILLER: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A piece under way. It stays on this link to its end.
 #[derive(Clone, Copy, Debug)]
@@ -114,15 +114,20 @@ impl Tx {
 
     /// One attempt to write what is staged.
     pub fn write<L: Link>(&mut self, io: &mut L, core: &mut Core) -> LinkIo {
+        let (mut skip, mut whole) = (self.sent, true);
         let payload = match (self.body, &self.outgoing) {
             (Body::Payload(len), Some(out)) => {
                 core.ops.get(out.op).payload(&out.item, out.at + out.offset, len)
             }
-            (Body::Filler(len), _) => &FILLER[..len],
+            (Body::Filler(len), _) => {
+                let filled = self.sent.saturating_sub(self.head.len()).min(len);
+                skip -= filled;
+                whole = len - filled <= FILLER.len();
+                &FILLER[..FILLER.len().min(len - filled)]
+            }
             _ => &[],
         };
-        let trailer: &[u8] = if self.body == Body::None { &[] } else { &self.trailer };
-        let mut skip = self.sent;
+        let trailer: &[u8] = if self.body == Body::None || !whole { &[] } else { &self.trailer };
         let mut places = [IoSlice::new(&[]), IoSlice::new(&[]), IoSlice::new(&[])];
         let mut used = 0;
         for part in [&self.head[..], payload, trailer] {

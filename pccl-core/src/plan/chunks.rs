@@ -1,5 +1,6 @@
 //! How a payload is cut: into chunks by owner, and chunks into pieces.
 
+use crate::limits::MAX_PIECE_BYTES;
 use crate::types::{OpDescriptor, Rank};
 
 /// First element and number of elements of `owner`'s equal share of `count` elements. May be empty.
@@ -7,6 +8,19 @@ pub fn equal_share(count: u64, world_size: Rank, owner: Rank) -> (u64, u64) {
     let border = |index: u64| (u128::from(index) * u128::from(count) / u128::from(world_size)) as u64;
     let first = border(u64::from(owner));
     (first, border(u64::from(owner) + 1) - first)
+}
+
+/// Between near peers a piece costs more by its system calls than by the wait for it: where an owner's share has this
+/// many pieces or more of `NEAR_PIECE_FACTOR` times the size, it is cut into those.
+const NEAR_PIECES: u64 = 16;
+const NEAR_PIECE_FACTOR: u32 = 4;
+
+/// The largest piece of a payload that `world_size` owners share.
+pub fn piece_bytes(setting_bytes: u32, near: bool, world_size: Rank, descriptor: &OpDescriptor) -> u32 {
+    let long_bytes = setting_bytes.saturating_mul(NEAR_PIECE_FACTOR).min(MAX_PIECE_BYTES);
+    let share_bytes = descriptor.size_bytes() / u64::from(world_size.max(1));
+    let many = share_bytes >= NEAR_PIECES * u64::from(long_bytes);
+    if near && many { long_bytes.max(setting_bytes) } else { setting_bytes }
 }
 
 /// Elements of a full piece: what fits `piece_bytes`, at least 1, and never so few that the number of a piece

@@ -54,6 +54,8 @@ fn view(
     descriptor: &OpDescriptor,
 ) -> PlanView {
     let world_size = group.order.len() as Rank;
+    let near = (1..=LOCAL_RTT_US).contains(&group.rtt_us);
+    let piece_bytes = chunks::piece_bytes(piece_bytes, near, world_size, descriptor);
     let piece_elements = chunks::piece_elements(piece_bytes, descriptor);
     let count = descriptor.count;
     PlanView {

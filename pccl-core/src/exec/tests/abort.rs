@@ -72,6 +72,33 @@ fn a_frame_under_way_is_made_void_and_never_counted() {
 }
 
 #[test]
+fn filler_of_a_long_frame_ends_where_the_frame_does() {
+    let descriptor = OpDescriptor::plain(200_000, DType::U8, ReduceOp::Sum);
+    let shape = Shape {
+        piece_bytes: 200_000,
+        segment_bytes: 200_000,
+        step: 9_000,
+        capacity: 20_000,
+        pump_budget_bytes: 10_000,
+        ..Shape::default()
+    };
+    let mut world = World::new(shape);
+    let inputs = inputs(descriptor, 2, 0);
+    world.start_all(key(1, 0, 0), descriptor, &inputs, true);
+    for _ in 0..4 {
+        world.poke();
+    }
+    for host in &mut world.hosts {
+        host.engine.stop(key(1, 0, 0)).unwrap();
+    }
+    assert!(world.hosts[0].engine.counters().voids_sent > 0);
+    world.start_all(key(1, 0, 1), descriptor, &inputs, true);
+    world.run();
+    world.commit(key(1, 0, 1), &expected(descriptor, &inputs));
+    assert!(world.hosts.iter().all(|host| host.lost.is_empty()));
+}
+
+#[test]
 fn frames_of_an_operation_that_is_over_are_dropped() {
     let descriptor = OpDescriptor::plain(64, DType::U8, ReduceOp::Sum);
     let mut world = World::new(Shape { capacity: 2000, ..Shape::default() });

@@ -29,6 +29,22 @@ fn every_type_and_operation_gives_the_reference_result_in_place_and_out_of_place
     }
 }
 
+#[test]
+fn frames_longer_than_the_hot_scratch_are_added_in_parts() {
+    let (piece_bytes, segment_bytes) = (800_000, 800_000);
+    for (step, capacity) in [(1 << 20, 1 << 20), (150_001, 300_000)] {
+        let shape = Shape {
+            piece_bytes,
+            segment_bytes,
+            step,
+            capacity,
+            pump_budget_bytes: 1 << 20,
+            ..Shape::default()
+        };
+        reduce_once(shape, OpDescriptor::plain(200_000, DType::F64, ReduceOp::Avg), false);
+    }
+}
+
 /// The same worlds under every schedule; trees where a pair has no link.
 pub fn shapes(world_size: usize) -> Vec<Shape> {
     let base = Shape { world_size, links_per_pair: 2, ..Shape::default() };

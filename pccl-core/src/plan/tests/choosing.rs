@@ -1,7 +1,7 @@
 //! Which schedule, why, and when two peers mean the same.
 
 use super::{bytes, group, info};
-use crate::plan::chunks::{equal_share, piece_elements};
+use crate::plan::chunks::{equal_share, piece_bytes, piece_elements};
 use crate::plan::{LOCAL_RTT_US, PlanError, Reason, Schedule, choose, fallbacks, plan};
 use crate::types::{
     DType, EpochInfo, GroupInfo, OpDescriptor, PeerId, Quantization, ReduceOp, ScheduleChoice,
@@ -210,4 +210,13 @@ fn what_gives_way_for_want_of_a_link_is_said_with_the_pairs_names() {
     let line =
         "group 0: no ring, as its neighbours 0 and 4 have no link (peers 00000000 and 34010000): trees";
     assert_eq!(fallbacks(&group(5, &[(0, 4)]), &ring), [line]);
+}
+
+#[test]
+fn near_peers_cut_large_shares_into_longer_pieces() {
+    let (small, large) = (bytes((64 << 20) - 1), bytes(64 << 20));
+    assert_eq!(piece_bytes(256 << 10, true, 4, &large), 1 << 20);
+    assert_eq!(piece_bytes(256 << 10, true, 4, &small), 256 << 10);
+    assert_eq!(piece_bytes(256 << 10, false, 4, &large), 256 << 10);
+    assert_eq!(piece_bytes(4 << 20, true, 1, &bytes(1 << 40)), 4 << 20);
 }
