@@ -51,11 +51,12 @@ fn rotation_suffices(chunk: &ChunkView, dtype: DType) -> bool {
 
 impl Windows {
     pub fn new(budget: &Budget, view: &PlanView, dtype: DType) -> Windows {
-        let chunks = view.chunks.iter().enumerate();
-        let meeting: Vec<(u32, u16)> = chunks
-            .map(|(c, chunk)| (c as u32, chunk.reduce_children.len() as u16))
-            .filter(|(c, children)| *children > 1 && !rotation_suffices(&view.chunks[*c as usize], dtype))
-            .collect();
+        let meets = |chunk: &ChunkView| chunk.reduce_children.len() > 1;
+        // All of them or none: the operation's grant tells one number of pieces for all chunks.
+        let none = view.chunks.iter().filter(|c| meets(c)).all(|c| rotation_suffices(c, dtype));
+        let chunks = view.chunks.iter().enumerate().filter(|(_, chunk)| !none && meets(chunk));
+        let meeting: Vec<(u32, u16)> =
+            chunks.map(|(c, chunk)| (c as u32, chunk.reduce_children.len() as u16)).collect();
         let pieces = meeting.iter().map(|(c, _)| view.chunks[*c as usize].pieces(view.piece_elements));
         // Half of what is left, so that the operation that comes next finds something, too.
         let share = budget.share((budget.free_bytes() / 2).min(MAX_WINDOW_BYTES));
@@ -144,5 +145,51 @@ impl Windows {
     pub fn unpark(&mut self, index: usize, turn: u16) -> Option<(Vec<u8>, Parked)> {
         let bytes = self.parked.get_mut(&(index, turn))?.bytes.take()?;
         self.parked.remove(&(index, turn)).map(|parked| (bytes, parked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Schedule;
+
+    fn chunk(first: u64, count: u64, children: u16) -> ChunkView {
+        ChunkView {
+            owner: 0,
+            first,
+            count,
+            reduce_parent: None,
+            only_child: false,
+            child_index: 0,
+            siblings: 0,
+            reduce_children: (1..=children).collect(),
+            broadcast_parent: None,
+            broadcast_children: vec![],
+        }
+    }
+
+    #[test]
+    fn what_the_grant_says_of_all_chunks_holds_in_each_however_large() {
+        let count = 5 * MAX_WINDOW_BYTES as u64 / 2;
+        let view = PlanView {
+            schedule: Schedule::Trees,
+            rank: 0,
+            world_size: 4,
+            count: 2 * count,
+            piece_elements: 1 << 18,
+            digest: 0,
+            // A third of such a chunk is less than a window, half of it is more.
+            chunks: vec![chunk(0, count, 2), chunk(count, count, 3)],
+        };
+        let firsts = [0, view.chunks[0].pieces(view.piece_elements) as usize];
+        let mut pieces = vec![Piece::new(); 2 * firsts[1]];
+        let mut windows = Windows::new(&Budget::default(), &view, DType::U8);
+        let whole = windows.take_whole_pieces(&view, &mut pieces, &firsts);
+        assert!(whole > 0);
+        for (first, chunk) in firsts.iter().zip(&view.chunks) {
+            for piece in &pieces[*first..first + whole as usize] {
+                assert!((1..chunk.reduce_children.len() as u16).all(|turn| piece.is_ahead(turn)));
+            }
+        }
     }
 }
