@@ -26,7 +26,7 @@ elements that are not what they must be; any makes the exit code 1. Every list s
 
 Examples:
   pccl bench                                         4 KiB to 64 MiB, world 2, on this machine
-  pccl bench -b 1MiB -e 256MiB -w 2,4 --schedule ring,mesh --plot bench.svg
+  pccl bench -b 1MiB -e 256MiB -N 2,4 --schedule ring,mesh --plot bench.svg
   pccl bench -b 256MiB --tags 1,64                   the same bytes as 1 and as 64 operations
   pccl bench -b 64MiB --baseline sockets             beside what plain sockets do, in turns
   pccl bench -b 4MiB -d f32,bf16 -o sum,avg --place out,in --json bench.json
