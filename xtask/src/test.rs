@@ -56,6 +56,9 @@ fn rust(steps: &mut Steps) {
         &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast", "--quiet"]
     };
     steps.run("rust tests", LIMIT, cargo(arguments));
+    // Only here are the loops vectors: development builds do not vectorise.
+    let kernels = ["test", "--release", "-p", "pccl-core", "--lib", "--quiet", "kernel::"];
+    steps.run("kernels as they ship", LIMIT, cargo(&kernels));
 }
 
 fn simulator(steps: &mut Steps) {

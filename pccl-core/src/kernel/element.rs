@@ -62,7 +62,7 @@ macro_rules! cell_as_number {
 }
 
 macro_rules! integer_operations {
-    ($bits:tt) => {
+    () => {
         #[inline(always)]
         fn add(self, other: Self) -> Self {
             self.wrapping_add(other)
@@ -73,27 +73,6 @@ macro_rules! integer_operations {
             self.wrapping_mul(other)
         }
 
-        larger_and_smaller!($bits);
-    };
-}
-
-macro_rules! larger_and_smaller {
-    // For want of an instruction the compiler would make this a comparison and a masked store, several times slower
-    // than these bit operations.
-    (64) => {
-        #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            let all_if_larger = Self::from(self > other).wrapping_neg();
-            other ^ ((self ^ other) & all_if_larger)
-        }
-
-        #[inline(always)]
-        fn min(self, other: Self) -> Self {
-            let all_if_smaller = Self::from(self < other).wrapping_neg();
-            other ^ ((self ^ other) & all_if_smaller)
-        }
-    };
-    ($bits:literal) => {
         #[inline(always)]
         fn max(self, other: Self) -> Self {
             Ord::max(self, other)
@@ -107,11 +86,11 @@ macro_rules! larger_and_smaller {
 }
 
 macro_rules! unsigned {
-    ($type:ty, $bytes:literal, $bits:tt) => {
+    ($type:ty, $bytes:literal) => {
         impl Element for $type {
             cells_of!($bytes);
             cell_as_number!();
-            integer_operations!($bits);
+            integer_operations!();
 
             type Divisor = Divisor<$type>;
 
@@ -129,11 +108,11 @@ macro_rules! unsigned {
 }
 
 macro_rules! signed {
-    ($type:ty, $unsigned:ty, $bytes:literal, $bits:tt) => {
+    ($type:ty, $unsigned:ty, $bytes:literal) => {
         impl Element for $type {
             cells_of!($bytes);
             cell_as_number!();
-            integer_operations!($bits);
+            integer_operations!();
 
             type Divisor = Divisor<$unsigned>;
 
@@ -153,14 +132,14 @@ macro_rules! signed {
     };
 }
 
-unsigned!(u8, 1, 8);
-unsigned!(u16, 2, 16);
-unsigned!(u32, 4, 32);
-unsigned!(u64, 8, 64);
-signed!(i8, u8, 1, 8);
-signed!(i16, u16, 2, 16);
-signed!(i32, u32, 4, 32);
-signed!(i64, u64, 8, 64);
+unsigned!(u8, 1);
+unsigned!(u16, 2);
+unsigned!(u32, 4);
+unsigned!(u64, 8);
+signed!(i8, u8, 1);
+signed!(i16, u16, 2);
+signed!(i32, u32, 4);
+signed!(i64, u64, 8);
 
 macro_rules! float {
     ($type:ty, $bytes:literal, $nan:literal) => {
