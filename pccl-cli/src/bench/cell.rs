@@ -203,6 +203,8 @@ impl<T: Number> Cell<'_, T> {
         wrong: Option<u64>,
     ) -> Result<Row, String> {
         let worker = self.worker;
+        // Before the sums below: after the last of them the others may be gone, and their links with them.
+        let links = worker.links();
         worker.reduce(&mut ours.times_us, ReduceOp::Avg)?;
         let per_iteration = 1.0 / ours.times_us.len() as f64;
         let mut sums =
@@ -240,7 +242,7 @@ impl<T: Number> Cell<'_, T> {
             op: self.case.op.clone(),
             in_place: self.case.in_place,
             schedule: worker.job.schedule.clone(),
-            pool: worker.communicator.settings().pool,
+            pool: worker.pool(),
             world,
             tags: self.case.tags,
             iterations: ours.times_us.len() as u32,
@@ -250,7 +252,7 @@ impl<T: Number> Cell<'_, T> {
             cpu_s_per_gb: by_gb(cpu_s),
             peak_memory_mib: Some(peak[0] / f64::from(1 << 20)).filter(|x| x.is_finite()),
             wrong: wrong.map(|_| wrong_sum as u64),
-            congestion_control: worker.congestion_control.clone(),
+            congestion_control: links.congestion,
             sockets,
         })
     }

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 /// What one read takes at most; in the cache, as the library's.
 const SCRATCH_BYTES: usize = 256 << 10;
+const PAGE_BYTES: usize = 4096;
 
 /// A listener for the left neighbour, and where it finds it.
 pub struct Door {
@@ -27,27 +28,21 @@ impl Door {
 
     /// Connects to the right neighbour and takes the connections of the left one. Where both are the same peer, the
     /// connections carry both directions, as those of a pool do, and rank 0 makes them.
-    pub fn connect(
-        self,
-        right: SocketAddr,
-        connections: u16,
-        rank: usize,
-        world: usize,
-    ) -> io::Result<Sockets> {
+    pub fn connect(self, right: SocketAddr, like: &Like, rank: usize, world: usize) -> io::Result<Sockets> {
         let (done, dones) = mpsc::channel();
         let mut sockets = Sockets { threads: Vec::new(), dones };
         let pair = world == 2;
         // The listen queue of the neighbour takes them before it accepts.
         let mut outward = Vec::new();
         let mut inward = Vec::new();
-        for _ in 0..connections.max(1) {
+        for _ in 0..like.connections {
             if !pair || rank == 0 {
-                outward.push(dial(right)?);
+                outward.push(like.prepared(TcpStream::connect(right)?)?);
             }
         }
-        for _ in 0..connections.max(1) {
+        for _ in 0..like.connections {
             if !pair || rank == 1 {
-                inward.push(prepared(self.listener.accept()?.0)?);
+                inward.push(like.prepared(self.listener.accept()?.0)?);
             }
         }
         if pair {
@@ -61,18 +56,23 @@ impl Door {
     }
 }
 
-fn dial(to: SocketAddr) -> io::Result<TcpStream> {
-    prepared(TcpStream::connect(to)?)
+/// What the connections have in common with those they are compared to.
+pub struct Like {
+    /// To each neighbour.
+    pub connections: u32,
+    /// Congestion control; empty: the host's.
+    pub congestion: String,
 }
 
-/// With the congestion control that ours are told to use.
-fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
-    stream.set_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    if let Some(name) = super::usage::congestion_control_set() {
-        socket2::SockRef::from(&stream).set_tcp_congestion(name.as_bytes())?;
+impl Like {
+    fn prepared(&self, stream: TcpStream) -> io::Result<TcpStream> {
+        stream.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        if !self.congestion.is_empty() {
+            socket2::SockRef::from(&stream).set_tcp_congestion(self.congestion.as_bytes())?;
+        }
+        Ok(stream)
     }
-    Ok(stream)
 }
 
 /// Threads that wait for the word to move bytes. They end when this is dropped.
@@ -114,18 +114,25 @@ impl Sockets {
 
     /// What the threads hold after an exchange of so many bytes.
     pub fn buffer_bytes(&self, bytes: u64) -> u64 {
-        bytes + bytes / 2 + (self.threads.len() / 2 * SCRATCH_BYTES) as u64
+        let scratch = self.threads.len() / 2 * SCRATCH_BYTES + self.threads.len() * PAGE_BYTES;
+        bytes + bytes / 2 + scratch as u64
     }
 }
 
+/// So many bytes from the start of a page on. Where a copy's two ends lie nearly alike within their pages, as large
+/// vectors and power-of-two streams do, some CPUs copy at half the speed.
+fn paged(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    buffer.resize(bytes + PAGE_BYTES, 1);
+    let skip = buffer.as_ptr().align_offset(PAGE_BYTES);
+    &mut buffer[skip..skip + bytes]
+}
+
 fn send(stream: &mut TcpStream, buffer: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
-    buffer.resize(bytes, 1);
-    stream.write_all(buffer)
+    stream.write_all(paged(buffer, bytes))
 }
 
 fn receive(stream: &mut TcpStream, buffer: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
-    buffer.resize(SCRATCH_BYTES + bytes / 2, 0);
-    let (scratch, landing) = buffer.split_at_mut(SCRATCH_BYTES);
+    let (scratch, landing) = paged(buffer, SCRATCH_BYTES + bytes / 2).split_at_mut(SCRATCH_BYTES);
     let mut left = bytes - landing.len();
     while left > 0 {
         let take = left.min(scratch.len());
@@ -173,9 +180,10 @@ mod tests {
             let ports: Vec<u16> = doors.iter().map(|door| door.port).collect();
             std::thread::scope(|scope| {
                 for (rank, door) in doors.into_iter().enumerate() {
+                    let like = Like { connections: 2, congestion: String::new() };
                     let right = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[(rank + 1) % world]));
                     scope.spawn(move || {
-                        let sockets = door.connect(right, 2, rank, world).unwrap();
+                        let sockets = door.connect(right, &like, rank, world).unwrap();
                         for bytes in [0, 1, 7, 100_003, 3 << 20, 5] {
                             sockets.exchange(bytes).unwrap();
                         }
@@ -189,9 +197,10 @@ mod tests {
     fn a_neighbour_that_is_gone_is_an_error_not_a_wait() {
         let door = Door::open(Ipv4Addr::LOCALHOST).unwrap();
         let right = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let like = Like { connections: 1, congestion: String::new() };
         let at = right.local_addr().unwrap();
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, door.port)).unwrap());
-        let sockets = door.connect(at, 1, 0, 3).unwrap();
+        let sockets = door.connect(at, &like, 0, 3).unwrap();
         assert!(sockets.exchange(1 << 10).is_err());
     }
 

@@ -27,17 +27,6 @@ pub fn peak_memory_bytes() -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Of data connections: as set for this run, else the host's.
-pub fn congestion_control() -> String {
-    let host = || std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").ok();
-    congestion_control_set().or_else(host).map_or("unknown".into(), |name| name.trim().to_string())
-}
-
-/// What the environment says.
-pub fn congestion_control_set() -> Option<String> {
-    std::env::var("PCCL_TCP_CONGESTION").ok().filter(|name| !name.is_empty())
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;

@@ -4,11 +4,12 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use pccl_core::api::{Communicator, ReduceOp, Tag};
+use pccl_core::api::{Communicator, LinkStats, ReduceOp, Tag};
+use pccl_core::limits::DEFAULT_POOL_CONNECTIONS;
 
 use super::case::{Job, Row};
-use super::sockets::{Door, Sockets};
-use super::{cell, usage};
+use super::cell;
+use super::sockets::{Door, Like, Sockets};
 
 /// The operations that are measured have the tags from 1.
 const OWN_TAG: Tag = Tag(0);
@@ -21,17 +22,11 @@ pub struct Worker<'a> {
     pub job: &'a Job,
     pub communicator: Communicator,
     pub sockets: Option<Sockets>,
-    pub congestion_control: String,
 }
 
 /// Every participant gets every row, with the figures of all.
 pub fn run(job: &Job, mut emit: impl FnMut(Row)) -> Result<(), String> {
-    let mut worker = Worker {
-        job,
-        communicator: communicator(job)?,
-        sockets: None,
-        congestion_control: usage::congestion_control(),
-    };
+    let mut worker = Worker { job, communicator: communicator(job)?, sockets: None };
     worker.join()?;
     worker.compare_jobs()?;
     if job.sockets {
@@ -114,7 +109,28 @@ impl Worker<'_> {
         self.reduce(doors.as_flattened_mut(), ReduceOp::Sum)?;
         let [address, port] = doors[(rank + 1) % world];
         let right = SocketAddr::from((Ipv4Addr::from(address as u32), port as u16));
-        door.connect(right, self.communicator.settings().pool, rank, world).map_err(failed)
+        door.connect(right, &self.like(), rank, world).map_err(failed)
+    }
+
+    /// Connections of a pair: what was asked for, or what a path gets that is not long. Pools may still be widening.
+    pub fn pool(&self) -> u16 {
+        match self.communicator.settings().pool {
+            0 => DEFAULT_POOL_CONNECTIONS,
+            asked => asked,
+        }
+    }
+
+    /// What the baseline is to have in common with our connections.
+    fn like(&self) -> Like {
+        // Where they differ there is none to follow.
+        let congestion = Some(self.links().congestion).filter(|name| !name.contains(','));
+        Like { connections: self.pool().into(), congestion: congestion.unwrap_or_default() }
+    }
+
+    /// Our connections as they are, to the peer that has most.
+    pub fn links(&self) -> LinkStats {
+        let links = self.communicator.stats().links;
+        links.into_iter().max_by_key(|link| link.connections).unwrap_or_default()
     }
 
     /// The address from which this host reaches the master.
