@@ -10,10 +10,18 @@ pub const MAX_TAGS_PER_EPOCH: usize = 1 << 16;
 /// Bytes of one operation's payload.
 pub const MAX_OP_BYTES: u64 = 1 << 40;
 
+/// Tensors of one shared state.
+pub const MAX_TENSORS: usize = 1 << 16;
+/// Bytes of one shared state.
+pub const MAX_STATE_BYTES: u64 = 1 << 44;
+/// What a shared state is hashed, compared and sent in.
+pub const STATE_BLOCK_BYTES: usize = 256 << 10;
+
 /// Epochs, phases, sequences and generations count up one by one and never get near these: a number from the
 /// wire that is larger is an error, so that counting on from it cannot overflow.
 pub const MAX_EPOCH: u64 = 1 << 62;
 pub const MAX_PHASE: u64 = 1 << 62;
+pub const MAX_SYNC_NUMBER: u64 = 1 << 62;
 pub const MAX_SEQUENCE: u32 = 1 << 30;
 pub const MAX_GENERATION: u32 = 1 << 30;
 

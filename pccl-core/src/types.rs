@@ -1,6 +1,10 @@
 //! The values every room speaks of: who, when, which operation, which numbers.
 
+mod state;
+
 use std::fmt;
+
+pub use state::{Digest, Election, Needs, Offer, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey};
 
 /// 128-bit identity of a peer, chosen at random by the peer itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

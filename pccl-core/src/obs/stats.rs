@@ -9,7 +9,9 @@ pub struct Stats {
     pub ops_aborted: u64,
     /// Ended by anything but `Aborted`. Calls that are no operations count nowhere.
     pub ops_failed: u64,
-    /// Payload of the operations that were reduced.
+    /// Synchronizations of shared state that succeeded.
+    pub syncs: u64,
+    /// Payload of the operations that were reduced, and content of tensors that travelled in synchronizations.
     pub tx_bytes: u64,
     pub rx_bytes: u64,
     /// Epochs this peer has been a member of.

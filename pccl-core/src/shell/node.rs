@@ -276,6 +276,10 @@ impl<L: Link> Node<L> {
                     self.traffic.insert(work, traffic);
                 }
             }
+            // No synchronization is begun yet.
+            peer::Output::BeginSync { .. }
+            | peer::Output::AddSource { .. }
+            | peer::Output::EndSync { .. } => {}
             peer::Output::Complete { work, outcome } => self.complete(work, outcome),
             peer::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
         }

@@ -33,6 +33,11 @@ impl Snapshot {
                 stats.rx_bytes += info.rx_bytes;
                 self.peers_pending = info.peers_pending;
             }
+            Ok(Done::Synchronized(info)) => {
+                stats.syncs += 1;
+                stats.tx_bytes += info.tx_bytes;
+                stats.rx_bytes += info.rx_bytes;
+            }
             Ok(Done::PeersPending { peers_pending }) => self.peers_pending = *peers_pending,
             Ok(Done::Connected | Done::Updated | Done::Left) => {}
             Err(_) if !is_operation => {}

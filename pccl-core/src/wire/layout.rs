@@ -7,15 +7,16 @@ use super::codec::{Reader, Value, Writer};
 use super::error::WireError;
 use super::message::{
     EpochCause, Incarnation, Join, LinkToken, MasterMessage, PeerAddress, PeerMessage, PhaseOutcome, Resume,
-    ResumedLink, ResumedOp, RunId, Verdict,
+    ResumedLink, ResumedOp, ResumedSync, RunId, Verdict,
 };
 use crate::limits::{
     MAX_EPOCH, MAX_GENERATION, MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PEERS, MAX_PHASE, MAX_PIECE_BYTES,
-    MAX_SEQUENCE,
+    MAX_SEQUENCE, MAX_STATE_BYTES, MAX_SYNC_NUMBER, MAX_TENSORS,
 };
 use crate::types::{
-    DType, Epoch, EpochInfo, GroupId, GroupInfo, OpDescriptor, OpKey, PeerId, PhaseCall, Quantization, Rank,
-    ReduceOp, ScheduleChoice, Tag, WorldSizes,
+    DType, Digest, Election, Epoch, EpochInfo, GroupId, GroupInfo, Offer, OpDescriptor, OpKey, PeerId,
+    PhaseCall, Quantization, Rank, ReduceOp, ScheduleChoice, Source, SyncNumber, SyncOutcome, SyncStrategy,
+    Tag, TensorKey, WorldSizes,
 };
 
 /// A number under a name.
@@ -93,7 +94,15 @@ macro_rules! choice {
     };
 }
 
-newtypes!(PeerId([u8; 16]), GroupId(u32), Tag(u64), Incarnation(u64), RunId(u64), LinkToken(u128),);
+newtypes!(
+    PeerId([u8; 16]),
+    Digest([u8; 16]),
+    GroupId(u32),
+    Tag(u64),
+    Incarnation(u64),
+    RunId(u64),
+    LinkToken(u128),
+);
 impl Value for Epoch {
     const MIN_BYTES: usize = u64::MIN_BYTES;
     fn put(&self, w: &mut Writer<'_>) {
@@ -105,7 +114,18 @@ impl Value for Epoch {
         Ok(epoch)
     }
 }
-codes!(DType, ReduceOp, ScheduleChoice, PhaseCall);
+impl Value for SyncNumber {
+    const MIN_BYTES: usize = u64::MIN_BYTES;
+    fn put(&self, w: &mut Writer<'_>) {
+        self.0.put(w);
+    }
+    fn get(r: &mut Reader<'_>, field: &'static str) -> Result<Self, WireError> {
+        let number = SyncNumber(u64::get(r, field)?);
+        require(number.0 <= MAX_SYNC_NUMBER, "number", "within MAX_SYNC_NUMBER")?;
+        Ok(number)
+    }
+}
+codes!(DType, ReduceOp, ScheduleChoice, PhaseCall, SyncStrategy);
 
 record!(OpKey { epoch: Epoch, tag: Tag, seq: u32 } check check_key);
 record!(OpDescriptor { count: u64, dtype: DType, op: ReduceOp, quantization: Quantization }
@@ -127,6 +147,27 @@ record!(EpochInfo {
 } check check_epoch);
 record!(Join { peer: PeerId, group: GroupId, data_port: u16, announced: Option<(std::net::IpAddr, u16)>, pool: u16 });
 record!(ResumedOp { key: OpKey, descriptor: OpDescriptor, done: bool });
+record!(TensorKey { name: String, dtype: DType, count: u64, may_differ: bool });
+record!(Offer {
+    revision: u64,
+    strategy: SyncStrategy,
+    left_behind: bool,
+    tensors: u32,
+    size_bytes: u64,
+    keys: Digest,
+    content: Digest,
+    full: Digest,
+} check check_offer);
+record!(Source { peer: PeerId, full: bool });
+record!(Election {
+    number: SyncNumber,
+    revision: u64,
+    content: Digest,
+    full: Digest,
+    winner: PeerId,
+    sources: Vec<Source>,
+} check check_election);
+record!(ResumedSync { offer: Offer, number: Option<SyncNumber>, done: bool });
 record!(ResumedLink { peer: PeerId, generation: u32, rtt_us: u32 });
 record!(Resume {
     join: Join,
@@ -140,6 +181,9 @@ record!(Resume {
     phase_seq: u64,
     phase: Option<PhaseCall>,
     phase_last: Option<PhaseOutcome>,
+    sync_number: SyncNumber,
+    sync: Option<ResumedSync>,
+    sync_last: Option<(SyncNumber, SyncOutcome)>,
     linked: Vec<ResumedLink>,
 } check check_resume);
 
@@ -150,6 +194,12 @@ choice!(Verdict {
     2 => Deadlocked { text },
 });
 choice!(PhaseOutcome { 0 => Updated, 1 => Pending { peers_pending }, 2 => Deadlocked { text } });
+choice!(SyncOutcome {
+    0 => Synchronized { revision },
+    1 => NothingOffered { text },
+    2 => Aborted { text },
+    3 => Deadlocked { text },
+});
 choice!(EpochCause { 0 => Admitted, 1 => Lost { text }, 2 => Relinked { text } });
 choice!(PeerMessage {
     1 => Join(join),
@@ -164,6 +214,9 @@ choice!(PeerMessage {
     10 => Blocked { key, alone },
     11 => Heartbeat,
     12 => Leave,
+    13 => SyncOffer { offer },
+    14 => SyncKeys { first, last, keys },
+    15 => SyncDone { number, failed },
 });
 // Numbers of their own, so that a message in the wrong direction is an error, never another message.
 choice!(MasterMessage {
@@ -178,6 +231,10 @@ choice!(MasterMessage {
     137 => Verdict { key, verdict },
     138 => Kicked { text },
     139 => Heartbeat,
+    140 => SyncDescribe,
+    141 => SyncElected { election },
+    142 => SyncSource { number, source },
+    143 => SyncEnded { number, outcome },
 });
 
 /// The first byte of a `Resume`'s body: the one message that may be long before its sender has joined.
@@ -217,6 +274,22 @@ fn check_resume(resume: &Resume) -> Result<(), WireError> {
 fn check_descriptor(descriptor: &OpDescriptor) -> Result<(), WireError> {
     require(descriptor.count >= 1, "descriptor", "there is at least one element")?;
     require(descriptor.size_bytes() <= MAX_OP_BYTES, "descriptor", "the payload is within MAX_OP_BYTES")
+}
+
+/// Of a `u64` that counts up by one with each success, so that it cannot overflow.
+fn check_offer(offer: &Offer) -> Result<(), WireError> {
+    require(offer.revision < u64::MAX, "revision", "less than the largest number")?;
+    require(offer.tensors as usize <= MAX_TENSORS, "tensors", "within MAX_TENSORS")?;
+    require(offer.size_bytes <= MAX_STATE_BYTES, "size_bytes", "within MAX_STATE_BYTES")
+}
+
+fn check_election(election: &Election) -> Result<(), WireError> {
+    let sources = &election.sources;
+    require((1..=MAX_PEERS).contains(&sources.len()), "sources", "there are 1 to MAX_PEERS")?;
+    let winner = sources.iter().any(|s| s.peer == election.winner && s.full);
+    require(winner, "winner", "it is a source of everything")?;
+    let peers: BTreeSet<&PeerId> = sources.iter().map(|s| &s.peer).collect();
+    require(peers.len() == sources.len(), "sources", "none is there twice")
 }
 
 fn check_group(group: &GroupInfo) -> Result<(), WireError> {

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::types::{Epoch, EpochInfo, GroupId, OpDescriptor, OpKey, PeerId, PhaseCall, Tag, WorldSizes};
+use crate::types::{
+    Election, Epoch, EpochInfo, GroupId, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, Source, SyncNumber,
+    SyncOutcome, Tag, TensorKey, WorldSizes,
+};
 
 /// Chosen at random by a master when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +82,15 @@ pub struct ResumedLink {
     pub rtt_us: u32,
 }
 
+/// A synchronization a resuming peer is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumedSync {
+    pub offer: Offer,
+    /// Once the master had held the election.
+    pub number: Option<SyncNumber>,
+    pub done: bool,
+}
+
 /// What a peer knows, told to a master that has forgotten it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
@@ -100,6 +112,12 @@ pub struct Resume {
     pub phase: Option<PhaseCall>,
     /// The outcome of phase `phase_seq` − 1, if this peer saw it.
     pub phase_last: Option<PhaseOutcome>,
+    /// The highest number heard of.
+    pub sync_number: SyncNumber,
+    /// The call under way, if there is one.
+    pub sync: Option<ResumedSync>,
+    /// The outcome of the last one of this group that this peer saw: what the next revision has to be follows from it.
+    pub sync_last: Option<(SyncNumber, SyncOutcome)>,
     /// Peers this one has been told to link with. `LinkDown` follows for those whose
     /// link is not there, or has lost something since the group's epoch began.
     pub linked: Vec<ResumedLink>,
@@ -149,6 +167,21 @@ pub enum PeerMessage {
     Blocked {
         key: OpKey,
         alone: bool,
+    },
+    /// The program is in `synchronize_shared_state`.
+    SyncOffer {
+        offer: Offer,
+    },
+    /// The answer to `SyncDescribe`: the tensors from index `first` on, in as many messages as it takes.
+    SyncKeys {
+        first: u32,
+        last: bool,
+        keys: Vec<TensorKey>,
+    },
+    /// The elected content is here. `failed`: it cannot be had, for this reason.
+    SyncDone {
+        number: SyncNumber,
+        failed: Option<String>,
     },
     Heartbeat,
     Leave,
@@ -214,6 +247,22 @@ pub enum MasterMessage {
     Verdict {
         key: OpKey,
         verdict: Verdict,
+    },
+    /// The tensors of some peers are not those of the others: tell them, so that the difference can be named.
+    SyncDescribe,
+    /// Everybody of the group is in the call, and this is what they shall hold.
+    SyncElected {
+        election: Box<Election>,
+    },
+    /// Another peer holds the elected content now: to those who can reach none of the others.
+    SyncSource {
+        number: SyncNumber,
+        source: Source,
+    },
+    /// The call returns.
+    SyncEnded {
+        number: SyncNumber,
+        outcome: SyncOutcome,
     },
     /// The peer is out of the run, for this reason. The connection ends.
     Kicked {

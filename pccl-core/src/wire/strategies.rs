@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::message::*;
 use crate::limits::{
     MAX_EPOCH, MAX_GENERATION, MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PHASE, MAX_PIECE_BYTES, MAX_SEQUENCE,
+    MAX_STATE_BYTES, MAX_SYNC_NUMBER, MAX_TENSORS,
 };
 use crate::types::*;
 
@@ -141,7 +142,12 @@ fn resume() -> impl Strategy<Value = Box<Resume>> {
     let link = (peer(), 0..=MAX_GENERATION, any::<u32>());
     let link = link.prop_map(|(peer, generation, rtt_us)| ResumedLink { peer, generation, rtt_us });
     let linked = vec(link, 0..5);
-    (run, calls, phases, linked).prop_map(|(run, (ops, verdicts), (phase_seq, phase, phase_last), linked)| {
+    let sync = (offer(), option::of(sync_number()), any::<bool>())
+        .prop_map(|(offer, number, done)| ResumedSync { offer, number, done });
+    let syncs = (sync_number(), option::of(sync), option::of((sync_number(), sync_outcome())));
+    (run, calls, phases, linked, syncs).prop_map(|(run, (ops, verdicts), phases, linked, syncs)| {
+        let (phase_seq, phase, phase_last) = phases;
+        let (sync_number, sync, sync_last) = syncs;
         let (join, id, incarnation, epoch, since_before, aborted) = run;
         Box::new(Resume {
             join,
@@ -155,6 +161,9 @@ fn resume() -> impl Strategy<Value = Box<Resume>> {
             phase_seq,
             phase,
             phase_last,
+            sync_number,
+            sync,
+            sync_last,
             linked,
         })
     })
@@ -186,6 +195,11 @@ pub(super) fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (key(), any::<bool>()).prop_map(|(key, alone)| PeerMessage::Blocked { key, alone }),
         Just(PeerMessage::Heartbeat),
         Just(PeerMessage::Leave),
+        offer().prop_map(|offer| PeerMessage::SyncOffer { offer }),
+        (any::<u32>(), any::<bool>(), vec(tensor_key(), 0..4))
+            .prop_map(|(first, last, keys)| PeerMessage::SyncKeys { first, last, keys }),
+        (sync_number(), option::of(text()))
+            .prop_map(|(number, failed)| PeerMessage::SyncDone { number, failed }),
     ]
 }
 
@@ -193,6 +207,62 @@ fn peer_address() -> impl Strategy<Value = PeerAddress> {
     let address = (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from);
     (peer(), any::<u32>(), vec(address, 0..=MAX_PEER_ADDRESSES))
         .prop_map(|(peer, generation, addresses)| PeerAddress { peer, generation, addresses })
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 16]>().prop_map(Digest)
+}
+
+fn sync_number() -> impl Strategy<Value = SyncNumber> {
+    (0..=MAX_SYNC_NUMBER).prop_map(SyncNumber)
+}
+
+fn offer() -> impl Strategy<Value = Offer> {
+    let strategy = prop::sample::select(SyncStrategy::ALL.to_vec());
+    let sizes = (0..=MAX_TENSORS as u32, 0..=MAX_STATE_BYTES);
+    let digests = [digest(), digest(), digest()];
+    (0..u64::MAX, strategy, any::<bool>(), sizes, digests).prop_map(
+        |(revision, strategy, left_behind, (tensors, size_bytes), [keys, content, full])| Offer {
+            revision,
+            strategy,
+            left_behind,
+            tensors,
+            size_bytes,
+            keys,
+            content,
+            full,
+        },
+    )
+}
+
+fn tensor_key() -> impl Strategy<Value = TensorKey> {
+    (text(), dtype(), any::<u64>(), any::<bool>()).prop_map(|(name, dtype, count, may_differ)| TensorKey {
+        name,
+        dtype,
+        count,
+        may_differ,
+    })
+}
+
+fn sync_outcome() -> impl Strategy<Value = SyncOutcome> {
+    prop_oneof![
+        any::<u64>().prop_map(|revision| SyncOutcome::Synchronized { revision }),
+        text().prop_map(|text| SyncOutcome::NothingOffered { text }),
+        text().prop_map(|text| SyncOutcome::Aborted { text }),
+        text().prop_map(|text| SyncOutcome::Deadlocked { text }),
+    ]
+}
+
+fn election() -> impl Strategy<Value = Box<Election>> {
+    let sources = btree_map(peer(), any::<bool>(), 1..6);
+    (sync_number(), any::<u64>(), [digest(), digest()], sources).prop_map(
+        |(number, revision, [content, full], sources)| {
+            let sources = sources.into_iter().enumerate();
+            let sources: Vec<Source> =
+                sources.map(|(at, (peer, full))| Source { peer, full: full || at == 0 }).collect();
+            Box::new(Election { number, revision, content, full, winner: sources[0].peer, sources })
+        },
+    )
 }
 
 fn epoch_cause() -> impl Strategy<Value = EpochCause> {
@@ -229,6 +299,14 @@ pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
             .prop_map(|(seq, call, outcome)| MasterMessage::PhaseDone { seq, call, outcome }),
         (key(), verdict()).prop_map(|(key, verdict)| MasterMessage::Verdict { key, verdict }),
         text().prop_map(|text| MasterMessage::Kicked { text }),
+        Just(MasterMessage::SyncDescribe),
+        election().prop_map(|election| MasterMessage::SyncElected { election }),
+        (sync_number(), peer(), any::<bool>()).prop_map(|(number, peer, full)| MasterMessage::SyncSource {
+            number,
+            source: Source { peer, full }
+        }),
+        (sync_number(), sync_outcome())
+            .prop_map(|(number, outcome)| MasterMessage::SyncEnded { number, outcome }),
         Just(MasterMessage::Heartbeat),
     ]
 }

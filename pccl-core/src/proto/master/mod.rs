@@ -8,6 +8,7 @@ mod phases;
 mod recovery;
 mod roster;
 mod state;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -249,6 +250,9 @@ impl Master {
             PeerMessage::Announce { key, descriptor } => self.on_announce(from, key, descriptor),
             PeerMessage::Done { key } => self.on_done(from, key),
             PeerMessage::Blocked { key, alone } => self.on_blocked(from, key, alone),
+            PeerMessage::SyncOffer { .. } | PeerMessage::SyncKeys { .. } | PeerMessage::SyncDone { .. } => {
+                self.on_sync_message(from, message);
+            }
             PeerMessage::Heartbeat => {}
             PeerMessage::Leave => self.on_leave(from),
         }
@@ -328,6 +332,9 @@ fn name(message: &PeerMessage) -> &'static str {
         PeerMessage::Announce { .. } => "announcement",
         PeerMessage::Done { .. } => "done",
         PeerMessage::Blocked { .. } => "blocked",
+        PeerMessage::SyncOffer { .. } => "offer of a shared state",
+        PeerMessage::SyncKeys { .. } => "keys of a shared state",
+        PeerMessage::SyncDone { .. } => "end of a transfer",
         PeerMessage::Heartbeat => "heartbeat",
         PeerMessage::Leave => "leave",
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::io::{Done, Output};
 use super::{Event, Peer, State, usage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{EpochInfo, Tag, Time, WorkId};
+use crate::types::{EpochInfo, SyncNumber, Tag, Time, WorkId};
 use crate::wire::message::{EpochCause, Incarnation, LinkToken, MasterMessage, PeerMessage, Resume, RunId};
 
 const REDIAL_FIRST_MS: u64 = 50;
@@ -184,6 +184,10 @@ impl Peer {
             MasterMessage::NewEpoch { info, aborted, cause } => self.on_new_epoch(info, aborted, &cause),
             MasterMessage::PhaseDone { seq, call, outcome } => self.on_phase_done(seq, call, outcome),
             MasterMessage::Verdict { key, verdict } => self.on_verdict(key, verdict),
+            MasterMessage::SyncDescribe
+            | MasterMessage::SyncElected { .. }
+            | MasterMessage::SyncSource { .. }
+            | MasterMessage::SyncEnded { .. } => self.on_sync_message(message),
             MasterMessage::Heartbeat => {}
         }
     }
@@ -224,6 +228,9 @@ impl Peer {
             phase_seq: self.phases.seq,
             phase: self.phases.waiting_for(),
             phase_last: self.phases.last.clone(),
+            sync_number: SyncNumber::default(),
+            sync: None,
+            sync_last: None,
             linked: self.links.linked(),
         })
     }

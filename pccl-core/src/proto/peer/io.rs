@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::limits;
-use crate::types::{EpochInfo, OpDescriptor, OpKey, PeerId, PhaseCall, Tag, WorkId};
+use crate::types::{
+    Election, EpochInfo, Needs, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, Source, SyncNumber, Tag,
+    TensorKey, WorkId,
+};
 use crate::wire::message::{Join, PeerAddress, PeerMessage};
 
 #[derive(Clone, Debug)]
@@ -38,6 +41,11 @@ pub enum Call {
         tag: Tag,
         descriptor: OpDescriptor,
     },
+    /// Make all peers of the group hold the same tensors. `keys` describes them, in the order of their names.
+    Synchronize {
+        offer: Offer,
+        keys: Arc<[TensorKey]>,
+    },
     /// Leave the run. Everything in flight ends with `Aborted` first.
     Leave,
 }
@@ -49,6 +57,7 @@ pub enum Done {
     Updated,
     PeersPending { peers_pending: u32 },
     Reduced(ReduceInfo),
+    Synchronized(SyncInfo),
     Left,
 }
 
@@ -60,6 +69,16 @@ pub struct ReduceInfo {
     /// As of the commit, the same at every peer.
     pub peers_pending: u32,
     /// Payload sent and received by this peer for this operation.
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+}
+
+/// How a synchronization went. Byte counts are filled in by whoever moved them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SyncInfo {
+    /// Of the state that all hold now.
+    pub revision: u64,
+    /// Content of tensors sent and received by this peer, in whole blocks; 0 where nothing was needed.
     pub tx_bytes: u64,
     pub rx_bytes: u64,
 }
@@ -103,6 +122,11 @@ pub enum Input {
     OpDone {
         key: OpKey,
     },
+    /// The elected content is here. `failed`: it cannot be had, for this reason.
+    StateDone {
+        number: SyncNumber,
+        failed: Option<String>,
+    },
     /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting. `alone`: no other
     /// thread of it uses this peer, so nothing else is called meanwhile.
     Blocked {
@@ -145,6 +169,23 @@ pub enum Output {
     Finish {
         work: WorkId,
         key: OpKey,
+    },
+    /// Serve the tensors of `work` to whoever asks, and fetch what it `needs` from the sources; ends in `StateDone` where
+    /// something is needed.
+    BeginSync {
+        work: WorkId,
+        election: Arc<Election>,
+        needs: Needs,
+    },
+    /// Another source for the fetch under way.
+    AddSource {
+        number: SyncNumber,
+        source: Source,
+    },
+    /// Serve and fetch no more; no byte of the tensors is touched from here on. Comes before the `Complete` of every
+    /// synchronization, begun or not.
+    EndSync {
+        work: WorkId,
     },
     /// The membership is over: forget its epochs. The next one counts anew, maybe under another master.
     Reset,

@@ -7,13 +7,14 @@ mod op_state;
 mod ops;
 mod phases;
 mod state;
+mod sync;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use io::{Admission, Call, Done, Input, Output, PeerConfig, ReduceInfo};
+pub use io::{Admission, Call, Done, Input, Output, PeerConfig, ReduceInfo, SyncInfo};
 pub use op_state::{OP_TABLE, OpEvent, OpState};
 pub use state::{Event, State, TABLE};
 
@@ -70,6 +71,7 @@ impl Peer {
             Input::LinkLost { peer, reason, others_left } => self.on_link_lost(peer, reason, others_left),
             Input::DialFailed { peer, generation, reason } => self.on_dial_failed(peer, generation, reason),
             Input::OpDone { key } => self.on_op_done(key),
+            Input::StateDone { number, failed } => self.on_state_done(number, failed),
             Input::Blocked { work, alone } => self.on_blocked(work, alone),
         }
     }
@@ -119,6 +121,7 @@ impl Peer {
             Call::Connect => self.call_connect(work),
             Call::Phase(call) => self.call_phase(work, call),
             Call::AllReduce { tag, descriptor } => self.call_all_reduce(work, tag, descriptor),
+            Call::Synchronize { offer, keys } => self.call_synchronize(work, offer, keys),
             Call::Leave => {
                 self.leave();
                 self.complete(work, Ok(Done::Left));

@@ -167,6 +167,39 @@ fn epoch_info() -> EpochInfo {
     }
 }
 
+fn digest(first: u8) -> Digest {
+    Digest(peer(first).0)
+}
+
+fn offer() -> Offer {
+    Offer {
+        revision: 42,
+        strategy: SyncStrategy::SendOnly,
+        left_behind: true,
+        tensors: 3,
+        size_bytes: 1 << 33,
+        keys: digest(0x10),
+        content: digest(0x20),
+        full: digest(0x30),
+    }
+}
+
+fn tensor_key() -> TensorKey {
+    TensorKey { name: "layer.0.weight".into(), dtype: DType::BF16, count: 0x1_0000_0001, may_differ: true }
+}
+
+fn election() -> Election {
+    let sources = vec![Source { peer: peer(0xA0), full: true }, Source { peer: peer(0xB0), full: false }];
+    Election {
+        number: SyncNumber(9),
+        revision: 42,
+        content: digest(0x20),
+        full: digest(0x30),
+        winner: peer(0xA0),
+        sources,
+    }
+}
+
 fn resume() -> Resume {
     Resume {
         join: Join { announced: None, ..join() },
@@ -180,6 +213,9 @@ fn resume() -> Resume {
         phase_seq: 11,
         phase: Some(PhaseCall::ArePeersPending),
         phase_last: Some(PhaseOutcome::Pending { peers_pending: 2 }),
+        sync_number: SyncNumber(9),
+        sync: Some(ResumedSync { offer: offer(), number: Some(SyncNumber(9)), done: true }),
+        sync_last: Some((SyncNumber(8), SyncOutcome::Synchronized { revision: 41 })),
         linked: vec![ResumedLink { peer: peer(0xB0), generation: 4, rtt_us: 80_123 }],
     }
 }
@@ -223,6 +259,9 @@ fn peer_samples() -> Vec<Sample> {
         PeerMessage::Blocked { key: key(), alone: true },
         PeerMessage::Heartbeat,
         PeerMessage::Leave,
+        PeerMessage::SyncOffer { offer: offer() },
+        PeerMessage::SyncKeys { first: 2, last: true, keys: vec![tensor_key()] },
+        PeerMessage::SyncDone { number: SyncNumber(9), failed: Some("no source is left".into()) },
     ];
     messages.map(from_peer).into()
 }
@@ -249,8 +288,12 @@ fn master_samples() -> Vec<Sample> {
         },
         MasterMessage::PhaseDone { seq: 11, call: PhaseCall::UpdateTopology, outcome: PhaseOutcome::Updated },
         MasterMessage::Verdict { key: key(), verdict: committed() },
-        MasterMessage::Kicked { text },
+        MasterMessage::Kicked { text: text.clone() },
         MasterMessage::Heartbeat,
+        MasterMessage::SyncDescribe,
+        MasterMessage::SyncElected { election: Box::new(election()) },
+        MasterMessage::SyncSource { number: SyncNumber(9), source: Source { peer: peer(0xC0), full: false } },
+        MasterMessage::SyncEnded { number: SyncNumber(9), outcome: SyncOutcome::Aborted { text } },
     ];
     messages.map(from_master).into()
 }
