@@ -92,6 +92,8 @@ pub const WINDOW_STOCK_BYTES: usize = 4 << 20;
 pub const MIN_KEPT_SAVE_BYTES: usize = 256 << 10;
 /// By how much a kept area may exceed what the next operation needs.
 pub const MAX_SAVE_EXCESS_BYTES: usize = 8 << 20;
+/// What was in use at once during so many operations, or the same number before them, may be kept.
+pub const SAVE_STRETCH_OPS: usize = 16;
 /// From here on areas ask for huge pages.
 pub const MIN_HUGE_SAVE_BYTES: usize = 4 << 20;
 /// Memory for saved input is given back when no operation began for so long.

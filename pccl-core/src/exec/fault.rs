@@ -25,6 +25,8 @@ pub(super) enum Fault {
     Offset { key: OpKey, offset: u32, len: u32, expected: u32 },
     #[error("chunk {chunk} piece {piece} of {key} comes over two connections")]
     TwoConnections { key: OpKey, chunk: u32, piece: u32 },
+    #[error("chunk {chunk} piece {piece} of {key} comes once more, after its sender had given it up")]
+    Spoiled { key: OpKey, chunk: u32, piece: u32 },
     #[error("a grant for chunk {chunk} piece {piece} of {key}, which this peer does not receive")]
     WrongGrant { key: OpKey, chunk: u32, piece: u32 },
     #[error("a second whole contribution to {key}")]

@@ -139,20 +139,15 @@ impl Core {
             return checked.map(|_| ());
         }
         let sound = checked?;
-        if !sound {
-            self.cx.counters.voids_received += 1;
-        }
+        self.cx.counters.voids_received += u64::from(!sound);
+        let Some(&target) = landing.target() else { return Ok(()) };
+        let op = self.ops.get_mut(target.op).forest_mut();
         match landing {
-            Landing::Window { target, bytes } => {
-                self.ops.get_mut(target.op).forest_mut().window_landed(&target, bytes, sound, &mut self.cx);
-            }
-            Landing::Sum(Sum { target, .. }) if sound => {
-                self.ops.get_mut(target.op).forest_mut().sum_landed(&target, &mut self.cx);
-            }
-            Landing::Result { target } if sound => {
-                self.ops.get_mut(target.op).forest_mut().final_landed(&target, &mut self.cx);
-            }
-            _ => {}
+            Landing::Window { bytes, .. } if sound => op.window_landed(&target, bytes, &mut self.cx),
+            Landing::Window { bytes, .. } => op.spoil_window(&target, bytes, &mut self.cx),
+            _ if !sound => op.spoil(&target),
+            Landing::Sum(_) => op.sum_landed(&target, &mut self.cx),
+            _ => op.final_landed(&target, &mut self.cx),
         }
         Ok(())
     }

@@ -106,11 +106,14 @@ impl Op {
         let (turn, due) = self.check_sender(from, &item, key)?;
         let (at, piece_len) = self.span(&item);
         let state = &mut self.pieces[index];
-        let (expected, carrier) = match (self.windows.parked(index, turn), &due) {
-            (Some(parked), _) => (parked.got, parked.carrier),
-            (None, Due::Now) => (state.got, state.carrier.unwrap_or(link)),
-            (None, Due::Later) => (0, link),
+        let (expected, carrier, spoiled) = match (self.windows.parked(index, turn), &due) {
+            (Some(parked), _) => (parked.got, parked.carrier, parked.spoiled),
+            (None, Due::Now) => (state.got, state.carrier.unwrap_or(link), state.spoiled),
+            (None, Due::Later) => (0, link, false),
         };
+        if spoiled {
+            return Err(Fault::Spoiled { key, chunk, piece });
+        }
         let end = offset as usize + len as usize;
         let whole_elements = (len as usize).is_multiple_of(self.dtype.size_bytes());
         if offset != expected || !whole_elements || end > piece_len {
@@ -223,17 +226,31 @@ impl Op {
         }
     }
 
-    /// Takes back a window that a link has read into; what passed its check counts. Its turn may have come.
-    pub fn window_landed(&mut self, target: &Target, bytes: Vec<u8>, sound: bool, cx: &mut Context) {
+    /// A segment was void: whoever sent it has given up the operation, and sends no more of this piece. Its bytes may
+    /// be in the sum, so it must not begin anew; the operation waits for its end, which the master decides.
+    pub fn spoil(&mut self, target: &Target) {
+        let index = self.index(target.item.chunk, target.item.piece);
+        self.pieces[index].spoiled = true;
+    }
+
+    /// The same for a contribution ahead of its turn; its memory is free.
+    pub fn spoil_window(&mut self, target: &Target, bytes: Vec<u8>, cx: &mut Context) {
+        let index = self.index(target.item.chunk, target.item.piece);
+        if let Some(carrier) = self.windows.parked(index, target.turn).map(|parked| parked.carrier) {
+            self.windows.parked_mut(index, target.turn, carrier).spoiled = true;
+        }
+        cx.windows.give(bytes);
+    }
+
+    /// Takes back a window that a link has read into; its bytes have passed their check. Its turn may have come.
+    pub fn window_landed(&mut self, target: &Target, bytes: Vec<u8>, cx: &mut Context) {
         let Target { item: Item { chunk, piece, .. }, offset, len, turn, .. } = *target;
         let index = self.index(chunk, piece);
         let Some(carrier) = self.windows.parked(index, turn).map(|parked| parked.carrier) else { return };
         let parked = self.windows.parked_mut(index, turn, carrier);
         parked.bytes = Some(bytes);
-        if sound {
-            parked.got = (offset + len) as u32;
-            self.traffic.rx_bytes += len as u64;
-        }
+        parked.got = (offset + len) as u32;
+        self.traffic.rx_bytes += len as u64;
         if self.pieces[index].turn == turn && self.unpark(chunk, piece, cx) {
             self.end_turn(chunk, piece, cx);
         }

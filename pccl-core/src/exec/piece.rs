@@ -32,6 +32,8 @@ pub(super) struct Piece {
     pub got: u32,
     /// The one link these bytes come over.
     pub carrier: Option<LinkId>,
+    /// What was coming was given up by its sender under way, and is in part in the sum: it will never be complete.
+    pub spoiled: bool,
 }
 
 impl Piece {
@@ -44,6 +46,7 @@ impl Piece {
             saved: 0,
             got: 0,
             carrier: None,
+            spoiled: false,
         }
     }
 

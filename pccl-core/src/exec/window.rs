@@ -40,6 +40,8 @@ pub(super) struct Parked {
     pub got: u32,
     /// The one link it comes over.
     pub carrier: LinkId,
+    /// Its sender gave it up under way: it will never be complete.
+    pub spoiled: bool,
 }
 
 /// Whether each child has so much to send whose turn is first that the grants of later turns have come before it runs
@@ -138,7 +140,7 @@ impl Windows {
     }
 
     pub fn parked_mut(&mut self, index: usize, turn: u16, carrier: LinkId) -> &mut Parked {
-        self.parked.entry((index, turn)).or_insert(Parked { bytes: None, got: 0, carrier })
+        self.parked.entry((index, turn)).or_insert(Parked { bytes: None, got: 0, carrier, spoiled: false })
     }
 
     /// What is there of this contribution, once its turn has come; `None` while a link reads into it.

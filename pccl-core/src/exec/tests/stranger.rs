@@ -87,6 +87,12 @@ impl Stage {
         FrameHeader { kind, key: KEY(), digest: self.view.digest, chunk, piece, offset, len }
     }
 
+    /// A frame whose sender gave up after the header.
+    fn void(header: FrameHeader) -> Vec<u8> {
+        let filler = vec![0xAA; header.len as usize];
+        [&header.encode()[..], &filler, &Trailer { crc32: 0, void: true }.encode()].concat()
+    }
+
     fn frame(header: FrameHeader) -> Vec<u8> {
         let payload = vec![1; header.len as usize];
         let crc32 = crc32fast::hash(&payload);
@@ -265,9 +271,7 @@ fn every_damaged_byte_of_a_segment_is_noticed_before_anything_counts() {
 #[test]
 fn void_segments_count_nothing_whatever_they_hold() {
     let mut stage = Stage::new();
-    let mut bytes = stage.header(FrameKind::Reduce, 0, 0, 0, 8).encode().to_vec();
-    bytes.extend([0xAA; 8]);
-    bytes.extend(Trailer { crc32: 0, void: true }.encode());
+    let bytes = Stage::void(stage.header(FrameKind::Reduce, 0, 0, 0, 8));
     stage.say(1, &bytes);
     assert_eq!(stage.reason, None);
     let counters = stage.engine.counters();
@@ -352,14 +356,63 @@ fn a_contribution_in_a_window_comes_over_one_connection() {
 #[test]
 fn a_void_segment_counts_nothing_in_a_window_either() {
     let mut stage = one_window();
-    let mut bytes = stage.header(FrameKind::Reduce, 0, 0, 0, 8).encode().to_vec();
-    bytes.extend([0xAA; 8]);
-    bytes.extend(Trailer { crc32: 0, void: true }.encode());
+    let bytes = Stage::void(stage.header(FrameKind::Reduce, 0, 0, 0, 8));
     stage.say(2, &bytes).contribute(1, 0, 0, 8);
     let counters = stage.engine.counters();
     assert_eq!((counters.voids_received, counters.bytes_reduced, counters.pieces_received), (1, 8, 1));
-    stage.contribute(2, 0, 0, 8);
-    assert_eq!((&stage.reason, stage.engine.counters().pieces_received), (&None, 2));
+    stage.contribute(2, 0, 0, 8).lost("had given it up");
+    assert_eq!(stage.engine.kept().budget_bytes, 0);
+}
+
+#[test]
+fn what_was_given_up_under_way_is_refused_when_it_comes_once_more() {
+    // Turn 0 and turn 1 of piece 0, from the start and after a sound segment; ahead of the turn, and once it has come.
+    for (rank, done) in [(1, 0), (1, 3), (2, 0), (2, 3)] {
+        for windows in [0, 2 * (8 + WINDOW_OVERHEAD_BYTES)] {
+            let mut stage = Stage::with_windows(windows);
+            if rank == 2 && windows == 0 {
+                stage.contribute(1, 0, 0, 8);
+            }
+            if done > 0 {
+                stage.contribute(rank, 0, 0, done);
+            }
+            let void = Stage::void(stage.header(FrameKind::Reduce, 0, 0, done, 8 - done));
+            stage.say(rank.into(), &void);
+            assert_eq!((&stage.reason, stage.engine.links_to(peer(1))), (&None, 2), "an abort is no fault");
+            // A second sum of the same bytes would be a wrong one.
+            stage.contribute(rank, 0, done, 8 - done).lost("had given it up");
+            assert!(!stage.done);
+        }
+    }
+}
+
+#[test]
+fn a_result_that_was_given_up_under_way_is_refused_when_it_comes_once_more() {
+    let mut stage = Stage::new();
+    let grant = stage.header(FrameKind::OpGrant, 0, 0, 0, 0);
+    let by_name = stage.header(FrameKind::PieceGrant, 1, 0, 0, 0);
+    stage.say(1, &[grant.encode(), by_name.encode()].concat());
+    let result = stage.header(FrameKind::Broadcast, 1, 0, 0, 8);
+    stage.say(1, &Stage::void(result));
+    assert_eq!((&stage.reason, stage.engine.counters().voids_received), (&None, 1));
+    stage.say(1, &Stage::frame(result)).lost("had given it up");
+}
+
+#[test]
+fn what_was_given_up_and_never_comes_again_holds_up_nothing_but_its_operation() {
+    for windows in [0, 2 * (8 + WINDOW_OVERHEAD_BYTES)] {
+        let mut stage = Stage::with_windows(windows);
+        let void = Stage::void(stage.header(FrameKind::Reduce, 0, 0, 0, 8));
+        // All else that our chunk needs comes; of piece 0 the second turn only where it has a window.
+        stage.say(1, &void).contribute(2, 1, 0, 2).contribute(1, 1, 0, 2);
+        if windows > 0 {
+            stage.contribute(2, 0, 0, 8);
+        }
+        assert_eq!((&stage.reason, stage.done), (&None, false));
+        stage.engine.stop(KEY()).unwrap();
+        assert_eq!((stage.memory.input(), stage.engine.kept().budget_bytes), (&INPUT[..], 0));
+        assert_eq!(stage.engine.links_to(peer(1)), 2);
+    }
 }
 
 #[cfg(feature = "seeded-bugs")]
