@@ -11,6 +11,7 @@ Gloo's all-reduce works in place. Its input is not written anew between iteratio
 
 import argparse
 import json
+import multiprocessing.connection
 import os
 import socket
 import statistics
@@ -69,6 +70,24 @@ def row(torch, dist, world, size, times, cpu_s):
     }
 
 
+def trouble(ranks, deadline):
+    """Waits for all ranks; why they failed, or None. No rank is left: where one fails, the others would wait for it."""
+    try:
+        while any(rank.is_alive() for rank in ranks):
+            if any(rank.exitcode not in (None, 0) for rank in ranks):
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return "the ranks did not end in time"
+            multiprocessing.connection.wait([rank.sentinel for rank in ranks if rank.is_alive()], left)
+        codes = [rank.exitcode for rank in ranks]
+        return None if all(code == 0 for code in codes) else f"a rank failed; exit codes: {codes}"
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -90,6 +109,7 @@ def main():
     parser.add_argument("--iters", type=int, help="default: what fits into --seconds, 5 at least")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds after which all of it has failed")
     args = parser.parse_args()
     try:
         import torch
@@ -103,10 +123,9 @@ def main():
     ranks = [context.Process(target=rank_main, args=(r, args, port, results)) for r in range(args.world)]
     for process in ranks:
         process.start()
-    for process in ranks:
-        process.join()
-    if any(process.exitcode != 0 for process in ranks):
-        print("a rank failed", file=sys.stderr)
+    reason = trouble(ranks, time.monotonic() + args.limit)
+    if reason:
+        print(reason, file=sys.stderr)
         return 1
     report = {"torch": torch.__version__, "congestion_control": congestion_control(), "rows": results.get()}
     print(json.dumps(report, indent=1))

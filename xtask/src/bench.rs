@@ -9,11 +9,19 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::place::{self, cargo};
-use crate::step::Steps;
+use crate::step::{Steps, output};
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// `bench/gloo.py` ends with it where torch is missing.
 const SKIPPED: i32 = 77;
+
+/// What `pccl bench` measures by itself.
+const MATRICES: [(&str, &str); 4] = [
+    ("beside plain sockets (P1, P8)", "-b 64MiB -e 256MiB -N 2,4 --baseline sockets --seconds 2"),
+    ("small (P2)", "-b 4KiB -N 2 --seconds 2"),
+    ("one operation or many (P7)", "-b 64MiB --tags 1,64 --seconds 2"),
+    ("memory (P18)", "-b 1GiB --place out,in -n 5 -w 1"),
+];
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -39,14 +47,7 @@ pub fn run(args: &BenchArgs) -> bool {
     }
     let pccl = place::target().join("release/pccl");
     if !args.only_gloo {
-        for (name, options) in [
-            (
-                "beside plain sockets (P1, P8, P18)",
-                "-b 64MiB -e 256MiB -N 2,4 --baseline sockets --seconds 2",
-            ),
-            ("small (P2)", "-b 4KiB -N 2 --seconds 2"),
-            ("one operation or many (P7)", "-b 64MiB --tags 1,64 --seconds 2"),
-        ] {
+        for (name, options) in MATRICES {
             let mut bench = Command::new(&pccl);
             bench.arg("bench").args(options.split_whitespace());
             steps.run(name, LIMIT, bench);
@@ -107,7 +108,7 @@ fn ours(pccl: &Path, world: u32, size: u64) -> Result<Value, String> {
     command
         .args(["bench", "-c", "0", "-N", &world.to_string(), "-b", &size.to_string(), "--json"])
         .arg(&json);
-    let out = command.output().map_err(|e| format!("pccl cannot be started: {e}"))?;
+    let out = output(&mut command, LIMIT).map_err(|e| format!("pccl bench {e}"))?;
     if !out.status.success() {
         return Err(format!("pccl bench: {}", String::from_utf8_lossy(&out.stderr)));
     }
@@ -118,9 +119,11 @@ fn ours(pccl: &Path, world: u32, size: u64) -> Result<Value, String> {
 fn gloo(python: &str, world: u32, sizes: &[u64]) -> Result<Option<Value>, String> {
     let sizes: Vec<String> = sizes.iter().map(u64::to_string).collect();
     let script = ["bench/gloo.py", "--world", &world.to_string(), "--sizes", &sizes.join(",")];
-    let out = place::command(python, &script)
-        .output()
-        .map_err(|e| format!("{python} cannot be started: {e}; name another one with --python"))?;
+    // It ends its ranks itself, and before us: killed from here it could not.
+    let limit_s = (LIMIT / 2).as_secs().to_string();
+    let mut command = place::command(python, &script);
+    let out = output(command.args(["--limit", &limit_s]), LIMIT)
+        .map_err(|e| format!("{python} {e}; name another one with --python"))?;
     match out.status.code() {
         Some(SKIPPED) => Ok(None),
         Some(0) => serde_json::from_slice(&out.stdout).map(Some).map_err(|e| e.to_string()),

@@ -1,7 +1,7 @@
 //! Steps: a name, a command, its output passed on as it comes, and what became of it.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -75,6 +75,40 @@ fn tally_of(result: &Result<Tally, String>) -> Tally {
         Ok(tally) => *tally,
         Err(_) => Tally { failed: 1, ..Tally::default() },
     }
+}
+
+/// What a command writes and how it ends, within `limit`.
+pub fn output(command: &mut Command, limit: Duration) -> Result<Output, String> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(|e| format!("cannot be started: {e}"))?;
+    let (to, from) = mpsc::channel();
+    read_all(child.stdout.take(), true, to.clone());
+    read_all(child.stderr.take(), false, to);
+    let deadline = Instant::now() + limit;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        match from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok((true, bytes)) => stdout = bytes,
+            Ok((false, bytes)) => stderr = bytes,
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("was still running after {} s, killed", limit.as_secs()));
+            }
+        }
+    }
+    let status = child.wait().map_err(|e| format!("cannot be waited for: {e}"))?;
+    Ok(Output { status, stdout, stderr })
+}
+
+fn read_all(stream: Option<impl Read + Send + 'static>, out: bool, to: mpsc::Sender<(bool, Vec<u8>)>) {
+    let Some(mut stream) = stream else { return };
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read counts, whatever ended it; nobody may listen any more.
+        let _ = stream.read_to_end(&mut bytes);
+        let _ = to.send((out, bytes));
+    });
 }
 
 fn spelled(command: &Command) -> String {
@@ -166,6 +200,17 @@ mod tests {
     #[test]
     fn a_step_that_hangs_is_ended() {
         assert!(!Steps::default().run("hangs", Duration::from_millis(50), command("sleep", &["60"])));
+    }
+
+    #[test]
+    fn what_a_command_writes_is_had_within_a_limit() {
+        let out = output(&mut command("sh", &["-c", "echo out; echo err >&2; exit 3"]), LONG).unwrap();
+        assert_eq!(
+            (&out.stdout[..], &out.stderr[..], out.status.code()),
+            (&b"out\n"[..], &b"err\n"[..], Some(3))
+        );
+        let late = output(&mut command("sleep", &["60"]), Duration::from_millis(50)).unwrap_err();
+        assert!(late.contains("still running"), "{late}");
     }
 
     #[test]

@@ -4,20 +4,11 @@ use pccl_core::api::{Communicator, Counters, ErrorKind, LinkStats, ReduceOp, Sch
 use pccl_core::limits::{FAR_SEGMENT_BYTES, MAX_SEGMENT_BYTES};
 use pccl_core::wire::frame::{FRAME_HEADER_BYTES, TRAILER_BYTES};
 
-use crate::harness::{connect, loopback, master, master_with, reduce, wait_for_world};
+use crate::harness::{connect, loopback, master, master_with, reduce, until, wait_for_world};
 
 /// Of a chunk, in pieces of the default size.
 const PIECES: u64 = 4;
 const PIECE_BYTES: u64 = 256 << 10;
-
-/// For what other threads bring about.
-fn until(mut met: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
-    while !met() {
-        assert!(begun.elapsed().as_secs() < 20, "it never came");
-        std::thread::yield_now();
-    }
-}
 
 /// What `work` yields at each peer of a run.
 fn at_all<T: Send>(
@@ -107,7 +98,9 @@ fn links_of_two(pool: u16, congestion: &str) -> Vec<LinkStats> {
     };
     at_all(2, make, |peer| {
         let wanted = if pool == 0 { 8 } else { u32::from(pool) };
-        until(|| peer.stats().links.first().is_some_and(|link| link.connections >= wanted));
+        until("the pool is whole", || {
+            peer.stats().links.first().is_some_and(|link| link.connections >= wanted)
+        });
         reduce(peer, &mut [1.0; 100_000], 1);
         let stats = peer.stats();
         assert_eq!(stats.links.len(), 1);
@@ -165,7 +158,7 @@ pub fn counts_threads(role: &str, address: &str) {
 fn takes_part(peer: &Communicator, world: u32, pool: u32) {
     wait_for_world(peer, world);
     reduce(peer, &mut [1.0; 100_000], 1);
-    until(|| {
+    until("all pools are whole", || {
         let links = peer.stats().links;
         links.len() == world as usize - 1 && links.iter().all(|link| link.connections >= pool)
     });

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use pccl_core::api::{Communicator, ErrorKind, Master, MasterBuilder, ReduceInfo, ReduceOp, Tag};
 
@@ -13,8 +14,23 @@ pub const EIGHT_LEN: usize = 200_000;
 
 const CHILD: &str = "PCCL_TEST_CHILD";
 
+/// The silence time of a run whose subject it is not. A process that a busy machine keeps waiting is no dead one.
+const SILENCE_MS: u32 = 60_000;
+
+/// For what comes in the end, if at all: only what never comes is to fail a test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tries until it is so.
+pub fn until(what: &str, mut met: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !met() {
+        assert!(begun.elapsed() < PATIENCE, "after {} s still not: {what}", PATIENCE.as_secs());
+        std::thread::yield_now();
+    }
+}
+
 pub fn master_with(settings: impl FnOnce(MasterBuilder) -> MasterBuilder) -> (Master, String) {
-    let master = settings(Master::builder("127.0.0.1:0")).build().unwrap();
+    let master = settings(Master::builder("127.0.0.1:0").silence_ms(SILENCE_MS)).build().unwrap();
     master.run().unwrap();
     let address = master.address().unwrap().to_string();
     (master, address)

@@ -29,19 +29,22 @@ pub fn a_gibibyte(address: &str) {
     let peer = connect(address, 8);
     wait_for_world(&peer, 2);
     let mut send = vec![3u64; PAYLOAD_BYTES / 8];
-    let mut recv = vec![1u64; PAYLOAD_BYTES / 8];
     let before = status("VmRSS:");
+    let mut recv = vec![1u64; PAYLOAD_BYTES / 8];
     let out_of_place = growth(|| {
         peer.all_reduce(&send, &mut recv, ReduceOp::Sum, Tag(1)).unwrap();
     });
     assert!(out_of_place <= MOST_BESIDES_BYTES, "out of place took {} MiB", out_of_place / MIB);
+    assert!(recv.iter().all(|sum| *sum == 6));
+    // Two such processes are much for a machine.
+    drop(recv);
     let in_place = growth(|| {
         peer.all_reduce_in_place(&mut send, ReduceOp::Sum, Tag(1)).unwrap();
     });
     assert!(in_place <= PAYLOAD_BYTES + MOST_BESIDES_BYTES, "in place took {} MiB", in_place / MIB);
     assert!(in_place > PAYLOAD_BYTES / 2, "in place saved nothing: does this test measure anything?");
-    assert!(send.iter().chain(&recv).all(|sum| *sum == 6));
-    peer.all_reduce(&send[..8], &mut recv[..8], ReduceOp::Sum, Tag(1)).unwrap();
+    assert!(send.iter().all(|sum| *sum == 6));
+    peer.all_reduce(&send[..8], &mut [0; 8], ReduceOp::Sum, Tag(1)).unwrap();
     let left = status("VmRSS:").saturating_sub(before);
     assert!(left <= MOST_BESIDES_BYTES, "{} MiB are kept when an operation out of place follows", left / MIB);
 }

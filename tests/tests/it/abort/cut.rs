@@ -2,6 +2,7 @@
 
 use pccl_core::api::ScheduleChoice;
 
+use crate::harness::until;
 use crate::proxy::{Act, At, Crew, Seed, Wire};
 
 const SCHEDULES: [ScheduleChoice; 3] = [ScheduleChoice::Ring, ScheduleChoice::Mesh, ScheduleChoice::Auto];
@@ -76,19 +77,20 @@ fn a_pair_whose_link_was_cut_carries_payload_again_after_an_update() {
     crew.reduce(30_000, 0, true);
     assert!(crew.wire.fired().is_some());
     let before = crew.wire.payload(a, b);
-    for tag in 1.. {
+    let mut tag = 0;
+    until("the pair is used again", || {
+        tag += 1;
         crew.update();
         crew.reduce(30_000, tag, true);
-        if crew.wire.payload(a, b) > before {
-            return;
-        }
-        assert!(tag < 10_000, "the pair is never used again");
-    }
+        crew.wire.payload(a, b) > before
+    });
 }
 
 #[test]
 fn a_link_that_stands_still_aborts_the_operation_and_the_retry_goes_round_it() {
-    let crew = Crew::new(3, Wire::default(), |master| master.schedule(ScheduleChoice::Mesh));
+    // A link counts as standing still after the silence time: here it is the subject.
+    let crew =
+        Crew::new(3, Wire::default(), |master| master.schedule(ScheduleChoice::Mesh).silence_ms(3_000));
     crew.reduce(1000, 0, true);
     crew.wire.hold(crew.wire.peer(0), crew.wire.peer(1));
     // A mesh, so that every pair has payload to carry; and so much that no buffer on the way takes it all.

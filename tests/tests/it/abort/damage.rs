@@ -3,7 +3,7 @@
 use pccl_core::api::ScheduleChoice;
 use pccl_core::wire::frame::FrameKind;
 
-use crate::harness::Process;
+use crate::harness::{Process, until};
 use crate::journal::Journal;
 use crate::proxy::{Act, At, Crew, Fired, Part, Seed, Wire};
 
@@ -92,14 +92,22 @@ pub fn damaged_hellos() {
         let mut dice = seed.dice();
         let part = [Part::Hello, Part::Answer][seed.number() as usize % 2];
         let wire = Wire::default();
-        // Three pairs, both ends of each dial: at least six hellos.
+        // Three pairs, both ends of each dial: at least six hellos, of which the last ones may come when a pair has
+        // long been in use.
         wire.arm(At::Part(part, dice.below(6) as usize), Act::Flip(dice.below(1 << 20) as usize), None);
         let crew = Crew::new(3, wire, |master| master);
-        for tag in 0..3 {
-            crew.reduce(60_000, tag, tag == 1);
+        let mut tag = 0;
+        let mut reduce_and_update = || {
+            tag += 1;
+            crew.reduce(60_000, tag, tag == 2);
             crew.update();
-        }
-        let fired = crew.wire.fired().expect("a hello was damaged");
+        };
+        until("a hello was damaged", || {
+            reduce_and_update();
+            crew.wire.fired().is_some()
+        });
+        (0..2).for_each(|_| reduce_and_update());
+        let fired = crew.wire.fired().expect("until then");
         let line = match part {
             Part::Hello => journal.line(&["data port: 127.0.0.1"]),
             _ => journal.line(&["data ", &format!("to peer {}", fired.from)]),
@@ -123,13 +131,10 @@ pub fn two_troubles_on_one_pair() {
     for _ in 0..2 {
         // After the first time the pair is linked anew, and adopted by an update.
         crew.wire.arm(At::Part(Part::Payload(FrameKind::Reduce), 0), Act::Flip(7), Some((a, b)));
-        for round in 0.. {
+        until("the pair is used", || {
             reduce_and_update();
-            if crew.wire.fired().is_some() {
-                break;
-            }
-            assert!(round < 10_000, "the pair is not used");
-        }
+            crew.wire.fired().is_some()
+        });
     }
     let carried = crew.wire.payload(a, b);
     (0..20).for_each(|_| reduce_and_update());

@@ -132,7 +132,8 @@ fn memory_of_a_call_that_has_returned_is_not_touched_although_its_frames_still_a
 
 /// Connections that were held back in the middle of a frame of the aborted operation.
 fn kill_the_third_and_hold_back_the_second(seed: &Seed, how: &str) -> usize {
-    // A mesh: every pair has payload to carry, both ways, four times the input in all.
+    // A mesh: every pair has payload to carry, both ways, four times the input in all. What is held back is no silent
+    // link, however long it takes: a second abort would be one for memory that was touched.
     let (_master, address) = master_with(|master| master.schedule(ScheduleChoice::Mesh));
     let wire = Wire::default();
     let [first, second, third] = [0; 3].map(|_| place(&wire));
