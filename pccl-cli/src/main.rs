@@ -10,9 +10,9 @@ use pccl_cli::{bench, demo, logging, master};
 #[command(name = "pccl", version, about = "Fault-tolerant collective communication over the internet")]
 #[command(after_help = "\
 Start here:
-  pccl demo                          see it work on this machine: peers are killed, the rest goes on
-  pccl bench                         how fast it is on this machine
-  pccl master --listen 0.0.0.0:48148 the master of a run of your own; peers connect to it
+  pccl demo                           see it work on this machine: peers are killed, the rest goes on
+  pccl bench                          how fast it is on this machine
+  pccl master --listen 0.0.0.0:48148  the master of a run of your own; peers connect to it
 
 PCCL_LOG_LEVEL=info (or debug, trace) shows more of what happens.")]
 struct Cli {
@@ -51,4 +51,47 @@ fn main() -> ExitCode {
         eprintln!("pccl: {reason}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+    use pccl_tests::commands;
+
+    use super::*;
+
+    /// Whether it would do something other than complain.
+    fn try_it(arguments: &[String]) -> Result<(), String> {
+        match Cli::try_parse_from(std::iter::once("pccl").chain(arguments.iter().map(String::as_str))) {
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => Ok(()),
+            Err(error) => Err(error.to_string()),
+            Ok(Cli { command: Command::Master(args) }) => args.build().map(drop),
+            Ok(Cli { command: Command::Bench(args) }) => args.jobs().map(drop),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    #[test]
+    fn examples_in_help_texts_can_be_typed() {
+        let mut pccl = Cli::command();
+        let mut texts = vec![pccl.render_long_help().to_string()];
+        texts.extend(pccl.get_subcommands_mut().map(|command| command.render_long_help().to_string()));
+        for (i, least) in [3, 4, 4, 8].into_iter().enumerate() {
+            let examples = commands::in_help(&texts[i], "pccl");
+            assert!(examples.len() >= least, "{examples:?} of {}", texts[i]);
+            for example in examples {
+                try_it(&example).unwrap_or_else(|error| panic!("{example:?}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn commands_in_documents_can_be_typed() {
+        let all = commands::in_documents("pccl");
+        assert!(all.len() > 10, "{all:?}");
+        for (file, command) in all {
+            try_it(&command).unwrap_or_else(|error| panic!("{}: {command:?}: {error}", file.display()));
+        }
+    }
 }

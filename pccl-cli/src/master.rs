@@ -35,6 +35,13 @@ pub enum Schedule {
     Mesh,
 }
 
+impl MasterArgs {
+    /// A master that does not run yet. An error says which setting cannot be.
+    pub fn build(&self) -> Result<Master, String> {
+        build(&self.listen, self.schedule, &self.set)
+    }
+}
+
 impl Schedule {
     pub fn name(self) -> &'static str {
         match self {
@@ -73,7 +80,7 @@ pub fn build(listen: &str, schedule: Option<Schedule>, settings: &[String]) -> R
 
 /// Serves until Ctrl-C or SIGTERM, or until the master ends by itself, which it says.
 pub fn run(args: &MasterArgs) -> Result<(), String> {
-    let master = build(&args.listen, args.schedule, &args.set)?;
+    let master = args.build()?;
     let (stop, stopped) = mpsc::channel();
     ctrlc::set_handler(move || {
         // The receiver is gone only when we are ending anyway.

@@ -22,7 +22,8 @@ fn demo(arguments: &[&str]) -> (Output, serde_json::Value) {
 }
 
 fn demo_in(arguments: &[&str], environment: &[(&str, &str)]) -> (Output, serde_json::Value) {
-    let mut command = pccl(&["demo", "--json"]);
+    // Nobody falls silent here: whom a busy machine keeps waiting must not count as dead.
+    let mut command = pccl(&["demo", "--json", "--set", "silence_ms=30000"]);
     let out = command.args(arguments).envs(environment.iter().copied()).output().unwrap();
     let summary = serde_json::from_slice(&out.stdout)
         .unwrap_or_else(|e| panic!("{e}\n{}\n{}", text(&out.stdout), text(&out.stderr)));

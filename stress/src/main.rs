@@ -142,3 +142,23 @@ fn start_peers(run: &mut Run, wanted: u32) -> Result<(), Stop> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use pccl_tests::commands;
+
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn examples_in_the_help_text_and_commands_in_documents_can_be_typed() {
+        let examples = commands::in_help(&Cli::command().render_long_help().to_string(), "pccl-stress");
+        let documents = commands::in_documents("pccl-stress");
+        assert!(examples.len() >= 5 && documents.len() >= 4, "{examples:?} {documents:?}");
+        for command in examples.iter().chain(documents.iter().map(|(_, command)| command)) {
+            let words = std::iter::once("pccl-stress").chain(command.iter().map(String::as_str));
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        }
+    }
+}

@@ -65,3 +65,38 @@ fn main() -> ExitCode {
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+    use pccl_tests::commands;
+
+    use super::*;
+
+    #[test]
+    fn examples_in_the_help_text_and_commands_in_documents_can_be_typed() {
+        let examples = commands::in_help(&Cli::command().render_long_help().to_string(), "cargo xtask");
+        let documents = commands::in_documents("cargo xtask");
+        assert!(examples.len() >= 3 && documents.len() >= 8, "{examples:?} {documents:?}");
+        for command in examples.iter().chain(documents.iter().map(|(_, command)| command)) {
+            match Cli::try_parse_from(std::iter::once("xtask").chain(command.iter().map(String::as_str))) {
+                Err(error) if error.kind() != ErrorKind::DisplayHelp => panic!("{command:?}: {error}"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn documents_name_options_that_gloo_py_has() {
+        let script = std::fs::read_to_string(place::root().join("bench/gloo.py")).unwrap_or_default();
+        let documents = commands::in_documents("bench/gloo.py");
+        assert!(!documents.is_empty());
+        for (file, command) in documents {
+            for option in command.iter().filter(|word| word.starts_with("--")) {
+                let known = script.contains(&format!("add_argument(\"{option}\""));
+                assert!(known, "{}: {option} of {command:?}", file.display());
+            }
+        }
+    }
+}

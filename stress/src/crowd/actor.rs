@@ -161,6 +161,12 @@ impl Actor {
             MasterMessage::Refused { text, .. } | MasterMessage::Kicked { text } => {
                 return Err(io::Error::other(text));
             }
+            MasterMessage::SyncDescribe
+            | MasterMessage::SyncElected { .. }
+            | MasterMessage::SyncSource { .. }
+            | MasterMessage::SyncEnded { .. } => {
+                return Err(io::Error::other("told of a synchronization that nobody is in"));
+            }
             MasterMessage::Welcome { .. }
             | MasterMessage::Pending
             | MasterMessage::Unlink { .. }

@@ -26,10 +26,9 @@ struct Arguments {
     options: Options,
 }
 
-fn parse() -> Result<Arguments, String> {
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let options = Options::default();
     let mut parsed = Arguments { start: 0, count: 2000, jobs: 1, peers: None, keep_going: false, options };
-    let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
@@ -131,7 +130,7 @@ fn progress(total: &Total, count: u64, began: Instant, last_word: &Mutex<Instant
 }
 
 fn main() -> ExitCode {
-    let arguments = match parse() {
+    let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(text) => {
             eprintln!("{text}");
@@ -167,4 +166,19 @@ fn main() -> ExitCode {
     }
     let wanted = arguments.options.bug.is_some();
     if found.is_some() == wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_documents_can_be_typed() {
+        let all = pccl_tests::commands::in_documents("cargo xtask sim");
+        assert!(all.len() >= 5, "{all:?}");
+        for (file, command) in all {
+            let parsed = parse(command.iter().cloned());
+            assert!(parsed.is_ok(), "{}: {command:?}: {}", file.display(), parsed.err().unwrap_or_default());
+        }
+    }
 }
