@@ -43,8 +43,14 @@ pub const FAR_SEGMENT_BYTES: usize = 64 << 10;
 /// Of a contribution, what is read at once and added while it is hot. Less costs more calls and wake-ups (128 KiB: 5 % of
 /// the time of 128 MiB between two near peers), more leaves the cache.
 pub const HOT_BYTES: usize = 512 << 10;
-/// A link with a round trip of less is near: in one building, or on one host.
-pub const NEAR_RTT_US: u32 = 2_000;
+/// Up to this round trip peers are near: in one building, or on one host. Links have longer frames, groups longer pieces,
+/// and their large payloads a ring: beyond it paths between pairs are the limit, not the hosts' own links, and a mesh uses
+/// all of them at once. A power of two, since epochs carry a group's round trip rounded up to one.
+pub const NEAR_RTT_US: u32 = 2_048;
+/// From this round trip on a path counts as wide area. Below it eight connections of an algorithm that takes loss for a
+/// full queue still carry about a gigabit a second at one packet lost in a thousand: 1.22 × segment / (round trip ×
+/// √loss) each.
+pub const WIDE_AREA_RTT_US: u32 = 5_000;
 /// Default and largest size of a piece (a multiple of the largest element).
 pub const DEFAULT_PIECE_BYTES: u32 = 256 << 10;
 pub const MAX_PIECE_BYTES: u32 = 4 << 20;
@@ -151,6 +157,7 @@ pub const MAX_STRANGER_LOG_LINES_PER_S: u32 = 5;
 
 const _: () = assert!(MAX_SEGMENT_BYTES.is_multiple_of(8) && FAR_SEGMENT_BYTES.is_multiple_of(8));
 const _: () = assert!(FAR_SEGMENT_BYTES <= MAX_SEGMENT_BYTES);
+const _: () = assert!(NEAR_RTT_US.is_power_of_two() && NEAR_RTT_US < WIDE_AREA_RTT_US);
 const _: () =
     assert!(MAX_EAGER_FRAME_BYTES <= MAX_SEGMENT_BYTES && MAX_EAGER_FRAME_BYTES <= MAX_EAGER_OP_BYTES);
 // However large the group, each peer's share holds at least some of the largest small operation.

@@ -152,7 +152,7 @@ impl<L: Link> Engine<L> {
         let before = self.by_link.insert(link, slot);
         assert!(before.is_none(), "{link:?} was added twice");
         let config = &self.core.cx.config;
-        let near = (1..NEAR_RTT_US).contains(&rtt_us);
+        let near = (1..=NEAR_RTT_US).contains(&rtt_us);
         let segment_bytes = if near { config.near_segment_bytes } else { config.far_segment_bytes };
         self.conns[slot] = Some(Conn::new(link, peer, peer_slot, segment_bytes, io));
         self.core.cx.peers.add_link(peer_slot, slot);

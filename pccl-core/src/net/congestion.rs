@@ -4,10 +4,7 @@
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 
-/// From this round trip on a path counts as wide area. Below it eight connections of an algorithm that takes loss for a
-/// full queue still carry about a gigabit a second at one packet lost in a thousand: 1.22 × segment / (round trip ×
-/// √loss) each.
-pub const WIDE_AREA_RTT_US: u32 = 5_000;
+use crate::limits::WIDE_AREA_RTT_US;
 
 /// For wide-area paths.
 const PACED: &str = "bbr";

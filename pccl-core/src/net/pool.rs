@@ -1,7 +1,7 @@
 //! How many connections a pair needs.
 
-use super::congestion::{WIDE_AREA_RTT_US, withstands_loss};
-use crate::limits::DEFAULT_POOL_CONNECTIONS;
+use super::congestion::withstands_loss;
+use crate::limits::{DEFAULT_POOL_CONNECTIONS, WIDE_AREA_RTT_US};
 
 /// From this round trip on the send buffer of each of eight connections (4 MiB as most hosts have it) holds the rate of
 /// a gigabit down: measured 0.96 of the link at 80 ms, 0.82 at 150 ms, where sixteen reach 0.97.

@@ -5,16 +5,12 @@ use std::fmt;
 use super::chunks::after;
 use super::links::Links;
 use super::{PlanError, Schedule};
-use crate::limits::{MAX_EAGER_FRAME_BYTES, MAX_EAGER_OP_BYTES};
+use crate::limits::{MAX_EAGER_FRAME_BYTES, MAX_EAGER_OP_BYTES, NEAR_RTT_US};
 use crate::types::{EpochInfo, GroupInfo, OpDescriptor, Rank, ScheduleChoice};
 
 /// Up to this many bytes of a payload for each peer of the group, its latency counts for more than its
 /// bandwidth: a mesh has two one-way delays, a ring of N has 2(N − 1).
 pub const MESH_SHARE_BYTES: u64 = 64 << 10;
-
-/// Where some pair's round trip (rounded up to a power of two) is longer than this, paths between pairs are the
-/// limit, not the hosts' own links: a mesh uses all of them at once, and loads a host's link exactly as a ring does.
-pub const LOCAL_RTT_US: u32 = 2_048;
 
 /// Why a schedule was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +121,7 @@ fn wanted(group: &GroupInfo, info: &EpochInfo, descriptor: &OpDescriptor) -> (Sc
         ScheduleChoice::Auto if size_bytes <= limit_bytes => {
             (Schedule::Mesh, Reason::SmallPayload { size_bytes, limit_bytes })
         }
-        ScheduleChoice::Auto if group.rtt_us > LOCAL_RTT_US => {
+        ScheduleChoice::Auto if group.rtt_us > NEAR_RTT_US => {
             (Schedule::Mesh, Reason::WideArea { rtt_us: group.rtt_us })
         }
         ScheduleChoice::Auto => (Schedule::Ring, Reason::LargePayload { size_bytes, limit_bytes }),

@@ -15,10 +15,11 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use choose::{LOCAL_RTT_US, MESH_SHARE_BYTES, Reason, choose};
+pub use choose::{MESH_SHARE_BYTES, Reason, choose};
 pub use fallback::fallbacks;
 pub use view::{ChunkView, PlanView, Schedule, child_at_turn, turn_of_child};
 
+use crate::limits::NEAR_RTT_US;
 use crate::types::{EpochInfo, GroupInfo, OpDescriptor, Rank};
 
 /// Why there is no plan.
@@ -54,7 +55,7 @@ fn view(
     descriptor: &OpDescriptor,
 ) -> PlanView {
     let world_size = group.order.len() as Rank;
-    let near = (1..=LOCAL_RTT_US).contains(&group.rtt_us);
+    let near = (1..=NEAR_RTT_US).contains(&group.rtt_us);
     let piece_bytes = chunks::piece_bytes(piece_bytes, near, world_size, descriptor);
     let piece_elements = chunks::piece_elements(piece_bytes, descriptor);
     let count = descriptor.count;

@@ -1,8 +1,9 @@
 //! Which schedule, why, and when two peers mean the same.
 
 use super::{bytes, group, info};
+use crate::limits::NEAR_RTT_US;
 use crate::plan::chunks::{equal_share, piece_bytes, piece_elements};
-use crate::plan::{LOCAL_RTT_US, PlanError, Reason, Schedule, choose, fallbacks, plan};
+use crate::plan::{PlanError, Reason, Schedule, choose, fallbacks, plan};
 use crate::types::{
     DType, EpochInfo, GroupInfo, OpDescriptor, PeerId, Quantization, ReduceOp, ScheduleChoice,
 };
@@ -62,7 +63,7 @@ fn over_a_wide_area_the_mesh_is_used_at_any_size() {
     let far = |rtt_us| GroupInfo { rtt_us, ..group(5, &[]) };
     let wide = Ok((Schedule::Mesh, Reason::WideArea { rtt_us: 4096 }));
     assert_eq!(chosen(&far(4096), ScheduleChoice::Auto, 1 << 30), wide);
-    for near in [0, 64, LOCAL_RTT_US] {
+    for near in [0, 64, NEAR_RTT_US] {
         let (schedule, reason) = chosen(&far(near), ScheduleChoice::Auto, 1 << 30).unwrap();
         assert!(schedule == Schedule::Ring && matches!(reason, Reason::LargePayload { .. }));
     }
