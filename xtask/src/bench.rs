@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the figures of docs/PERFORMANCE.md that this machine can give. Wall time on a shared machine
-//! is weather; what counts are ratios of what ran in turns.
+//! is weather; what counts are ratios of what ran in turns. All of it takes about a quarter of an hour.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -74,7 +74,8 @@ fn in_turns(args: &BenchArgs, pccl: &Path, world: u32, sizes: &[u64]) -> Result<
     let mut times: Vec<Pairs> = sizes.iter().map(|_| Pairs::default()).collect();
     let mut cpu: Vec<Pairs> = sizes.iter().map(|_| Pairs::default()).collect();
     let mut congestion = String::new();
-    for _ in 0..args.rounds {
+    for round in 1..=args.rounds {
+        println!("round {round} of {} of {world} processes", args.rounds);
         let Some(theirs) = gloo(&args.python, world, sizes)? else { return Ok(None) };
         congestion = text_of(&theirs, "congestion_control");
         for (i, &size) in sizes.iter().enumerate() {
