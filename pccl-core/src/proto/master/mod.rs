@@ -1,5 +1,6 @@
 //! The master's machine: who is accepted, which epoch holds, what became of each operation.
 
+pub mod election;
 mod epochs;
 mod io;
 mod ops;
