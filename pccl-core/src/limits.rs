@@ -12,6 +12,8 @@ pub const MAX_OP_BYTES: u64 = 1 << 40;
 
 /// Tensors of one shared state.
 pub const MAX_TENSORS: usize = 1 << 16;
+/// The names of all tensors of one shared state together; one may have `MAX_TEXT_BYTES`.
+pub const MAX_STATE_NAMES_BYTES: usize = 6 << 20;
 /// Bytes of one shared state.
 pub const MAX_STATE_BYTES: u64 = 1 << 44;
 /// What a shared state is hashed, compared and sent in.

@@ -167,7 +167,7 @@ record!(Election {
     winner: PeerId,
     sources: Vec<Source>,
 } check check_election);
-record!(ResumedSync { offer: Offer, number: Option<SyncNumber>, done: bool });
+record!(ResumedSync { offer: Offer, elected: Option<(SyncNumber, u64)>, done: bool });
 record!(ResumedLink { peer: PeerId, generation: u32, rtt_us: u32 });
 record!(Resume {
     join: Join,
@@ -184,6 +184,7 @@ record!(Resume {
     sync_number: SyncNumber,
     sync: Option<ResumedSync>,
     sync_last: Option<(SyncNumber, SyncOutcome)>,
+    synced: Option<(SyncNumber, u64)>,
     linked: Vec<ResumedLink>,
 } check check_resume);
 

@@ -86,8 +86,9 @@ pub struct ResumedLink {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumedSync {
     pub offer: Offer,
-    /// Once the master had held the election.
-    pub number: Option<SyncNumber>,
+    /// The number of the election and the revision elected, once the master had held it.
+    pub elected: Option<(SyncNumber, u64)>,
+    /// The elected content is here.
     pub done: bool,
 }
 
@@ -116,8 +117,10 @@ pub struct Resume {
     pub sync_number: SyncNumber,
     /// The call under way, if there is one.
     pub sync: Option<ResumedSync>,
-    /// The outcome of the last one of this group that this peer saw: what the next revision has to be follows from it.
+    /// The outcome of the last one of this group that this peer saw: a restarted master may need it for those who missed it.
     pub sync_last: Option<(SyncNumber, SyncOutcome)>,
+    /// The last one that succeeded, and its revision: what the next revision has to be follows from it.
+    pub synced: Option<(SyncNumber, u64)>,
     /// Peers this one has been told to link with. `LinkDown` follows for those whose
     /// link is not there, or has lost something since the group's epoch began.
     pub linked: Vec<ResumedLink>,

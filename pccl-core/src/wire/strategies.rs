@@ -142,12 +142,17 @@ fn resume() -> impl Strategy<Value = Box<Resume>> {
     let link = (peer(), 0..=MAX_GENERATION, any::<u32>());
     let link = link.prop_map(|(peer, generation, rtt_us)| ResumedLink { peer, generation, rtt_us });
     let linked = vec(link, 0..5);
-    let sync = (offer(), option::of(sync_number()), any::<bool>())
-        .prop_map(|(offer, number, done)| ResumedSync { offer, number, done });
-    let syncs = (sync_number(), option::of(sync), option::of((sync_number(), sync_outcome())));
+    let elected = || option::of((sync_number(), any::<u64>()));
+    let sync = (offer(), elected(), any::<bool>()).prop_map(|(offer, elected, done)| ResumedSync {
+        offer,
+        elected,
+        done,
+    });
+    let last = option::of((sync_number(), sync_outcome()));
+    let syncs = (sync_number(), option::of(sync), last, elected());
     (run, calls, phases, linked, syncs).prop_map(|(run, (ops, verdicts), phases, linked, syncs)| {
         let (phase_seq, phase, phase_last) = phases;
-        let (sync_number, sync, sync_last) = syncs;
+        let (sync_number, sync, sync_last, synced) = syncs;
         let (join, id, incarnation, epoch, since_before, aborted) = run;
         Box::new(Resume {
             join,
@@ -164,6 +169,7 @@ fn resume() -> impl Strategy<Value = Box<Resume>> {
             sync_number,
             sync,
             sync_last,
+            synced,
             linked,
         })
     })

@@ -231,6 +231,7 @@ impl Peer {
             sync_number: SyncNumber::default(),
             sync: None,
             sync_last: None,
+            synced: None,
             linked: self.links.linked(),
         })
     }

@@ -214,8 +214,9 @@ fn resume() -> Resume {
         phase: Some(PhaseCall::ArePeersPending),
         phase_last: Some(PhaseOutcome::Pending { peers_pending: 2 }),
         sync_number: SyncNumber(9),
-        sync: Some(ResumedSync { offer: offer(), number: Some(SyncNumber(9)), done: true }),
-        sync_last: Some((SyncNumber(8), SyncOutcome::Synchronized { revision: 41 })),
+        sync: Some(ResumedSync { offer: offer(), elected: Some((SyncNumber(9), 42)), done: true }),
+        sync_last: Some((SyncNumber(8), SyncOutcome::Aborted { text: "a".to_owned() })),
+        synced: Some((SyncNumber(7), 41)),
         linked: vec![ResumedLink { peer: peer(0xB0), generation: 4, rtt_us: 80_123 }],
     }
 }
