@@ -15,6 +15,7 @@ pub mod obs;
 pub mod plan;
 pub mod proto;
 pub mod shell;
+pub mod state;
 pub mod topo;
 pub mod types;
 pub mod wire;

@@ -18,6 +18,8 @@ pub const MAX_STATE_NAMES_BYTES: usize = 6 << 20;
 pub const MAX_STATE_BYTES: u64 = 1 << 44;
 /// What a shared state is hashed, compared and sent in.
 pub const STATE_BLOCK_BYTES: usize = 256 << 10;
+/// Threads that hash one shared state, the caller's own among them: eight read faster than any memory of today delivers.
+pub const MAX_HASH_THREADS: usize = 8;
 
 /// Epochs, phases, sequences and generations count up one by one and never get near these: a number from the
 /// wire that is larger is an error, so that counting on from it cannot overflow.

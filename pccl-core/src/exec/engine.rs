@@ -7,6 +7,7 @@ use super::conn::{Conn, Wrote};
 use super::frames::Core;
 use super::link::Link;
 use super::running::Running;
+use super::sync::{SyncEnd, SyncStart};
 use crate::limits::{
     DEFAULT_SILENCE_MS, FAR_SEGMENT_BYTES, MAX_EAGER_BYTES_PER_PEER, MAX_SEGMENT_BYTES, NEAR_RTT_US,
     SAVE_IDLE_MS,
@@ -14,7 +15,7 @@ use crate::limits::{
 use crate::mem::{Budget, Buffers};
 use crate::obs::Counters;
 use crate::plan::PlanView;
-use crate::types::{Epoch, LinkId, OpDescriptor, OpKey, PeerId, Time};
+use crate::types::{Epoch, LinkId, OpDescriptor, OpKey, PeerId, Source, SyncNumber, Time};
 
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -105,6 +106,10 @@ pub enum Output {
     WatchWritable { link: LinkId },
     /// The link had its share: call `ready` again soon.
     Again { link: LinkId },
+    /// What this peer needed of the elected state is here. `failed`: it cannot be had, for this reason.
+    StateDone { number: SyncNumber, failed: Option<String> },
+    /// How far a long transfer has come.
+    Log { text: String },
 }
 
 /// Moves the bytes of all operations over all links of one peer. Never blocks, and decides nothing: when an
@@ -319,6 +324,21 @@ impl<L: Link> Engine<L> {
         for conn in self.conns.iter_mut().flatten() {
             conn.forget(slot, key, &mut self.core.cx);
         }
+    }
+}
+
+/// Shared state.
+impl<L: Link> Engine<L> {
+    /// Serves the tensors to whoever asks, and fetches what this peer needs. Where it needs something, ends in
+    /// `StateDone`, unless `end_sync` comes first.
+    pub fn begin_sync(&mut self, _start: SyncStart, _now: Time) {}
+
+    /// Another source for the fetch under way.
+    pub fn add_source(&mut self, _number: SyncNumber, _source: Source, _now: Time) {}
+
+    /// No byte of the tensors is touched any more. `None` if none was begun.
+    pub fn end_sync(&mut self) -> Option<SyncEnd> {
+        None
     }
 }
 

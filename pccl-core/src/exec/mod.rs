@@ -21,6 +21,7 @@ mod piece;
 mod running;
 mod rx;
 mod small;
+mod sync;
 mod tx;
 mod window;
 
@@ -31,3 +32,4 @@ mod tests;
 pub use engine::SeededBug;
 pub use engine::{Engine, EngineConfig, Kept, OpStart, OpTraffic, Output};
 pub use link::{Link, LinkIo};
+pub use sync::{SyncEnd, SyncStart};

@@ -21,6 +21,7 @@ mod element;
 mod float16;
 mod float16_loops;
 mod float_mode;
+pub mod hash;
 mod walk;
 
 #[cfg(test)]

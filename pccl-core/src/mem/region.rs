@@ -24,6 +24,10 @@ struct Target {
 unsafe impl Send for Source {}
 // SAFETY: as above.
 unsafe impl Send for Target {}
+// SAFETY: through a shared reference the memory is only read.
+unsafe impl Sync for Source {}
+// SAFETY: as above; `result_mut` wants the only reference.
+unsafe impl Sync for Target {}
 
 /// What one operation works on. In place: `own` and `result` are the same bytes.
 #[derive(Debug)]

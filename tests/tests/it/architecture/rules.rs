@@ -35,12 +35,15 @@ pub const ROOMS: &[Room] = &[
     room(
         "api",
         "what a program calls: Communicator, Master, Work",
-        &["shell", "mem", "proto::peer", "types", "limits", "error", "config", "obs"],
+        &["shell", "state", "mem", "proto::peer", "types", "limits", "error", "config", "obs"],
     ),
     room(
         "shell",
         "loops: clock, mailboxes, timers, connections",
-        &["proto", "exec", "net", "mem", "wire", "plan", "types", "limits", "error", "config", "obs"],
+        &[
+            "proto", "exec", "net", "state", "mem", "wire", "plan", "types", "limits", "error", "config",
+            "obs",
+        ],
     ),
     room(
         "net",
@@ -55,7 +58,12 @@ pub const ROOMS: &[Room] = &[
     room(
         "exec",
         "moves bytes: plan × link × region",
-        &["plan", "kernel", "mem", "wire::frame", "types", "limits", "obs"],
+        &["plan", "kernel", "state", "mem", "wire::frame", "types", "limits", "obs"],
+    ),
+    room(
+        "state",
+        "a shared state as one peer holds it: tensors, and the tree of hashes over them",
+        &["kernel", "mem", "types", "limits"],
     ),
     pure(room("wire", "bytes ⇄ messages and frames", &["types", "limits"])),
     pure(room("plan", "forests: who adds what, in which order", &["types", "limits"])),
