@@ -18,6 +18,16 @@ pub const MAX_STATE_NAMES_BYTES: usize = 6 << 20;
 pub const MAX_STATE_BYTES: u64 = 1 << 44;
 /// What a shared state is hashed, compared and sent in.
 pub const STATE_BLOCK_BYTES: usize = 256 << 10;
+/// A list of asks or digests on a data link.
+pub const MAX_STATE_NOTE_BYTES: usize = 64 << 10;
+/// Blocks of a shared state that one peer may have asked of another and not received.
+pub const MAX_STATE_ASKS: usize = 4096;
+/// Bytes of them: what a source may have on its way to one receiver.
+pub const MAX_STATE_WINDOW_BYTES: u64 = 128 << 20;
+/// A source that was asked and sends nothing for so long counts no more.
+pub const STATE_SILENCE_MS: u64 = 10_000;
+/// How often a long transfer says how far it has come.
+pub const STATE_PROGRESS_MS: u64 = 2_000;
 /// Threads that hash one shared state, the caller's own among them: eight read faster than any memory of today delivers.
 pub const MAX_HASH_THREADS: usize = 8;
 

@@ -142,6 +142,15 @@ impl<L: Link> Conn<L> {
         }
     }
 
+    /// The synchronization is over. What still comes of it finds no place.
+    pub fn forget_sync(&mut self, cx: &mut Context) {
+        cx.counters.voids_sent += u64::from(self.tx.forget_sync());
+        if !self.tx.under_way() {
+            self.blocked = false;
+            self.stuck_since = None;
+        }
+    }
+
     pub fn close(mut self, windows: &mut Pool) {
         self.io.shutdown();
         self.rx.release(windows);

@@ -7,6 +7,7 @@ use super::peers::Peers;
 use crate::limits::WINDOW_STOCK_BYTES;
 use crate::mem::{Pool, SaveStock};
 use crate::obs::Counters;
+use crate::types::Time;
 
 pub(super) struct Context {
     pub config: EngineConfig,
@@ -16,6 +17,8 @@ pub(super) struct Context {
     pub saves: SaveStock,
     pub outputs: VecDeque<Output>,
     pub counters: Counters,
+    /// When the call under way came.
+    pub now: Time,
 }
 
 impl Context {
@@ -27,6 +30,7 @@ impl Context {
             saves: SaveStock::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
+            now: Time(0),
         }
     }
 }

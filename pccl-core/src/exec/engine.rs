@@ -91,6 +91,8 @@ pub struct Kept {
     pub parked_bytes: usize,
     /// Taken of the budget, by whoever shares it.
     pub budget_bytes: usize,
+    /// Asks for a shared state of synchronizations that have not begun here.
+    pub early_asks: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +146,9 @@ impl<L: Link> Engine<L> {
     pub fn kept(&self) -> Kept {
         let (early_grants, queued_grants, parked_bytes) = self.core.cx.peers.kept();
         let budget_bytes = self.core.cx.config.budget.used_bytes();
-        Kept { links: self.by_link.len(), early_grants, queued_grants, parked_bytes, budget_bytes }
+        let early_asks = self.core.syncs.early_asks();
+        let links = self.by_link.len();
+        Kept { links, early_grants, queued_grants, parked_bytes, budget_bytes, early_asks }
     }
 
     /// Takes a link whose hellos are exchanged, and begins to use it. `rtt_us` is 0 where it is not known.
@@ -161,6 +165,8 @@ impl<L: Link> Engine<L> {
         let segment_bytes = if near { config.near_segment_bytes } else { config.far_segment_bytes };
         self.conns[slot] = Some(Conn::new(link, peer, peer_slot, segment_bytes, io));
         self.core.cx.peers.add_link(peer_slot, slot);
+        self.core.cx.now = now;
+        self.core.syncs.linked(&mut self.core.cx);
         self.ready(link, now);
     }
 
@@ -170,13 +176,16 @@ impl<L: Link> Engine<L> {
     }
 
     /// Shuts and drops all links to the peer. Operations are not told: stop them.
-    pub fn unlink(&mut self, peer: PeerId) {
-        let Some(peer_slot) = self.core.cx.peers.find(peer) else { return };
-        for slot in self.core.cx.peers.links(peer_slot).to_vec() {
+    pub fn unlink(&mut self, peer: PeerId, now: Time) {
+        let slots = self.core.cx.peers.find(peer).map(|slot| self.core.cx.peers.links(slot).to_vec());
+        for slot in slots.unwrap_or_default() {
             if let Some(link) = self.drop_conn(slot) {
                 self.core.cx.outputs.push_back(Output::LinkClosed { link });
             }
         }
+        self.core.cx.now = now;
+        self.core.syncs.unlinked(peer, &mut self.core.cx);
+        self.flush(now);
     }
 
     pub fn links_to(&self, peer: PeerId) -> usize {
@@ -188,6 +197,7 @@ impl<L: Link> Engine<L> {
     /// of a link's end may cross with this.
     pub fn ready(&mut self, link: LinkId, now: Time) {
         let Some(&slot) = self.by_link.get(&link) else { return };
+        self.core.cx.now = now;
         if let Some(conn) = &mut self.conns[slot] {
             conn.wake();
             self.core.cx.peers.mark_dirty(conn.speaker.peer);
@@ -212,6 +222,7 @@ impl<L: Link> Engine<L> {
         if let Some(link) = self.drop_conn(slot) {
             self.core.cx.counters.links_lost += 1;
             let others_left = self.links_to(peer);
+            self.core.syncs.torn(peer, &mut self.core.cx);
             self.core.cx.outputs.push_back(Output::LinkLost { link, peer, reason, others_left });
         }
     }
@@ -259,6 +270,7 @@ impl<L: Link> Engine<L> {
     /// unlinked, before.
     pub fn reset(&mut self) {
         self.core.ops.reset();
+        self.core.syncs.reset();
         self.core.cx.peers.forget_early();
         self.core.cx.peers.forget_idle();
     }
@@ -331,14 +343,28 @@ impl<L: Link> Engine<L> {
 impl<L: Link> Engine<L> {
     /// Serves the tensors to whoever asks, and fetches what this peer needs. Where it needs something, ends in
     /// `StateDone`, unless `end_sync` comes first.
-    pub fn begin_sync(&mut self, _start: SyncStart, _now: Time) {}
+    pub fn begin_sync(&mut self, start: SyncStart, now: Time) {
+        self.core.cx.now = now;
+        self.core.syncs.begin(start, &mut self.core.cx);
+        self.flush(now);
+    }
 
     /// Another source for the fetch under way.
-    pub fn add_source(&mut self, _number: SyncNumber, _source: Source, _now: Time) {}
+    pub fn add_source(&mut self, number: SyncNumber, source: Source, now: Time) {
+        self.core.cx.now = now;
+        self.core.syncs.add_source(number, source, &mut self.core.cx);
+        self.flush(now);
+    }
 
     /// No byte of the tensors is touched any more. `None` if none was begun.
     pub fn end_sync(&mut self) -> Option<SyncEnd> {
-        None
+        let end = self.core.syncs.end()?;
+        // No news of a synchronization comes after its end.
+        self.core.cx.outputs.retain(|output| !matches!(output, Output::StateDone { .. }));
+        for conn in self.conns.iter_mut().flatten() {
+            conn.forget_sync(&mut self.core.cx);
+        }
+        Some(end)
     }
 }
 
@@ -362,7 +388,7 @@ impl<L: Link> Engine<L> {
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.next_stall(), self.idle_deadline()].into_iter().flatten().min()
+        [self.next_stall(), self.idle_deadline(), self.core.syncs.next_deadline()].into_iter().flatten().min()
     }
 
     fn next_stall(&self) -> Option<Time> {
@@ -390,6 +416,8 @@ impl<L: Link> Engine<L> {
                 self.judge(slot, now);
             }
         }
+        self.core.cx.now = now;
+        self.core.syncs.tick(&mut self.core.cx);
         self.flush(now);
     }
 

@@ -1,6 +1,6 @@
 //! What the other end of a link can do wrong. Each ends the link.
 
-use crate::types::OpKey;
+use crate::types::{OpKey, SyncNumber};
 use crate::wire::frame::FrameError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,14 @@ pub(super) enum Fault {
         "more than {limit_bytes} bytes sent ahead for operations that have not been started here, or too many"
     )]
     TooMuchEager { limit_bytes: usize },
+    #[error("more than {limit} asks of {number} that were not answered yet")]
+    TooManyAsks { number: SyncNumber, limit: usize },
+    #[error("an ask of {number} for {count} of tensor {tensor} from {first} on, which are not there")]
+    NothingThere { number: SyncNumber, tensor: u32, first: u32, count: u32 },
+    #[error(
+        "block {block} of tensor {tensor} in {number}: offset {offset} and {len} bytes, where {expected} were due"
+    )]
+    BlockPlace { number: SyncNumber, tensor: u64, block: u32, offset: u32, len: u32, expected: usize },
     #[error("more than {limit} grants for operations that have not been started here")]
     TooManyEarlyGrants { limit: usize },
 }

@@ -7,7 +7,8 @@ use super::landing::{Hot, Landing, Sum};
 use super::ops::{Lookup, Ops};
 use super::running::Running;
 use super::rx::{Segment, Speaker};
-use super::tx::Outgoing;
+use super::sync::{Answer, Landed, Syncs};
+use super::tx::{Outgoing, OutgoingPiece};
 use crate::limits::HOT_BYTES;
 use crate::types::{OpKey, Rank};
 use crate::wire::frame::{FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
@@ -17,13 +18,14 @@ pub(super) struct Core {
     pub ops: Ops,
     pub cx: Context,
     pub hot: Hot,
+    pub syncs: Syncs,
     sink: Vec<u8>,
 }
 
 impl Core {
     pub fn new(config: EngineConfig) -> Core {
         let hot = Hot::new(HOT_BYTES);
-        Core { ops: Ops::default(), cx: Context::new(config), hot, sink: Vec::new() }
+        Core { ops: Ops::default(), cx: Context::new(config), hot, syncs: Syncs::default(), sink: Vec::new() }
     }
 
     /// A place for bytes that nobody wants.
@@ -34,11 +36,35 @@ impl Core {
         &mut self.sink[..len]
     }
 
-    /// The next piece for this peer, of the operation whose turn it is.
-    pub fn next_piece(&mut self, peer: usize) -> Option<Outgoing> {
-        let (slot, to) = self.cx.peers.take_turn(peer)?;
-        let (item, at, len) = self.ops.get_mut(slot).next_item(to, &mut self.cx)?;
-        Some(Outgoing { op: slot, item, at, len, offset: 0 })
+    /// Where a part of a block goes; into the sink, if nobody wants it any more.
+    pub fn block_place(&mut self, landed: &Landed, got: usize) -> &mut [u8] {
+        if self.syncs.wants(landed)
+            && let Some(place) = self.syncs.place(landed, got, &self.cx)
+        {
+            return place;
+        }
+        let len = landed.len - got;
+        if self.sink.len() < len {
+            self.sink.resize(len, 0);
+        }
+        &mut self.sink[..len]
+    }
+
+    /// The next thing for this peer: what we ask of it, then a piece of the operation whose turn it is, then what it has
+    /// asked of us.
+    pub fn next_outgoing(&mut self, peer: usize) -> Option<Outgoing> {
+        let id = self.cx.peers.id(peer);
+        if let Some(note) = self.syncs.next_note(id) {
+            return Some(Outgoing::Note(note));
+        }
+        if let Some((slot, to)) = self.cx.peers.take_turn(peer) {
+            let (item, at, len) = self.ops.get_mut(slot).next_item(to, &mut self.cx)?;
+            return Some(Outgoing::Piece(OutgoingPiece { op: slot, item, at, len, offset: 0 }));
+        }
+        Some(match self.syncs.next_answer(id)? {
+            Answer::Block(block) => Outgoing::Block(block),
+            Answer::Note(note) => Outgoing::Note(note),
+        })
     }
 
     /// Takes up a grant, or tells where the payload goes.
@@ -50,6 +76,10 @@ impl Core {
         #[cfg(feature = "seeded-bugs")]
         let header = self.mistake_epoch(header);
         let key = header.key;
+        if header.kind.is_state() {
+            let landing = self.syncs.begin_frame(speaker, &header, &mut self.cx)?;
+            return Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }));
+        }
         let is_grant = header.kind.is_grant();
         // Only who has started an operation speaks of it.
         self.cx.peers.allowance(speaker.peer).met(key);
@@ -125,6 +155,11 @@ impl Core {
         let Segment { key, len, landing, .. } = segment;
         let crc32 = match &landing {
             Landing::Sink => return Ok(()),
+            Landing::Block(landed) => match self.syncs.landed_bytes(landed) {
+                Some(bytes) => crc32fast::hash(bytes),
+                None => return Ok(()),
+            },
+            Landing::Note { bytes, .. } => crc32fast::hash(bytes),
             Landing::Sum(sum) => sum.crc32(),
             Landing::Eager { bytes, .. } => crc32fast::hash(bytes),
             Landing::Window { target, bytes } => crc32fast::hash(&bytes[target.offset..target.offset + len]),
@@ -140,6 +175,16 @@ impl Core {
         }
         let sound = checked?;
         self.cx.counters.voids_received += u64::from(!sound);
+        match landing {
+            Landing::Block(landed) => {
+                self.syncs.block_landed(&landed, sound, &mut self.cx);
+                return Ok(());
+            }
+            Landing::Note { from, header, bytes } if sound => {
+                return self.syncs.note_landed(from, &header, &bytes, &mut self.cx);
+            }
+            _ => {}
+        }
         let Some(&target) = landing.target() else { return Ok(()) };
         let op = self.ops.get_mut(target.op).forest_mut();
         match landing {

@@ -6,10 +6,11 @@ use super::context::Context;
 use super::fault::Fault;
 use super::op::Op;
 use super::piece::{Direction, Item, Stage, Target};
+use super::sync::Landed;
 use crate::kernel;
 use crate::mem::Pool;
 use crate::plan::turn_of_child;
-use crate::types::{LinkId, OpKey, Rank, ReduceOp};
+use crate::types::{LinkId, OpKey, PeerId, Rank, ReduceOp};
 use crate::wire::frame::{FrameHeader, FrameKind};
 
 /// Where a segment's payload goes.
@@ -24,6 +25,10 @@ pub(super) enum Landing {
     Result { target: Target },
     /// A whole contribution of the peer in this slot: where it goes is decided once it is here.
     Eager { peer: usize, digest: u32, bytes: Vec<u8> },
+    /// A part of a block of a shared state: lands where it stays.
+    Block(Landed),
+    /// Asks or digests of a shared state.
+    Note { from: PeerId, header: FrameHeader, bytes: Vec<u8> },
 }
 
 /// A segment under way into the sum.
@@ -55,7 +60,7 @@ impl Hot {
 impl Landing {
     pub fn target(&self) -> Option<&Target> {
         match self {
-            Landing::Sink | Landing::Eager { .. } => None,
+            Landing::Sink | Landing::Eager { .. } | Landing::Block(_) | Landing::Note { .. } => None,
             Landing::Sum(Sum { target, .. }) => Some(target),
             Landing::Window { target, .. } | Landing::Result { target } => Some(target),
         }

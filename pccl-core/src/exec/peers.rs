@@ -55,6 +55,13 @@ impl Peers {
         slot
     }
 
+    pub fn id(&self, slot: usize) -> PeerId {
+        self.slots[slot]
+            .as_ref()
+            .map(|peer| peer.id)
+            .expect("slots are handed out by slot_of and outlive their users")
+    }
+
     pub fn find(&self, id: PeerId) -> Option<usize> {
         self.by_id.get(&id).copied()
     }

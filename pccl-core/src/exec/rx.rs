@@ -65,7 +65,10 @@ impl Rx {
         let payload = match &mut segment.landing {
             Landing::Sink => core.sink(rest),
             Landing::Sum(_) => core.hot.place(part),
-            Landing::Eager { bytes, .. } => &mut bytes[segment.got..segment.len],
+            Landing::Eager { bytes, .. } | Landing::Note { bytes, .. } => {
+                &mut bytes[segment.got..segment.len]
+            }
+            Landing::Block(landed) => core.block_place(landed, segment.got),
             Landing::Window { target, bytes } => {
                 &mut bytes[target.offset + segment.got..target.offset + segment.len]
             }

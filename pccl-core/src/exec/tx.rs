@@ -1,11 +1,12 @@
-//! The sending half of a link: grants and segments, straight from user memory.
+//! The sending half of a link: grants and segments, straight from user memory, and notes.
 
 use std::io::IoSlice;
 
 use super::frames::Core;
 use super::link::{Link, LinkIo};
 use super::piece::Item;
-use crate::wire::frame::{FRAME_HEADER_BYTES, TRAILER_BYTES, Trailer};
+use super::sync::{Note, OutgoingBlock};
+use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, TRAILER_BYTES, Trailer};
 
 /// Grants that leave with one write.
 const GRANTS_AT_ONCE: usize = 16;
@@ -13,12 +14,19 @@ const GRANTS_AT_ONCE: usize = 16;
 /// Written again and again where more is needed.
 static FILLER: [u8; 64 << 10] = [0; 64 << 10];
 
-/// A piece under way. It stays on this link to its end.
+/// What is under way. It stays on this link to its end.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Piece(OutgoingPiece),
+    Block(OutgoingBlock),
+    /// One frame.
+    Note(Note),
+}
+
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Outgoing {
+pub(super) struct OutgoingPiece {
     /// Slot of the operation.
     pub op: usize,
-
     pub item: Item,
     /// Position within the payload, in bytes, and length.
     pub at: usize,
@@ -98,15 +106,13 @@ impl Tx {
         }
         self.grants_bytes = self.head.len();
         if self.outgoing.is_none() {
-            self.outgoing = core.next_piece(peer);
+            self.outgoing = core.next_outgoing(peer);
         }
         if let Some(out) = &self.outgoing {
-            let len = out.len - out.offset;
-            let op = core.ops.get(out.op);
-            let len = len.min(op.segment_bytes(self.segment_bytes));
-            let crc32 = crc32fast::hash(op.payload(&out.item, out.at + out.offset, len));
-            self.head.extend_from_slice(&op.header(&out.item, out.offset, len).encode());
-            self.body = Body::Payload(len);
+            let (header, payload) = out.segment(self.segment_bytes, core);
+            let crc32 = crc32fast::hash(payload);
+            self.body = Body::Payload(payload.len());
+            self.head.extend_from_slice(&header.encode());
             self.trailer = Trailer { crc32, void: false }.encode();
         }
         self.under_way()
@@ -116,9 +122,7 @@ impl Tx {
     pub fn write<L: Link>(&mut self, io: &mut L, core: &mut Core) -> LinkIo {
         let (mut skip, mut whole) = (self.sent, true);
         let payload = match (self.body, &self.outgoing) {
-            (Body::Payload(len), Some(out)) => {
-                core.ops.get(out.op).payload(&out.item, out.at + out.offset, len)
-            }
+            (Body::Payload(len), Some(out)) => out.payload(len, core),
             (Body::Filler(len), _) => {
                 let filled = self.sent.saturating_sub(self.head.len()).min(len);
                 skip -= filled;
@@ -149,14 +153,10 @@ impl Tx {
         if self.under_way() {
             return false;
         }
-        if let (Body::Payload(len), Some(out)) = (self.body, &mut self.outgoing) {
-            out.offset += len;
-            let op = core.ops.get_mut(out.op);
-            op.moved(len);
-            if out.offset == out.len {
-                op.sent(&out.item, &mut core.cx);
-                self.outgoing = None;
-            }
+        if let (Body::Payload(len), Some(out)) = (self.body, &mut self.outgoing)
+            && out.sent(len, core)
+        {
+            self.outgoing = None;
         }
         self.clear();
         self.outgoing.is_none()
@@ -168,12 +168,19 @@ impl Tx {
         self.sent = 0;
     }
 
-    /// The operation in this slot is over: a frame that was begun ends in filler, the rest is never sent. True
-    /// if that makes a void frame.
+    /// The operation in this slot is over: its piece is given up. True if that makes a void frame.
     pub fn forget(&mut self, op: usize) -> bool {
-        if self.outgoing.as_ref().is_none_or(|out| out.op != op) {
-            return false;
-        }
+        matches!(&self.outgoing, Some(Outgoing::Piece(out)) if out.op == op) && self.give_up()
+    }
+
+    /// The synchronization is over: its block is given up. True if that makes a void frame. Asks and digests lie in
+    /// memory of their own, and may go on.
+    pub fn forget_sync(&mut self) -> bool {
+        matches!(&self.outgoing, Some(Outgoing::Block(_))) && self.give_up()
+    }
+
+    /// A frame that was begun ends in filler, the rest is never sent.
+    fn give_up(&mut self) -> bool {
         self.outgoing = None;
         let Body::Payload(len) = self.body else { return false };
         if self.sent <= self.grants_bytes {
@@ -191,5 +198,57 @@ impl Tx {
             self.trailer = Trailer { crc32: 0, void: true }.encode();
         }
         void
+    }
+}
+
+impl Outgoing {
+    /// The next segment: its header and its payload.
+    fn segment<'a>(&'a self, segment_bytes: usize, core: &'a Core) -> (FrameHeader, &'a [u8]) {
+        match self {
+            Outgoing::Piece(out) => {
+                let op = core.ops.get(out.op);
+                let len = (out.len - out.offset).min(op.segment_bytes(segment_bytes));
+                (op.header(&out.item, out.offset, len), self.payload(len, core))
+            }
+            Outgoing::Block(out) => {
+                let len = (out.len - out.offset).min(segment_bytes);
+                (core.syncs.block_header(out, len), self.payload(len, core))
+            }
+            Outgoing::Note(note) => (note.header, &note.payload),
+        }
+    }
+
+    /// The payload of the segment under way.
+    fn payload<'a>(&'a self, len: usize, core: &'a Core) -> &'a [u8] {
+        match self {
+            Outgoing::Piece(out) => core.ops.get(out.op).payload(&out.item, out.at + out.offset, len),
+            Outgoing::Block(out) => core.syncs.payload(out, len),
+            Outgoing::Note(note) => &note.payload,
+        }
+    }
+
+    /// Books a segment of `len` bytes; true if that was the last.
+    fn sent(&mut self, len: usize, core: &mut Core) -> bool {
+        match self {
+            Outgoing::Piece(out) => {
+                out.offset += len;
+                let op = core.ops.get_mut(out.op);
+                op.moved(len);
+                let last = out.offset == out.len;
+                if last {
+                    op.sent(&out.item, &mut core.cx);
+                }
+                last
+            }
+            Outgoing::Block(out) => {
+                out.offset += len;
+                let last = out.offset == out.len;
+                if last {
+                    core.syncs.block_sent(out, &mut core.cx);
+                }
+                last
+            }
+            Outgoing::Note(_) => true,
+        }
     }
 }

@@ -27,4 +27,9 @@ pub struct Counters {
     /// Frames of operations and epochs that are over, dropped.
     pub stale_frames: u64,
     pub links_lost: u64,
+    /// Content of shared states sent, and received and found sound, in whole blocks.
+    pub state_bytes_sent: u64,
+    pub state_bytes_received: u64,
+    /// Blocks that were not what they should be.
+    pub state_blocks_refused: u64,
 }

@@ -257,7 +257,7 @@ impl<L: Link> Node<L> {
             peer::Output::Dial { to, connections } => {
                 self.outputs.push_back(Output::Dial { to, connections })
             }
-            peer::Output::Unlink { peer } => self.engine.unlink(peer),
+            peer::Output::Unlink { peer } => self.engine.unlink(peer, now),
             peer::Output::Reset => self.engine.reset(),
             peer::Output::Epoch(_) => {
                 if let Some(group) = self.peer.group() {
@@ -334,6 +334,8 @@ impl<L: Link> Node<L> {
             exec::Output::LinkClosed { link } => self.outputs.push_back(Output::LinkClosed { link }),
             exec::Output::WatchWritable { link } => self.outputs.push_back(Output::WatchWritable { link }),
             exec::Output::Again { link } => self.outputs.push_back(Output::Again { link }),
+            exec::Output::StateDone { .. } => {}
+            exec::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
         }
     }
 }

@@ -121,21 +121,24 @@ impl Survey {
         self.digests[tensor] = tensor_digest(tensors.size_bytes(tensor), self.block_bytes, blocks);
     }
 
-    fn sum_all(&mut self, tensors: &Tensors) {
-        (self.content, self.full) = combined(tensors.keys(), &self.digests);
+    /// Follows what a transfer has written into one tensor: the digests of these blocks, made anew where they are not
+    /// given, and the tensor's. `sum_all` is due afterwards.
+    pub fn follow(
+        &mut self,
+        tensors: &Tensors,
+        tensor: usize,
+        written: impl IntoIterator<Item = (usize, Option<Digest>)>,
+    ) {
+        for (block, digest) in written {
+            self.blocks[self.first[tensor] + block] =
+                digest.unwrap_or_else(|| hash_block(tensors, self.block_bytes, tensor, block));
+        }
+        self.sum_tensor(tensors, tensor);
     }
 
-    /// Follows what a transfer has written: the digests of these blocks are made anew, and what depends on them.
-    pub fn update(&mut self, tensors: &Tensors, changed: impl IntoIterator<Item = (usize, usize)>) {
-        let mut touched = Vec::new();
-        for (tensor, block) in changed {
-            self.blocks[self.first[tensor] + block] = hash_block(tensors, self.block_bytes, tensor, block);
-            if touched.last() != Some(&tensor) {
-                touched.push(tensor);
-            }
-        }
-        touched.into_iter().for_each(|tensor| self.sum_tensor(tensors, tensor));
-        self.sum_all(tensors);
+    /// The digests over all tensors, from theirs.
+    pub fn sum_all(&mut self, tensors: &Tensors) {
+        (self.content, self.full) = combined(tensors.keys(), &self.digests);
     }
 
     /// What a peer with these tensors brings to a synchronization.
@@ -156,6 +159,11 @@ impl Survey {
         self.block_bytes
     }
 
+    /// Of those that must not differ.
+    pub fn content(&self) -> Digest {
+        self.content
+    }
+
     /// Of all tensors.
     pub fn full(&self) -> Digest {
         self.full
@@ -164,6 +172,11 @@ impl Survey {
     /// One for each tensor.
     pub fn digests(&self) -> &[Digest] {
         &self.digests
+    }
+
+    /// How many blocks this tensor has, if there is one with this index.
+    pub fn blocks_in(&self, tensor: usize) -> Option<usize> {
+        Some(self.first.get(tensor + 1)? - self.first[tensor])
     }
 
     /// Those of the blocks of one tensor.

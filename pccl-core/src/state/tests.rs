@@ -101,7 +101,10 @@ fn an_update_equals_a_new_survey() {
         let mut survey = tensors.survey(16, 1);
         tensors.write(0, 40, 3).fill(9);
         tensors.write(1, 0, 40).fill(8);
-        survey.update(&tensors, [(0, 2), (1, 0), (1, 1), (1, 2)]);
+        survey.follow(&tensors, 0, [(2, None)]);
+        let known = crate::kernel::hash::digest(&[8; 16]);
+        survey.follow(&tensors, 1, [(0, Some(known)), (1, None), (2, None)]);
+        survey.sum_all(&tensors);
         assert_eq!(survey, tensors.survey(16, 2));
     });
 }

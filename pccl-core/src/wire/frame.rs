@@ -1,7 +1,9 @@
 //! What travels on a data connection: a header of fixed size with a check of its own, then, if it is not a
 //! grant, the payload and a trailer.
 
-use crate::limits::{MAX_EAGER_FRAME_BYTES, MAX_PIECE_BYTES, MAX_SEGMENT_BYTES};
+use crate::limits::{
+    MAX_EAGER_FRAME_BYTES, MAX_PIECE_BYTES, MAX_SEGMENT_BYTES, MAX_STATE_NOTE_BYTES, STATE_BLOCK_BYTES,
+};
 use crate::types::{Epoch, OpKey, Tag};
 
 /// A header on the wire.
@@ -32,15 +34,24 @@ pub enum FrameKind {
     Broadcast = 4,
     /// A whole contribution to a small operation, sent without a grant.
     Eager = 5,
+    /// What the sender of this wants of the receiver's shared state: a list of `StateAsk`.
+    StateAsk = 6,
+    /// Digests that were asked for, from the one with index `chunk` on.
+    StateDigests = 7,
+    /// A segment of a block of a tensor that was asked for.
+    StateBlock = 8,
 }
 
 impl FrameKind {
-    pub const ALL: [FrameKind; 5] = [
+    pub const ALL: [FrameKind; 8] = [
         FrameKind::OpGrant,
         FrameKind::PieceGrant,
         FrameKind::Reduce,
         FrameKind::Broadcast,
         FrameKind::Eager,
+        FrameKind::StateAsk,
+        FrameKind::StateDigests,
+        FrameKind::StateBlock,
     ];
 
     pub fn from_code(code: u8) -> Option<FrameKind> {
@@ -51,6 +62,12 @@ impl FrameKind {
     pub fn is_grant(self) -> bool {
         matches!(self, FrameKind::OpGrant | FrameKind::PieceGrant)
     }
+
+    /// Of a shared state. The key then has the number of the synchronization as its epoch and the index of the tensor
+    /// as its tag.
+    pub fn is_state(self) -> bool {
+        matches!(self, FrameKind::StateAsk | FrameKind::StateDigests | FrameKind::StateBlock)
+    }
 }
 
 /// The first bytes of every frame.
@@ -60,13 +77,15 @@ pub struct FrameHeader {
     pub key: OpKey,
     /// The plan's digest: bytes land only where both ends mean the same by the key.
     pub digest: u32,
-    /// Index into the plan's chunks. 0 in an `OpGrant` and in an eager frame.
+    /// Index into the plan's chunks; of a state's block within its tensor, or of the first digest. 0 in an `OpGrant`, in an
+    /// eager frame and in a `StateAsk`.
     pub chunk: u32,
-    /// Index within the chunk. 0 in an eager frame; in an `OpGrant` a number of pieces.
+    /// Index within the chunk. 0 in an eager frame and in those of a state; in an `OpGrant` a number of pieces.
     pub piece: u32,
-    /// Bytes before the payload's place within the piece. 0 in a grant.
+    /// Bytes before the payload's place within the piece or block. 0 in a grant.
     pub offset: u32,
-    /// Payload bytes: 0 in a grant, else 1 to `MAX_SEGMENT_BYTES` (eager: `MAX_EAGER_FRAME_BYTES`).
+    /// Payload bytes: 0 in a grant, else 1 to `MAX_SEGMENT_BYTES` (eager: `MAX_EAGER_FRAME_BYTES`; a state's: `MAX_STATE_NOTE_BYTES`,
+    /// but for blocks).
     pub len: u32,
 }
 
@@ -93,6 +112,14 @@ pub enum FrameError {
     EagerTooLong { len: u32 },
     #[error("data frame ends {end} bytes into its piece, which has {MAX_PIECE_BYTES} at most")]
     BeyondPiece { end: u64 },
+    #[error(
+        "frame of a shared state with a place it cannot have (digest {digest}, chunk {chunk}, piece {piece}, offset {offset})"
+    )]
+    StateWithPlace { digest: u32, chunk: u32, piece: u32, offset: u32 },
+    #[error("frame of a shared state with a payload of {len} bytes: {what}")]
+    StateLength { len: u32, what: &'static str },
+    #[error("an ask for a shared state that means nothing: {what}")]
+    BadAsk { what: &'static str },
     #[error("void mark of a data frame is {value:#010x}")]
     MangledMark { value: u32 },
 }
@@ -155,14 +182,34 @@ impl FrameHeader {
         if len as usize > MAX_SEGMENT_BYTES {
             return Err(FrameError::PayloadTooLong { len });
         }
-        if self.kind == FrameKind::Eager {
-            return self.check_eager();
+        match self.kind {
+            FrameKind::Eager => return self.check_eager(),
+            kind if kind.is_state() => return self.check_state(),
+            _ => {}
         }
         let end = u64::from(self.offset) + u64::from(len);
         if end > u64::from(MAX_PIECE_BYTES) {
             return Err(FrameError::BeyondPiece { end });
         }
         Ok(())
+    }
+
+    fn check_state(&self) -> Result<(), FrameError> {
+        let FrameHeader { kind, key, digest, chunk, piece, offset, len } = *self;
+        let block = kind == FrameKind::StateBlock;
+        let placed = digest == 0 && key.seq == 0 && piece == 0 && (block || offset == 0);
+        if !placed || kind == FrameKind::StateAsk && chunk != 0 {
+            return Err(FrameError::StateWithPlace { digest, chunk, piece, offset });
+        }
+        let wrong = |what| Err(FrameError::StateLength { len, what });
+        if block {
+            let end = u64::from(offset) + u64::from(len);
+            return if end > STATE_BLOCK_BYTES as u64 { wrong("more than a block") } else { Ok(()) };
+        }
+        if len as usize > MAX_STATE_NOTE_BYTES {
+            return wrong("too long");
+        }
+        if len.is_multiple_of(16) { Ok(()) } else { wrong("no multiple of 16") }
     }
 
     fn check_eager(&self) -> Result<(), FrameError> {
@@ -223,12 +270,20 @@ mod tests {
         let key = (any::<u64>(), any::<u64>(), any::<u32>());
         let place =
             (any::<u32>(), any::<u32>(), any::<u32>(), 0..=MAX_PIECE_BYTES, 1..=MAX_SEGMENT_BYTES as u32);
-        (0..5usize, key, place).prop_map(|(kind, (epoch, tag, seq), (digest, chunk, piece, offset, len))| {
+        (0..8usize, key, place).prop_map(|(kind, (epoch, tag, seq), (digest, chunk, piece, offset, len))| {
             let kind = FrameKind::ALL[kind];
             let eager_len = len.min(MAX_EAGER_FRAME_BYTES as u32);
+            let note_len = len.next_multiple_of(16).min(MAX_STATE_NOTE_BYTES as u32);
+            let (seq, digest) = if kind.is_state() { (0, 0) } else { (seq, digest) };
             let (chunk, piece, offset, len) = match kind {
                 FrameKind::OpGrant | FrameKind::PieceGrant => (chunk, piece, 0, 0),
                 FrameKind::Eager => (0, 0, 0, eager_len),
+                FrameKind::StateAsk => (0, 0, 0, note_len),
+                FrameKind::StateDigests => (chunk, 0, 0, note_len),
+                FrameKind::StateBlock => {
+                    let len = len.min(STATE_BLOCK_BYTES as u32);
+                    (chunk, 0, offset.min(STATE_BLOCK_BYTES as u32 - len), len)
+                }
                 _ => (chunk, piece, offset.min(MAX_PIECE_BYTES - len), len),
             };
             let key = OpKey { epoch: Epoch(epoch), tag: Tag(tag), seq };
@@ -239,6 +294,11 @@ mod tests {
     fn sample(kind: FrameKind, offset: u32, len: u32) -> FrameHeader {
         let key = OpKey { epoch: Epoch(7), tag: Tag(9), seq: 2 };
         FrameHeader { kind, key, digest: 0xD1, chunk: 3, piece: 4, offset, len }
+    }
+
+    fn of_state(kind: FrameKind, chunk: u32, offset: u32, len: u32) -> FrameHeader {
+        let key = OpKey { epoch: Epoch(7), tag: Tag(9), seq: 0 };
+        FrameHeader { kind, key, digest: 0, chunk, piece: 0, offset, len }
     }
 
     proptest! {
@@ -292,6 +352,30 @@ mod tests {
             (
                 FrameHeader { chunk: 0, piece: 0, ..sample(FrameKind::Eager, 0, MAX_SEGMENT_BYTES as u32) },
                 FrameError::EagerTooLong { len: MAX_SEGMENT_BYTES as u32 },
+            ),
+            (
+                sample(FrameKind::StateBlock, 0, 8),
+                FrameError::StateWithPlace { digest: 0xD1, chunk: 3, piece: 4, offset: 0 },
+            ),
+            (
+                of_state(FrameKind::StateAsk, 1, 0, 16),
+                FrameError::StateWithPlace { digest: 0, chunk: 1, piece: 0, offset: 0 },
+            ),
+            (
+                of_state(FrameKind::StateDigests, 1, 8, 16),
+                FrameError::StateWithPlace { digest: 0, chunk: 1, piece: 0, offset: 8 },
+            ),
+            (
+                of_state(FrameKind::StateDigests, 1, 0, 24),
+                FrameError::StateLength { len: 24, what: "no multiple of 16" },
+            ),
+            (
+                of_state(FrameKind::StateAsk, 0, 0, MAX_STATE_NOTE_BYTES as u32 + 16),
+                FrameError::StateLength { len: MAX_STATE_NOTE_BYTES as u32 + 16, what: "too long" },
+            ),
+            (
+                of_state(FrameKind::StateBlock, 5, STATE_BLOCK_BYTES as u32, 8),
+                FrameError::StateLength { len: 8, what: "more than a block" },
             ),
             (
                 sample(FrameKind::Reduce, u32::MAX, 8),

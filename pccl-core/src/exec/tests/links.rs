@@ -84,7 +84,7 @@ fn unlinking_closes_every_link_to_the_peer_and_no_other() {
         ..Shape::default()
     });
     world.poke();
-    world.hosts[0].engine.unlink(peer(2));
+    world.hosts[0].engine.unlink(peer(2), world.now);
     world.run();
     assert_eq!((world.hosts[0].closed.len(), world.hosts[0].lost.len()), (2, 0));
     assert_eq!(world.hosts[2].lost.len(), 2);

@@ -11,7 +11,7 @@ use crate::mem::{Budget, TestMemory};
 use crate::plan;
 use crate::types::{
     DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Rank, ReduceOp,
-    ScheduleChoice, Tag, Time,
+    ScheduleChoice, SyncNumber, Tag, Time,
 };
 
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ pub struct Host {
     pub lost: Vec<(LinkId, String)>,
     pub closed: Vec<LinkId>,
     pub links: Vec<LinkId>,
+    pub synced: Vec<(SyncNumber, Option<String>)>,
+    pub logs: Vec<String>,
 }
 
 pub struct World {
@@ -112,6 +114,8 @@ impl World {
             lost: Vec::new(),
             closed: Vec::new(),
             links: Vec::new(),
+            synced: Vec::new(),
+            logs: Vec::new(),
         };
         let mut world = World {
             group,
@@ -189,6 +193,8 @@ impl World {
                         host.links.retain(|l| *l != link);
                         host.closed.push(link);
                     }
+                    Output::StateDone { number, failed } => host.synced.push((number, failed)),
+                    Output::Log { text } => host.logs.push(text),
                     Output::WatchWritable { .. } | Output::Again { .. } => {}
                 }
             }

@@ -58,7 +58,7 @@ pub const ROOMS: &[Room] = &[
     room(
         "exec",
         "moves bytes: plan × link × region",
-        &["plan", "kernel", "state", "mem", "wire::frame", "types", "limits", "obs"],
+        &["plan", "kernel", "state", "mem", "wire::frame", "wire::state_ask", "types", "limits", "obs"],
     ),
     room(
         "state",
