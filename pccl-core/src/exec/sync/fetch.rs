@@ -434,6 +434,11 @@ impl Fetch {
         self.listed && self.lacking.is_empty()
     }
 
+    fn holds_elected(&self, held: &Held) -> bool {
+        let Election { content, full, .. } = &*self.election;
+        held.survey.content() == *content && (self.needs != Needs::All || held.survey.full() == *full)
+    }
+
     /// The end, if there is one: everything is here, or nobody is left who could send it.
     pub fn outcome(&mut self, held: &mut Held) -> Option<Option<String>> {
         if self.ended {
@@ -441,8 +446,7 @@ impl Fetch {
         }
         if self.is_complete() {
             held.survey.sum_all(&held.tensors);
-            let same = held.survey.content() == self.election.content
-                && (self.needs != Needs::All || held.survey.full() == self.election.full);
+            let same = self.holds_elected(held);
             self.ended = true;
             // Each tensor was compared with the list, and the list with what was elected.
             return Some((!same).then(|| "what was received is not what was elected: a bug".to_owned()));
@@ -556,15 +560,17 @@ impl Fetch {
             }
             let before = held.survey.digests()[at];
             held.survey.follow(&held.tensors, at, written);
-            if held.survey.digests()[at] != before {
+            if held.survey.digests()[at] == self.list.digests[at] {
+                // The last bytes were here, and the trailer was not.
+                self.conditions[at] = Condition::Elected;
+                touched = true;
+            } else if held.survey.digests()[at] != before {
                 self.conditions[at] = Condition::Mixed;
                 touched = true;
             }
         }
-        let mixture = touched && !self.is_complete();
-        if touched {
-            held.survey.sum_all(&held.tensors);
-        }
+        held.survey.sum_all(&held.tensors);
+        let mixture = touched && !self.holds_elected(held);
         (self.conditions.clone(), mixture)
     }
 }

@@ -10,5 +10,6 @@ mod pipe;
 mod small;
 mod stranger;
 mod sums;
+mod sync;
 mod windows;
 mod world;

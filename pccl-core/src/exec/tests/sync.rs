@@ -1,0 +1,421 @@
+//! Shared state: what travels, from whom, and what is left when it does not get there.
+
+use std::sync::Arc;
+
+use super::world::{Host, Shape, World, peer};
+use crate::exec::{SyncEnd, SyncStart};
+use crate::limits::STATE_SILENCE_MS;
+use crate::mem::TestMemory;
+use crate::state::{Condition, Survey, Tensors};
+use crate::types::{DType, Election, Needs, Source, SyncNumber, SyncStrategy, TensorKey, Time};
+
+pub const BLOCK_BYTES: usize = 16;
+
+/// One host's tensors.
+pub struct State {
+    keys: Vec<TensorKey>,
+    memory: Vec<TestMemory>,
+}
+
+impl State {
+    pub fn new(tensors: &[(&str, Vec<u8>, bool)]) -> State {
+        let key = |(name, bytes, may_differ): &(&str, Vec<u8>, bool)| TensorKey {
+            name: (*name).to_owned(),
+            dtype: DType::U8,
+            count: bytes.len() as u64,
+            may_differ: *may_differ,
+        };
+        let memory = tensors.iter().map(|(_, bytes, _)| TestMemory::new(bytes, true)).collect();
+        State { keys: tensors.iter().map(key).collect(), memory }
+    }
+
+    pub fn lend(&mut self) -> (Tensors, Survey) {
+        let lent = self.keys.iter().cloned().zip(self.memory.iter_mut().map(TestMemory::lend)).collect();
+        let tensors = Tensors::new(lent).unwrap();
+        let survey = tensors.survey(BLOCK_BYTES, 1);
+        (tensors, survey)
+    }
+
+    pub fn bytes(&self, tensor: usize) -> &[u8] {
+        self.memory[tensor].result()
+    }
+}
+
+fn pattern(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + seed * 13) as u8).collect()
+}
+
+/// An election that host 0 has won.
+pub fn election(number: u64, winner: &mut State, sources: &[usize]) -> Arc<Election> {
+    let (_tensors, survey) = winner.lend();
+    let offer = survey.offer(5, SyncStrategy::EnforcePopular, false);
+    let sources = sources.iter().map(|rank| Source { peer: peer(*rank), full: true }).collect();
+    Arc::new(Election {
+        number: SyncNumber(number),
+        revision: 5,
+        content: offer.content,
+        full: offer.full,
+        winner: peer(0),
+        sources,
+    })
+}
+
+pub fn begin(world: &mut World, rank: usize, state: &mut State, election: &Arc<Election>, needs: Needs) {
+    let (tensors, survey) = state.lend();
+    let start = SyncStart { me: peer(rank), election: election.clone(), needs, tensors, survey };
+    world.hosts[rank].engine.begin_sync(start, world.now);
+}
+
+/// Everybody in it; who has no need serves.
+fn begin_all(world: &mut World, states: &mut [State], election: &Arc<Election>, needs: &[Needs]) {
+    for (rank, state) in states.iter_mut().enumerate() {
+        begin(world, rank, state, election, needs[rank]);
+    }
+}
+
+fn end(world: &mut World, rank: usize) -> SyncEnd {
+    world.hosts[rank].engine.end_sync().expect("it was begun")
+}
+
+fn succeeded(host: &Host) -> bool {
+    host.synced.last().is_some_and(|(_, failed)| failed.is_none())
+}
+
+/// The last host is a newcomer, all others hold the same.
+fn newcomer(world_size: usize, sizes: &[usize]) -> Vec<State> {
+    let names: Vec<String> = (0..sizes.len()).map(|i| format!("t{i}")).collect();
+    let of = |seed: usize| {
+        let tensors: Vec<(&str, Vec<u8>, bool)> = names
+            .iter()
+            .zip(sizes)
+            .enumerate()
+            .map(|(i, (name, size))| (name.as_str(), pattern(*size, seed * (i + 1)), false))
+            .collect();
+        State::new(&tensors)
+    };
+    (0..world_size).map(|rank| of(if rank + 1 == world_size { 99 } else { 1 })).collect()
+}
+
+fn assert_equal(states: &[State]) {
+    for state in &states[1..] {
+        for tensor in 0..state.memory.len() {
+            assert_eq!(state.bytes(tensor), states[0].bytes(tensor), "tensor {tensor}");
+        }
+    }
+}
+
+const NOTHING: Needs = Needs::Nothing;
+
+#[test]
+fn a_newcomer_gets_everything_from_all_who_hold_it() {
+    for (world_size, links_per_pair, seed) in [(2, 1, 1), (2, 3, 2), (4, 2, 3), (5, 1, 4)] {
+        let shape = Shape { world_size, links_per_pair, seed, segment_bytes: 16, ..Shape::default() };
+        let mut world = World::new(shape);
+        let sizes = [4000, 1, 0, 8, 9, 777];
+        let mut states = newcomer(world_size, &sizes);
+        let sources: Vec<usize> = (0..world_size - 1).collect();
+        let election = election(1, &mut states[0], &sources);
+        let mut needs = vec![NOTHING; world_size - 1];
+        needs.push(Needs::Content);
+        begin_all(&mut world, &mut states, &election, &needs);
+        world.run();
+        let receiver = &world.hosts[world_size - 1];
+        assert_eq!(receiver.synced, [(SyncNumber(1), None)]);
+        let total: u64 = sizes.iter().map(|size| *size as u64).sum();
+        let ends: Vec<SyncEnd> = (0..world_size).map(|rank| end(&mut world, rank)).collect();
+        assert_eq!(ends[world_size - 1].rx_bytes, total);
+        assert_eq!(ends.iter().map(|end| end.tx_bytes).sum::<u64>(), total);
+        let elected = |size: &usize| if *size > 0 { Condition::Elected } else { Condition::Kept };
+        assert_eq!(ends[world_size - 1].conditions, sizes.iter().map(elected).collect::<Vec<_>>());
+        assert!(ends.iter().all(|end| end.left.is_none()));
+        drop(ends);
+        assert_equal(&states);
+    }
+}
+
+#[test]
+fn only_blocks_that_differ_travel() {
+    let mut world = World::new(Shape::default());
+    let mut other = pattern(1000, 1);
+    other[501] ^= 1;
+    let tensor = |bytes: Vec<u8>| State::new(&[("w", bytes, false), ("same", pattern(64, 2), false)]);
+    let mut states = vec![tensor(pattern(1000, 1)), tensor(other)];
+    let election = election(1, &mut states[0], &[0]);
+    begin_all(&mut world, &mut states, &election, &[NOTHING, Needs::Content]);
+    world.run();
+    assert!(succeeded(&world.hosts[1]));
+    let end = end(&mut world, 1);
+    assert_eq!((end.rx_bytes, end.tx_bytes), (BLOCK_BYTES as u64, 0));
+    // In the order of names.
+    assert_eq!(end.conditions, [Condition::Kept, Condition::Elected]);
+    drop(end);
+    assert_equal(&states);
+}
+
+#[test]
+fn what_may_differ_goes_to_those_who_need_all_and_comes_from_those_who_have_it() {
+    for needs in [Needs::Content, Needs::All] {
+        let mut world = World::new(Shape { world_size: 3, ..Shape::default() });
+        let of =
+            |seed, own| State::new(&[("m", pattern(300, seed), false), ("rank", pattern(90, own), true)]);
+        let mut states = vec![of(1, 10), of(1, 11), of(2, 12)];
+        let elected = election(1, &mut states[0], &[0, 1]);
+        let mut elected = (*elected).clone();
+        elected.sources[1].full = false;
+        let election = Arc::new(elected);
+        begin_all(&mut world, &mut states, &election, &[NOTHING, NOTHING, needs]);
+        world.run();
+        assert!(succeeded(&world.hosts[2]));
+        (0..3).for_each(|rank| drop(end(&mut world, rank)));
+        assert_eq!(states[2].bytes(0), states[0].bytes(0));
+        let own = if needs == Needs::All { pattern(90, 10) } else { pattern(90, 12) };
+        assert_eq!(states[2].bytes(1), own, "{needs:?}");
+    }
+}
+
+#[test]
+fn a_source_that_sends_something_else_is_replaced() {
+    for liars in [1, 2, 3] {
+        let mut world = World::new(Shape { world_size: 4, ..Shape::default() });
+        let mut states = newcomer(4, &[2000, 5, 64]);
+        let election = election(1, &mut states[0], &[0, 1, 2]);
+        // Their memory is no longer what they offered: in the list, in the digests of blocks, or in a block.
+        for liar in 3 - liars..3 {
+            states[liar] = newcomer(4, &[2000, 5, 64]).pop().unwrap();
+        }
+        begin_all(&mut world, &mut states, &election, &[NOTHING, NOTHING, NOTHING, Needs::Content]);
+        world.run();
+        let (number, failed) = world.hosts[3].synced.pop().unwrap();
+        assert_eq!((number, failed.is_some()), (SyncNumber(1), liars == 3), "{failed:?}");
+        assert!(world.hosts[3].logs.iter().any(|line| line.contains("is no source any more")) || liars < 3);
+        (0..4).for_each(|rank| drop(end(&mut world, rank)));
+        if liars < 3 {
+            assert_eq!(states[3].bytes(0), states[0].bytes(0));
+        }
+    }
+}
+
+/// A source whose tensors change after its survey: digests are right, blocks are not.
+#[test]
+fn a_block_that_is_not_the_elected_one_is_fetched_from_another_source() {
+    let mut world = World::new(Shape { world_size: 3, ..Shape::default() });
+    let mut states = newcomer(3, &[2000]);
+    let election = election(1, &mut states[0], &[1, 0]);
+    let (mut tensors, survey) = states[1].lend();
+    tensors.write(0, 0, 2000).fill(0x55);
+    let start = SyncStart { me: peer(1), election: election.clone(), needs: NOTHING, tensors, survey };
+    world.hosts[1].engine.begin_sync(start, world.now);
+    begin(&mut world, 0, &mut states[0], &election, NOTHING);
+    begin(&mut world, 2, &mut states[2], &election, Needs::Content);
+    world.run();
+    assert!(succeeded(&world.hosts[2]));
+    assert!(world.hosts[2].engine.counters().state_blocks_refused > 0);
+    (0..3).for_each(|rank| drop(end(&mut world, rank)));
+    assert_eq!(states[2].bytes(0), states[0].bytes(0));
+}
+
+fn relink(world: &mut World, a: usize, b: usize) {
+    for (rank, other) in [(a, b), (b, a)] {
+        world.hosts[rank].engine.unlink(peer(other), world.now);
+        world.drain_outputs();
+    }
+    world.connect(a, b);
+}
+
+#[test]
+fn a_link_cut_after_any_byte_costs_what_was_under_way_and_nothing_else() {
+    let shape = |at: usize, links_per_pair| Shape {
+        links_per_pair,
+        segment_bytes: 8,
+        step: 30 + at % 50,
+        capacity: 300,
+        seed: at as u64 + 1,
+        ..Shape::default()
+    };
+    for (links, loses) in [(1, true), (1, false), (2, true)] {
+        for direction in 0..2 {
+            for at in (0..6000).step_by(if links == 1 { 13 } else { 37 }) {
+                let mut world = World::new(shape(at, links));
+                let mut states = newcomer(2, &[900, 8, 33]);
+                let election = election(1, &mut states[0], &[0]);
+                let cut = *world.pipes.keys().nth(direction).unwrap();
+                world.pipes[&cut].borrow_mut().cut_at = Some(at);
+                world.pipes[&cut].borrow_mut().cut_loses = loses;
+                begin_all(&mut world, &mut states, &election, &[NOTHING, Needs::Content]);
+                world.run();
+                let broken = world.hosts.iter().any(|host| !host.lost.is_empty());
+                if broken {
+                    relink(&mut world, 0, 1);
+                    world.run();
+                }
+                assert!(succeeded(&world.hosts[1]), "{links} links, cut {direction} at {at}, loses: {loses}");
+                let ends = [end(&mut world, 0), end(&mut world, 1)];
+                assert_eq!(ends[1].rx_bytes, 941);
+                drop(ends);
+                assert_equal(&states);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_source_that_dies_is_replaced_in_the_middle() {
+    for at in (100..4000).step_by(97) {
+        let mut world = World::new(Shape { world_size: 4, seed: at as u64, ..Shape::default() });
+        let mut states = newcomer(4, &[3000, 100]);
+        let election = election(1, &mut states[0], &[0, 1, 2]);
+        begin_all(&mut world, &mut states, &election, &[NOTHING, NOTHING, NOTHING, Needs::Content]);
+        while world.hosts[3].engine.counters().bytes_read < at as u64 && !succeeded(&world.hosts[3]) {
+            world.poke();
+        }
+        world.hosts[3].engine.unlink(peer(1), world.now);
+        world.run();
+        assert!(succeeded(&world.hosts[3]));
+        let end = end(&mut world, 3);
+        assert_eq!(end.rx_bytes, 3100);
+        drop(end);
+        assert_eq!(states[3].bytes(0), states[0].bytes(0));
+    }
+}
+
+#[test]
+fn a_source_named_later_helps() {
+    let mut world = World::new(Shape { world_size: 3, unlinked: vec![(0, 2)], ..Shape::default() });
+    let mut states = newcomer(3, &[500]);
+    let election = election(1, &mut states[0], &[0]);
+    begin_all(&mut world, &mut states, &election, &[NOTHING, NOTHING, Needs::Content]);
+    world.run();
+    assert!(world.hosts[2].synced.is_empty());
+    let now = world.now;
+    world.hosts[2].engine.add_source(SyncNumber(2), Source { peer: peer(1), full: true }, now);
+    world.run();
+    assert!(world.hosts[2].synced.is_empty(), "a source of another synchronization");
+    world.hosts[2].engine.add_source(SyncNumber(1), Source { peer: peer(1), full: true }, now);
+    world.run();
+    assert!(succeeded(&world.hosts[2]));
+}
+
+/// Ends in the middle, says what is left, and goes on from there.
+#[test]
+fn what_a_broken_transfer_left_is_known_and_the_next_one_fetches_the_rest() {
+    for at in (0..5000).step_by(61) {
+        let shape = Shape { seed: at as u64, segment_bytes: 8, step: 20, ..Shape::default() };
+        let mut world = World::new(shape);
+        let mut states = newcomer(2, &[1200, 50, 3]);
+        let first = election(1, &mut states[0], &[0]);
+        begin_all(&mut world, &mut states, &first, &[NOTHING, Needs::Content]);
+        while world.hosts[1].engine.counters().bytes_read < at as u64 && !succeeded(&world.hosts[1]) {
+            world.poke();
+        }
+        let finished = succeeded(&world.hosts[1]);
+        let (ended, _) = (end(&mut world, 1), end(&mut world, 0));
+        let (rx_first, conditions, left) = (ended.rx_bytes, ended.conditions.clone(), ended.left);
+        drop(ended);
+        let before = newcomer(2, &[1200, 50, 3]).pop().unwrap();
+        for (tensor, condition) in conditions.iter().enumerate() {
+            let bytes = states[1].bytes(tensor);
+            match condition {
+                Condition::Kept => assert_eq!(bytes, before.bytes(tensor), "cut at {at}"),
+                Condition::Elected => assert_eq!(bytes, states[0].bytes(tensor), "cut at {at}"),
+                Condition::Mixed => {
+                    assert!(bytes != before.bytes(tensor) && bytes != states[0].bytes(tensor), "cut at {at}");
+                }
+            }
+        }
+        let (tensors, survey) = states[1].lend();
+        let changed = conditions.iter().any(|c| *c != Condition::Kept);
+        assert_eq!(left, (changed && !finished).then(|| survey.full()), "cut at {at}");
+        drop(tensors);
+        world.run();
+        let second = election(2, &mut states[0], &[0]);
+        let needs = if finished { NOTHING } else { Needs::Content };
+        begin_all(&mut world, &mut states, &second, &[NOTHING, needs]);
+        world.run();
+        let rx_second = end(&mut world, 1).rx_bytes;
+        assert!(finished || succeeded(&world.hosts[1]));
+        // At most the block that was cut in two comes again; if all of it was here, but not its trailer, it never counts.
+        let (least, most) = (1253 - BLOCK_BYTES as u64, 1253 + BLOCK_BYTES as u64);
+        assert!((least..=most).contains(&(rx_first + rx_second)), "{rx_first} {rx_second}");
+        drop(end(&mut world, 0));
+        assert_equal(&states);
+    }
+}
+
+#[test]
+fn asks_that_come_early_wait_and_asks_that_come_late_are_dropped() {
+    let mut world = World::new(Shape::default());
+    let mut states = newcomer(2, &[300]);
+    let election = election(7, &mut states[0], &[0]);
+    begin(&mut world, 1, &mut states[1], &election, Needs::Content);
+    world.run();
+    assert_eq!(world.hosts[0].engine.kept().early_asks, 1);
+    begin(&mut world, 0, &mut states[0], &election, NOTHING);
+    assert_eq!(world.hosts[0].engine.kept().early_asks, 0);
+    world.run();
+    assert!(succeeded(&world.hosts[1]));
+    drop(end(&mut world, 0));
+    // Its number is over at the source: nobody answers, and nothing is kept.
+    drop(end(&mut world, 1));
+    begin(&mut world, 1, &mut states[1], &election, Needs::Content);
+    world.run();
+    assert_eq!(world.hosts[0].engine.kept().early_asks, 0);
+    assert_eq!(world.hosts[0].lost, []);
+}
+
+#[test]
+fn a_silent_source_counts_no_more() {
+    let mut world = World::new(Shape { world_size: 3, ..Shape::default() });
+    let mut states = newcomer(3, &[300]);
+    let election = election(1, &mut states[0], &[1, 0]);
+    begin(&mut world, 2, &mut states[2], &election, Needs::Content);
+    // Peer 1 never begins. It is first in the list and was asked for the digests.
+    begin(&mut world, 0, &mut states[0], &election, NOTHING);
+    world.run();
+    assert!(world.hosts[2].synced.is_empty());
+    for _ in 0..STATE_SILENCE_MS / 250 + 2 {
+        if succeeded(&world.hosts[2]) {
+            break;
+        }
+        let next = world.hosts[2].engine.next_deadline().expect("a fetch under way looks after its sources");
+        world.now = world.now.max(Time(next.0));
+        let now = world.now;
+        world.hosts[2].engine.on_deadline(now);
+        world.run();
+    }
+    assert!(succeeded(&world.hosts[2]), "{:?}", world.hosts[2].logs);
+    assert!(world.hosts[2].logs.iter().any(|line| line.contains("sent nothing for 10 s")));
+}
+
+#[test]
+fn damage_on_the_way_ends_the_link_and_never_lands_for_good() {
+    for at in (0..3000).step_by(41) {
+        let mut world = World::new(Shape { segment_bytes: 8, ..Shape::default() });
+        let mut states = newcomer(2, &[700]);
+        let election = election(1, &mut states[0], &[0]);
+        let out = *world.pipes.keys().next().unwrap();
+        world.pipes[&out].borrow_mut().damage_at = Some(at);
+        begin_all(&mut world, &mut states, &election, &[NOTHING, Needs::Content]);
+        world.run();
+        if world.hosts.iter().any(|host| !host.lost.is_empty()) {
+            relink(&mut world, 0, 1);
+            world.run();
+        }
+        assert!(succeeded(&world.hosts[1]), "damage at {at}");
+        (0..2).for_each(|rank| drop(end(&mut world, rank)));
+        assert_equal(&states);
+    }
+}
+
+#[test]
+fn the_receiver_itself_is_no_source_of_its_own() {
+    let mut world = World::new(Shape::default());
+    let mut states = newcomer(2, &[100]);
+    let mut elected = (*election(1, &mut states[0], &[0])).clone();
+    elected.sources.push(Source { peer: peer(1), full: false });
+    states[0] = newcomer(2, &[100]).pop().unwrap();
+    let election = Arc::new(elected);
+    begin_all(&mut world, &mut states, &election, &[NOTHING, Needs::Content]);
+    world.run();
+    let failed = world.hosts[1].synced.pop().and_then(|(_, failed)| failed);
+    assert!(failed.is_some_and(|text| text.contains("no source is left")));
+}
