@@ -176,7 +176,7 @@ impl Survey {
 
     /// How many blocks this tensor has, if there is one with this index.
     pub fn blocks_in(&self, tensor: usize) -> Option<usize> {
-        Some(self.first.get(tensor + 1)? - self.first[tensor])
+        Some(self.first.get(tensor.checked_add(1)?)? - self.first[tensor])
     }
 
     /// Those of the blocks of one tensor.

@@ -8,6 +8,7 @@ mod links;
 mod parked;
 mod pipe;
 mod small;
+mod state_stranger;
 mod stranger;
 mod sums;
 mod sync;

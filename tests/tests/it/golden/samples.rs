@@ -7,6 +7,7 @@ use pccl_core::types::*;
 use pccl_core::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, Trailer};
 use pccl_core::wire::hello::{Hello, HelloAnswer, HelloStatus};
 use pccl_core::wire::message::*;
+use pccl_core::wire::state_ask::{STATE_ASK_BYTES, StateAsk, Wanted};
 use pccl_core::wire::{
     CONTROL_HEADER_BYTES, ControlHeader, decode_master, decode_peer, encode_master, encode_peer,
 };
@@ -94,7 +95,10 @@ fn answer(status: HelloStatus) -> Sample {
 }
 
 fn frame(kind: FrameKind, chunk: u32, piece: u32, offset: u32, len: u32) -> Sample {
-    let header = FrameHeader { kind, key: key(), digest: 0xD16E_5700, chunk, piece, offset, len };
+    let state = kind.is_state();
+    let key = if state { OpKey { seq: 0, ..key() } } else { key() };
+    let digest = if state { 0 } else { 0xD16E_5700 };
+    let header = FrameHeader { kind, key, digest, chunk, piece, offset, len };
     let bytes = header.encode();
     let mut sample = sample("frame", &header, kind as u8, bytes.to_vec(), |bytes| {
         let header = FrameHeader::decode(fixed::<FRAME_HEADER_BYTES>(bytes)?).map_err(|e| e.to_string())?;
@@ -102,6 +106,16 @@ fn frame(kind: FrameKind, chunk: u32, piece: u32, offset: u32, len: u32) -> Samp
     });
     sample.title = format!("{kind:?}");
     sample.name = named("frame", &sample.title);
+    sample
+}
+
+fn ask() -> Sample {
+    let ask = StateAsk { wanted: Wanted::BlockDigests, tensor: 7, first: 8192, count: 4096 };
+    let mut sample = sample("ask", &ask, ask.wanted as u8, ask.encode().to_vec(), |bytes| {
+        let ask = StateAsk::decode(fixed::<STATE_ASK_BYTES>(bytes)?).map_err(|e| e.to_string())?;
+        Ok((format!("{ask:?}"), ask.encode().to_vec()))
+    });
+    sample.name = "frame-ask-in-payload".to_owned();
     sample
 }
 
@@ -240,6 +254,10 @@ pub fn samples() -> Vec<Sample> {
     all.push(frame(FrameKind::Reduce, 3, 4, 65_536, 65_536));
     all.push(frame(FrameKind::Broadcast, 3, 4, 131_072, 24));
     all.push(frame(FrameKind::Eager, 0, 0, 0, 4096));
+    all.push(frame(FrameKind::StateAsk, 0, 0, 0, 48));
+    all.push(frame(FrameKind::StateDigests, 4096, 0, 0, 65_536));
+    all.push(frame(FrameKind::StateBlock, 3, 0, 65_536, 65_536));
+    all.push(ask());
     all.push(trailer("sound", false));
     all.push(trailer("void", true));
     all
