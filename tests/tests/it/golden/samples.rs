@@ -111,11 +111,11 @@ fn frame(kind: FrameKind, chunk: u32, piece: u32, offset: u32, len: u32) -> Samp
 
 fn ask() -> Sample {
     let ask = StateAsk { wanted: Wanted::BlockDigests, tensor: 7, first: 8192, count: 4096 };
-    let mut sample = sample("ask", &ask, ask.wanted as u8, ask.encode().to_vec(), |bytes| {
+    let mut sample = sample("ask", &ask, 0, ask.encode().to_vec(), |bytes| {
         let ask = StateAsk::decode(fixed::<STATE_ASK_BYTES>(bytes)?).map_err(|e| e.to_string())?;
         Ok((format!("{ask:?}"), ask.encode().to_vec()))
     });
-    sample.name = "frame-ask-in-payload".to_owned();
+    sample.name = "ask-of-state".to_owned();
     sample
 }
 
