@@ -16,6 +16,8 @@ pub const MAX_TENSORS: usize = 1 << 16;
 pub const MAX_STATE_NAMES_BYTES: usize = 6 << 20;
 /// Bytes of one shared state.
 pub const MAX_STATE_BYTES: u64 = 1 << 44;
+/// Groups of which a master compares the tensors of their members at once: it keeps one peer's description for each.
+pub const MAX_DESCRIBING_GROUPS: usize = 8;
 /// What a shared state is hashed, compared and sent in.
 pub const STATE_BLOCK_BYTES: usize = 256 << 10;
 /// A list of asks or digests on a data link.

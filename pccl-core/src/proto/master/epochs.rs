@@ -115,6 +115,7 @@ impl Master {
             self.blocked_peers -= usize::from(peer.blocked.take().is_some());
         }
         self.newcomers_changed();
+        self.group_changed(group);
     }
 
     /// The group's remaining members in their order, then the newcomers, over the links there are.

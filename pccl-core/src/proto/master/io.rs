@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::election::{Older, names};
 use crate::limits;
-use crate::types::{Epoch, PeerId, ScheduleChoice};
+use crate::types::{Epoch, GroupId, PeerId, ScheduleChoice, SyncNumber};
 use crate::wire::message::{Incarnation, LinkToken, MasterMessage, PeerMessage};
 
 /// One control connection of the master; never reused.
@@ -123,6 +124,27 @@ pub enum Event {
     Deadlock {
         reason: String,
     },
+    /// Who won in a group's synchronization, by how many votes of those with one, and who receives it.
+    StateElected {
+        group: GroupId,
+        number: SyncNumber,
+        revision: u64,
+        winner: PeerId,
+        votes: usize,
+        voters: usize,
+        receivers: Vec<PeerId>,
+        note: Option<Older>,
+    },
+    StateSynced {
+        group: GroupId,
+        number: SyncNumber,
+        revision: u64,
+    },
+    StateNotSynced {
+        group: GroupId,
+        number: SyncNumber,
+        reason: String,
+    },
     Recovering {
         epoch: Epoch,
         expected: usize,
@@ -152,6 +174,23 @@ impl fmt::Display for Event {
                 write!(f, "{epoch} began with {world_size} peers, {aborted} operations aborted: {reason}")
             }
             Event::OpMismatch { reason } | Event::Deadlock { reason } => f.write_str(reason),
+            Event::StateElected { group, number, revision, winner, votes, voters, receivers, note } => {
+                write!(
+                    f,
+                    "{number} of {group}: revision {revision} of peer {winner} wins, {votes} of {voters} votes; "
+                )?;
+                match receivers.len() {
+                    0 => f.write_str("all hold it")?,
+                    n => write!(f, "{} receive{} it", names(receivers), if n == 1 { "s" } else { "" })?,
+                }
+                note.iter().try_for_each(|note| write!(f, "; {note}"))
+            }
+            Event::StateSynced { group, number, revision } => {
+                write!(f, "{number} of {group}: all hold revision {revision}")
+            }
+            Event::StateNotSynced { group, number, reason } => {
+                write!(f, "{number} of {group} has ended without a result: {reason}")
+            }
             Event::Recovering { epoch, expected } => {
                 write!(f, "found the run of {epoch}, waiting for its {expected} peers")
             }

@@ -23,6 +23,7 @@ use self::epochs::{Dirty, Patience, Prepare};
 use self::ops::GroupOps;
 use self::pairs::Pairs;
 use self::recovery::Recovery;
+use self::sync::Syncs;
 use crate::types::{Epoch, EpochInfo, GroupId, OpKey, PeerId, PhaseCall, Time};
 use crate::wire::message::{Join, MasterMessage, PeerMessage, RunId};
 
@@ -45,6 +46,8 @@ struct Peer {
     /// Grows with each join: newcomers are admitted, and ranked, in this order.
     joined: u64,
     phase: Option<PhaseCall>,
+    /// In a synchronization of its group's shared state.
+    in_sync: bool,
     /// The operation its program waits for.
     blocked: Option<OpKey>,
     /// Whether it calls nothing else meanwhile.
@@ -60,6 +63,11 @@ pub struct Kept {
     pub peers: usize,
     pub pairs: usize,
     pub instances: usize,
+    pub syncs: usize,
+    /// Described by peers whose tensors are compared.
+    pub tensors: usize,
+    /// Revisions that a group's next synchronization is expected to bring.
+    pub revisions: usize,
 }
 
 /// See the four verbs. Everything a run is, apart from its bytes.
@@ -85,6 +93,7 @@ pub struct Master {
     member_count: usize,
     prepare: Option<Prepare>,
     patience: Option<Patience>,
+    syncs: Syncs,
     recovery: Option<Recovery>,
     /// Whether any operation was committed: then no older run can take this one's place.
     has_committed: bool,
@@ -123,6 +132,7 @@ impl Master {
             member_count: 0,
             prepare: None,
             patience: None,
+            syncs: Syncs::default(),
             recovery: None,
             has_committed: false,
             taken_over: None,
@@ -175,7 +185,11 @@ impl Master {
 
     /// What is kept for others.
     pub fn kept(&self) -> Kept {
+        let (syncs, tensors, revisions) = self.syncs.kept();
         Kept {
+            syncs,
+            tensors,
+            revisions,
             connections: self.conns.len(),
             peers: self.peers.len(),
             pairs: self.pairs.len(),
@@ -266,7 +280,7 @@ impl Master {
         loop {
             let renewed = self.renew_groups();
             self.refuse_hopeless();
-            if !(renewed || self.finish_phase() || self.accept_first()) {
+            if !(renewed || self.advance_syncs() || self.finish_phase() || self.accept_first()) {
                 break;
             }
         }

@@ -39,6 +39,9 @@ impl Master {
             return self.kick(from, format!("announced {key}, but its group is in {since}"));
         }
         let Some(peer) = self.peers.get_mut(&from) else { return };
+        if peer.in_sync {
+            return self.kick(from, format!("announced {key} while in a synchronization"));
+        }
         peer.open_ops += 1;
         peer.alone = false; // another thread of it has called
         if peer.open_ops > limits::MAX_OPS_IN_FLIGHT {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::io::Event;
 use super::{Master, Peer};
-use crate::types::{GroupId, OpKey, PeerId, PhaseCall};
+use crate::types::{GroupId, OpKey, PeerId, PhaseCall, SyncOutcome};
 use crate::wire::message::{MasterMessage, PhaseOutcome};
 
 /// What a peer can do nothing without.
@@ -12,6 +12,7 @@ use crate::wire::message::{MasterMessage, PhaseOutcome};
 enum Wait {
     Phase(PhaseCall),
     Operation(GroupId, OpKey),
+    Sync(GroupId),
 }
 
 impl fmt::Display for Wait {
@@ -19,13 +20,15 @@ impl fmt::Display for Wait {
         match self {
             Wait::Phase(call) => write!(f, "in {call}"),
             Wait::Operation(group, key) => write!(f, "for {key} of {group}"),
+            Wait::Sync(group) => write!(f, "in synchronize_shared_state of {group}"),
         }
     }
 }
 
 fn wait_of(peer: &Peer) -> Option<Wait> {
     let phase = peer.phase.map(Wait::Phase);
-    phase.or(peer.blocked.map(|key| Wait::Operation(peer.join.group, key)))
+    let sync = || peer.in_sync.then_some(Wait::Sync(peer.join.group));
+    phase.or_else(sync).or(peer.blocked.map(|key| Wait::Operation(peer.join.group, key)))
 }
 
 impl Master {
@@ -38,6 +41,9 @@ impl Master {
             return self.kick(from, text);
         }
         let Some(peer) = self.peers.get_mut(&from) else { return };
+        if peer.in_sync {
+            return self.kick(from, format!("called {call} while in a synchronization"));
+        }
         if peer.phase.replace(call).is_some() {
             return self.kick(from, format!("called {call} while in a phase call"));
         }
@@ -75,12 +81,14 @@ impl Master {
     }
 
     /// A peer that waits for an operation needs every member of its group to announce it; one in a phase call
-    /// needs every member of the run to make it. A peer in a phase call can announce nothing, and one with an
-    /// operation in flight can make no phase call; only a wait for an operation leaves other threads free to
-    /// announce another one, unless there are none. So a circle of waits never ends. Waits for the same thing
-    /// are one.
-    fn check_blocked_deadlock(&mut self) {
-        if self.blocked_peers == 0 || self.in_phase + self.blocked_peers < 2 {
+    /// needs every member of the run to make it; one in a synchronization needs every member of its group to offer,
+    /// and nobody else's call once they have. A peer in a phase call or in a synchronization can announce nothing,
+    /// nor begin the other, and one with an operation in flight can begin neither; only a wait for an operation leaves
+    /// other threads free to announce another one, unless there are none. So a circle of waits never ends. Waits for
+    /// the same thing are one: a circle has at least two of the three kinds in it, or two operations.
+    pub(super) fn check_blocked_deadlock(&mut self) {
+        let (in_phase, in_sync, blocked) = (self.in_phase, self.syncs.in_call, self.blocked_peers);
+        if in_phase + in_sync + blocked < 2 || blocked == 0 && (in_phase == 0 || in_sync == 0) {
             return;
         }
         let mut open: Vec<(Wait, PeerId)> = Vec::new();
@@ -123,17 +131,20 @@ impl Master {
             Wait::Operation(group, key) => {
                 let instances = self.groups.get(&group).map(|ops| &ops.instances);
                 let Some(instance) = instances.and_then(|i| i.get(&(key.tag, key.seq))) else { return needs };
-                Some((group, instance))
+                Some(instance)
             }
-            Wait::Phase(_) => None,
+            // All have offered: it ends by itself.
+            Wait::Sync(group) if !self.syncs.waits_for_offers(group) => return needs,
+            Wait::Phase(_) | Wait::Sync(_) => None,
         };
         for (id, peer) in self.members() {
-            let needed = match instance {
-                Some((group, instance)) => {
-                    let can_announce = peer.phase.is_none() && !peer.alone;
+            let needed = match (wait, instance) {
+                (Wait::Operation(group, _), Some(instance)) => {
+                    let can_announce = peer.phase.is_none() && !peer.in_sync && !peer.alone;
                     peer.join.group == group && !instance.announced.contains(&id) && !can_announce
                 }
-                None => peer.phase.is_none(),
+                (Wait::Sync(group), _) => peer.join.group == group && !peer.in_sync,
+                _ => peer.phase.is_none(),
             };
             if needed
                 && let Some(other) = wait_of(peer)
@@ -151,6 +162,9 @@ impl Master {
         for wait in waits {
             match wait {
                 Wait::Operation(group, key) => self.judge_deadlocked(group, key, text),
+                Wait::Sync(group) => {
+                    self.end_sync(group, SyncOutcome::Deadlocked { text: text.to_owned() });
+                }
                 Wait::Phase(_) => in_phase = true,
             }
         }

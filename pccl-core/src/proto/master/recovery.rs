@@ -100,6 +100,9 @@ impl Master {
             held_of: BTreeMap::new(),
         });
         let join = resume.join.clone();
+        // What it said on an older connection is in what it says now.
+        recovery.held.retain(|(from, _)| *from != id);
+        recovery.held_of.remove(&id);
         recovery.reports.insert(id, resume);
         self.enlist(conn, join, PeerState::Member);
         if self.recovery.as_ref().is_some_and(Recovery::is_whole) {
@@ -119,6 +122,7 @@ impl Master {
         self.burn_prepare();
         self.dirty.clear();
         self.groups.clear();
+        self.forget_syncs();
         self.info.groups.clear();
         self.info.epoch = Epoch(0);
         self.taken_over = None;
@@ -127,7 +131,8 @@ impl Master {
     pub(super) fn hold_message(&mut self, from: PeerId, message: PeerMessage) {
         let Some(recovery) = &mut self.recovery else { return };
         match message {
-            PeerMessage::Heartbeat => return,
+            // This master has asked nobody for tensors, so nobody is kept waiting for the answer.
+            PeerMessage::Heartbeat | PeerMessage::SyncKeys { .. } => return,
             PeerMessage::Join(_) | PeerMessage::Resume(_) => {
                 return self.kick(from, format!("{} after it had joined", super::name(&message)));
             }
@@ -159,6 +164,7 @@ impl Master {
         self.taken_over = Some(newest.epoch);
         self.next_epoch = newest.epoch.next();
         self.phase_seq = recovery.reports.values().map(|r| r.phase_seq).max().unwrap_or(0);
+        self.resume_sync_number(recovery.reports.values());
         // With schedule and piece size as they were: the plans of running operations depend on them.
         self.info = newest;
 
@@ -168,6 +174,14 @@ impl Master {
         let groups: Vec<GroupId> = self.info.groups.iter().map(|g| g.group).collect();
         for group in groups {
             self.resume_group(group, &recovery.reports);
+        }
+        for group in self.info.groups.iter().map(|g| g.group).collect::<Vec<_>>() {
+            let back = recovery
+                .reports
+                .iter()
+                .filter(|(id, r)| r.join.group == group && self.peers.contains_key(id));
+            let back: Vec<(PeerId, &Resume)> = back.map(|(id, r)| (*id, r)).collect();
+            self.resume_sync(group, &back, &recovery.held);
         }
         self.resume_phase(&recovery.reports);
         let expected = self.info.world_size();

@@ -51,6 +51,7 @@ impl Master {
             state,
             joined: self.joins,
             phase: None,
+            in_sync: false,
             blocked: None,
             alone: false,
             open_ops: 0,
@@ -170,6 +171,7 @@ impl Master {
         match peer.state {
             PeerState::Member => {
                 self.member_count -= 1;
+                self.leave_sync(peer.join.group, id, peer.in_sync);
                 if self.member_count == 0 {
                     self.patience = None;
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::io::{Done, Output};
 use super::{Event, Peer, State, usage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{EpochInfo, SyncNumber, Tag, Time, WorkId};
+use crate::types::{EpochInfo, Tag, Time, WorkId};
 use crate::wire::message::{EpochCause, Incarnation, LinkToken, MasterMessage, PeerMessage, Resume, RunId};
 
 const REDIAL_FIRST_MS: u64 = 50;
@@ -228,10 +228,10 @@ impl Peer {
             phase_seq: self.phases.seq,
             phase: self.phases.waiting_for(),
             phase_last: self.phases.last.clone(),
-            sync_number: SyncNumber::default(),
-            sync: None,
-            sync_last: None,
-            synced: None,
+            sync_number: self.syncs.number,
+            sync: self.syncs.resumed(),
+            sync_last: self.syncs.last.clone(),
+            synced: self.syncs.synced,
             linked: self.links.linked(),
         })
     }
@@ -275,6 +275,7 @@ impl Peer {
 
     pub(super) fn leave(&mut self) {
         self.end_ops(ErrorKind::Aborted, "this peer left the run");
+        self.end_sync(ErrorKind::Aborted, "this peer left the run");
         self.send(PeerMessage::Leave);
         if !matches!(self.state, State::Idle | State::Gone) {
             self.outputs.push_back(Output::HangUp);

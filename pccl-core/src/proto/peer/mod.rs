@@ -8,6 +8,7 @@ mod ops;
 mod phases;
 mod state;
 mod sync;
+mod sync_state;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +18,13 @@ use std::sync::Arc;
 pub use io::{Admission, Call, Done, Input, Output, PeerConfig, ReduceInfo, SyncInfo};
 pub use op_state::{OP_TABLE, OpEvent, OpState};
 pub use state::{Event, State, TABLE};
+pub use sync_state::{SYNC_TABLE, SyncEvent, SyncState};
 
 use self::control::Control;
 use self::links::Links;
 use self::ops::Ops;
 use self::phases::Phases;
+use self::sync::Syncs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{Epoch, EpochInfo, GroupInfo, PeerId, Rank, Time, WorkId};
 use crate::wire::message::PeerMessage;
@@ -35,6 +38,7 @@ pub struct Peer {
     links: Links,
     ops: Ops,
     phases: Phases,
+    syncs: Syncs,
     epoch: Option<Arc<EpochInfo>>,
     /// How the last membership ended, if not by own will: the answer to calls until the next `connect`.
     ended: Option<Error>,
@@ -51,6 +55,7 @@ impl Peer {
             links: Links::default(),
             ops: Ops::default(),
             phases: Phases::default(),
+            syncs: Syncs::default(),
             epoch: None,
             ended: None,
             seen: now,
@@ -180,6 +185,7 @@ impl Peer {
     /// Ends every waiting call with this error, and all data links.
     fn end_everything(&mut self, kind: ErrorKind, reason: &str) {
         self.end_ops(kind, reason);
+        self.end_sync(kind, reason);
         let waiting = [self.control.connect.take(), self.phases.take_waiting()];
         for work in waiting.into_iter().flatten() {
             self.complete(work, Err(Error::new(kind, reason)));

@@ -74,6 +74,7 @@ impl Peer {
     pub(super) fn call_all_reduce(&mut self, work: WorkId, tag: Tag, descriptor: OpDescriptor) -> Result<()> {
         self.must_be_member("all_reduce")?;
         self.must_not_be_in_phase("all_reduce")?;
+        self.must_not_be_in_sync("all_reduce")?;
         check_descriptor(tag, &descriptor)?;
         if self.ops.in_flight.contains_key(&tag) {
             return Err(invalid(format!(
@@ -218,10 +219,14 @@ impl Peer {
 
 fn shortened(mut verdict: Verdict) -> Verdict {
     if let Verdict::Mismatched { text } | Verdict::Deadlocked { text } = &mut verdict {
-        let cut = (0..=limits::MAX_REMEMBERED_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(cut.unwrap_or(0));
+        shortened_text(text);
     }
     verdict
+}
+
+/// Of a text, what is kept for a restarted master.
+pub(super) fn shortened_text(text: &mut String) {
+    text.truncate(text.floor_char_boundary(limits::MAX_REMEMBERED_TEXT_BYTES));
 }
 
 fn check_descriptor(tag: Tag, descriptor: &OpDescriptor) -> Result<()> {

@@ -31,6 +31,7 @@ impl Peer {
         if let Some(other) = self.phases.waiting_for() {
             return Err(usage(format!("{call}: this peer is in {other} already")));
         }
+        self.must_not_be_in_sync(&call.to_string())?;
         if let Some(tags) = self.ops.tags_in_flight() {
             return Err(Error::new(
                 ErrorKind::PendingAsyncOps,

@@ -6,6 +6,8 @@ mod links;
 mod membership;
 mod operations;
 mod recovery;
+mod sync_recovery;
+mod syncs;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,7 +15,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::proto::peer::{self, Call, Done, PeerConfig};
-use crate::types::{DType, OpDescriptor, ReduceOp, Tag, WorkId};
+use crate::types::{
+    DType, Digest, Election, Needs, Offer, OpDescriptor, ReduceOp, Source, SyncStrategy, Tag, TensorKey,
+    WorkId,
+};
 use crate::wire::message::{Incarnation, LinkToken};
 
 struct World {
@@ -28,7 +33,12 @@ struct World {
     rtts: BTreeMap<(usize, usize), u32>,
     works: BTreeMap<(usize, WorkId), Option<Result<Done, Error>>>,
     started: BTreeMap<usize, Vec<OpKey>>,
-    /// Whether started operations finish at once.
+    /// Elections as peers were told of them, and what each lacks.
+    begun: BTreeMap<usize, Vec<(std::sync::Arc<Election>, Needs)>>,
+    added: BTreeMap<usize, Vec<Source>>,
+    /// Synchronizations whose tensors nobody touches any more.
+    released: std::collections::BTreeSet<(usize, WorkId)>,
+    /// Whether started operations and transfers finish at once.
     moves_bytes: bool,
     next: u64,
     now: Time,
@@ -59,6 +69,9 @@ impl World {
             rtts: BTreeMap::new(),
             works: BTreeMap::new(),
             started: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            added: BTreeMap::new(),
+            released: Default::default(),
             moves_bytes: true,
             next: 0,
             now: Time(0),
@@ -233,7 +246,25 @@ impl World {
                     self.peers[n].handle(peer::Input::OpDone { key }, self.now);
                 }
             }
+            peer::Output::BeginSync { election, needs, .. } => {
+                let number = election.number;
+                self.begun.entry(n).or_default().push((election, needs));
+                if needs != Needs::Nothing && self.moves_bytes {
+                    self.peers[n].handle(peer::Input::StateDone { number, failed: None }, self.now);
+                }
+            }
+            peer::Output::AddSource { source, .. } => self.added.entry(n).or_default().push(source),
+            peer::Output::EndSync { work } => {
+                assert_eq!(
+                    self.works.get(&(n, work)),
+                    Some(&None),
+                    "a call of peer {n} ended before its tensors"
+                );
+                self.released.insert((n, work));
+            }
             peer::Output::Complete { work, outcome } => {
+                let is_sync = matches!(outcome, Ok(Done::Synchronized(_)));
+                assert!(!is_sync || self.released.contains(&(n, work)), "peer {n} still touches its tensors");
                 let before = self.works.insert((n, work), Some(outcome));
                 assert_eq!(before, Some(None), "a call of peer {n} ended twice");
             }

@@ -1,0 +1,180 @@
+//! From the election to the end: who receives, from whom, and when nobody can go on.
+
+use std::collections::BTreeMap;
+
+use super::Stage;
+use crate::proto::master::Master;
+use crate::proto::master::election::{Elected, Older, names};
+use crate::proto::master::io::Event;
+use crate::types::{
+    Digest, Election, GroupId, GroupInfo, Needs, Offer, PeerId, Rank, Source, SyncNumber, SyncOutcome,
+};
+use crate::wire::message::MasterMessage;
+
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub number: SyncNumber,
+    pub revision: u64,
+    /// As elected.
+    sources: Vec<Source>,
+    /// Those who have not said that they hold it.
+    waiting: BTreeMap<PeerId, Waiting>,
+    /// Those who have, and whether they hold everything.
+    holders: BTreeMap<PeerId, bool>,
+    /// Whether a peer waits that can reach no source: whoever is done next may become one.
+    starved: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    needs: Needs,
+    /// Whether it will hold the tensors that may differ, too.
+    full: bool,
+    /// Sources it was told of since the election.
+    told: Vec<Source>,
+}
+
+impl Waiting {
+    fn new(offer: &Offer, revision: u64, content: Digest, full: Digest) -> Waiting {
+        let needs = offer.needs(revision, content, full);
+        // Who receives only what must not differ may hold other things in the rest.
+        let full = needs == Needs::All || needs == Needs::Nothing && offer.full == full;
+        Waiting { needs, full, told: Vec::new() }
+    }
+}
+
+impl Transfer {
+    pub fn forget(&mut self, peer: PeerId) {
+        self.sources.retain(|source| source.peer != peer);
+        self.waiting.remove(&peer);
+        self.holders.remove(&peer);
+        for waiting in self.waiting.values_mut() {
+            waiting.told.retain(|source| source.peer != peer);
+        }
+    }
+}
+
+/// Which pairs of a group have a link.
+struct Linked<'a> {
+    unlinked: &'a [(Rank, Rank)],
+    ranks: BTreeMap<PeerId, Rank>,
+}
+
+impl Linked<'_> {
+    fn of(group: &GroupInfo) -> Linked<'_> {
+        let unlinked = &group.unlinked[..];
+        // Mostly there is no such pair, and nobody's rank is asked for.
+        let order = if unlinked.is_empty() { &[] } else { &group.order[..] };
+        Linked { unlinked, ranks: order.iter().copied().zip(0..).collect() }
+    }
+
+    fn holds(&self, a: PeerId, b: PeerId) -> bool {
+        if self.unlinked.is_empty() {
+            return true;
+        }
+        let (Some(a), Some(b)) = (self.ranks.get(&a), self.ranks.get(&b)) else { return false };
+        self.unlinked.binary_search(&(*a.min(b), *a.max(b))).is_err()
+    }
+}
+
+impl Master {
+    pub(super) fn begin_transfer(&mut self, group: GroupId, elected: Elected, note: Option<Older>) {
+        let number = self.syncs.next_number();
+        let Elected { revision, content, full, winner, sources, votes, voters } = elected;
+        let Some(sync) = self.syncs.groups.get_mut(&group) else { return };
+        let waiting = sync.offers.iter();
+        let waiting: BTreeMap<PeerId, Waiting> =
+            waiting.map(|(id, offer)| (*id, Waiting::new(offer, revision, content, full))).collect();
+        let lacks = waiting.iter().filter(|(_, w)| w.needs != Needs::Nothing);
+        let receivers: Vec<PeerId> = lacks.map(|(id, _)| *id).collect();
+        let everybody: Vec<PeerId> = waiting.keys().copied().collect();
+        sync.stage = Stage::Moving(Transfer {
+            number,
+            revision,
+            sources: sources.clone(),
+            waiting,
+            holders: BTreeMap::new(),
+            starved: false,
+        });
+        self.event(Event::StateElected { group, number, revision, winner, votes, voters, receivers, note });
+        let election = Election { number, revision, content, full, winner, sources };
+        for id in everybody {
+            let election = Box::new(election.clone());
+            self.send(id, MasterMessage::SyncElected { election });
+        }
+        self.advance_transfer(group);
+    }
+
+    pub(super) fn on_sync_done(&mut self, from: PeerId, number: SyncNumber, failed: Option<String>) {
+        let Some((group, _)) = self.member_group(from) else {
+            return self.kick(from, format!("finished {number} without being a member"));
+        };
+        if number > self.syncs.number {
+            return self
+                .kick(from, format!("finished {number}, but there was none after {}", self.syncs.number));
+        }
+        let Some(transfer) = self.syncs.transfer(group).filter(|t| t.number == number) else {
+            return; // it was ended, and that is on its way to the peer
+        };
+        let Some(waiting) = transfer.waiting.remove(&from) else {
+            return self
+                .kick(from, format!("finished {number}, which it has finished already, or was not in"));
+        };
+        if let Some(text) = failed {
+            let text = format!("peer {from} cannot have the elected content: {text}");
+            return self.end_sync(group, SyncOutcome::Aborted { text });
+        }
+        transfer.holders.insert(from, waiting.full);
+        if transfer.waiting.is_empty() || transfer.starved {
+            self.group_changed(group);
+        }
+    }
+
+    /// Ends it where all hold the content, or nobody who does not can get it. Tells those who can reach no source of
+    /// others that hold it by now.
+    pub(super) fn advance_transfer(&mut self, group: GroupId) {
+        let Some(info) = self.info.group(group) else { return };
+        let linked = Linked::of(info);
+        let Some(transfer) = self.syncs.transfer(group) else { return };
+        if transfer.waiting.is_empty() {
+            let revision = transfer.revision;
+            return self.end_sync(group, SyncOutcome::Synchronized { revision });
+        }
+        let Transfer { number, revision, sources, waiting, holders, .. } = transfer;
+        let (number, revision) = (*number, *revision);
+        let mut starved: Vec<PeerId> = Vec::new();
+        let mut news: Vec<(PeerId, Source)> = Vec::new();
+        for (id, receiver) in waiting.iter_mut().filter(|(_, w)| w.needs != Needs::Nothing) {
+            let reaches = |peer: PeerId| peer != *id && linked.holds(*id, peer);
+            let serves = |s: &Source| reaches(s.peer) && (s.full || receiver.needs == Needs::Content);
+            if sources.iter().chain(&receiver.told).any(serves) {
+                continue;
+            }
+            let knows = |new: &Source| {
+                let mut known = sources.iter().chain(&receiver.told);
+                known.any(|s| s.peer == new.peer && s.full >= new.full)
+            };
+            let holding = holders.iter().map(|(peer, full)| Source { peer: *peer, full: *full });
+            let new: Vec<Source> = holding.filter(|s| reaches(s.peer) && !knows(s)).collect();
+            if !new.iter().any(serves) {
+                starved.push(*id);
+            }
+            news.extend(new.iter().map(|source| (*id, *source)));
+            receiver.told.extend(new);
+        }
+        // Who lacks nothing needs no source; who has one gets on, and then may be one for the others.
+        let stuck = starved.len() == waiting.len();
+        transfer.starved = !starved.is_empty();
+        for (to, source) in news {
+            self.send(to, MasterMessage::SyncSource { number, source });
+        }
+        if stuck {
+            let text = format!(
+                "{} can reach nobody who holds revision {revision} as it was elected: whoever did is gone, or has no \
+                 data link there",
+                names(&starved)
+            );
+            self.end_sync(group, SyncOutcome::Aborted { text });
+        }
+    }
+}
