@@ -106,6 +106,7 @@ pub struct PeerSettings {
     pub tcp_congestion: String,
     pub tcp_notsent_lowat_bytes: u32,
     pub tcp_send_buffer_bytes: u32,
+    pub hash_threads: u32,
 }
 
 impl Default for PeerSettings {
@@ -122,6 +123,7 @@ impl Default for PeerSettings {
             tcp_congestion: "auto".into(),
             tcp_notsent_lowat_bytes: limits::DEFAULT_NOTSENT_LOWAT_BYTES,
             tcp_send_buffer_bytes: 0,
+            hash_threads: 0,
         }
     }
 }
@@ -202,6 +204,12 @@ impl Settings for PeerSettings {
             help: "SO_SNDBUF of data connections; 0: tuned by the system",
             get: |s| s.tcp_send_buffer_bytes.to_string(),
             set: |s, v| number(v, 0, limits::MAX_SOCKET_BYTES).map(|v| s.tcp_send_buffer_bytes = v),
+        },
+        Key {
+            name: "hash_threads",
+            help: "threads that hash a shared state; 0: one for each core, 8 at most",
+            get: |s| s.hash_threads.to_string(),
+            set: |s, v| number(v, 0, limits::MAX_HASH_THREADS as u32).map(|v| s.hash_threads = v),
         },
     ];
 }

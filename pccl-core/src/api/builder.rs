@@ -72,6 +72,12 @@ impl CommunicatorBuilder {
         self
     }
 
+    /// Threads that hash a shared state. Default 0: one for each core, 8 at most.
+    pub fn hash_threads(mut self, threads: u32) -> Self {
+        self.settings.hash_threads = threads;
+        self
+    }
+
     /// Any setting by its key, as `("pool", "4")`. `InvalidArgument` names what is possible.
     pub fn set(mut self, key: &str, value: &str) -> Result<Self> {
         self.settings.set(key, value)?;

@@ -24,6 +24,8 @@ pub struct Communicator {
     pid: u32,
     thread: OnceLock<PeerThread>,
     starting: Mutex<()>,
+    /// Held by the thread that is in a synchronization.
+    pub(super) syncing: Mutex<()>,
     callers: Arc<Callers>,
 }
 
@@ -39,6 +41,7 @@ impl Communicator {
             pid: std::process::id(),
             thread: OnceLock::new(),
             starting: Mutex::new(()),
+            syncing: Mutex::new(()),
             callers: Arc::default(),
         }
     }
@@ -252,6 +255,6 @@ pub(super) fn no_buffers(tag: Tag, error: BuffersError) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("all-reduce {tag}: {error}"))
 }
 
-fn unexpected(done: &Done) -> Error {
+pub(super) fn unexpected(done: &Done) -> Error {
     Error::new(ErrorKind::Internal, format!("a call ended with {done:?}, which is no answer to it"))
 }

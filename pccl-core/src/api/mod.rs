@@ -6,6 +6,7 @@ mod communicator;
 mod master;
 mod retry;
 mod scope;
+mod state;
 mod work;
 
 pub use builder::{CommunicatorBuilder, MasterBuilder};
@@ -13,13 +14,15 @@ pub use communicator::Communicator;
 pub use master::Master;
 pub use retry::ReduceRequest;
 pub use scope::Scope;
+pub use state::SharedState;
 pub use work::Work;
 
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::mem::{Buffers, Element, Memory};
 pub use crate::obs::{Counters, LinkStats, Stats};
-pub use crate::proto::peer::ReduceInfo;
-pub use crate::types::{DType, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, Tag};
+pub use crate::proto::peer::{ReduceInfo, SyncInfo};
+pub use crate::state::Condition;
+pub use crate::types::{DType, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, SyncStrategy, Tag};
 
 /// A forked child has the handles but not the threads behind them.
 fn check_process(pid: u32, what: &str) -> Result<()> {

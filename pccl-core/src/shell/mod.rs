@@ -3,6 +3,7 @@
 mod clock;
 mod master_loop;
 pub mod node;
+mod node_sync;
 mod observe;
 mod peer_links;
 mod peer_loop;
@@ -10,6 +11,7 @@ mod slot;
 mod status;
 mod threads;
 
+pub use node_sync::{SyncReport, SyncRequest};
 pub use observe::Observed;
 pub use peer_loop::Command;
 pub use slot::Slot;

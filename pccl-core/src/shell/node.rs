@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::node_sync::{SyncRequest, Syncs};
 use crate::error::{Error, ErrorKind};
 use crate::exec::{self, Engine, EngineConfig, Link, OpStart, OpTraffic};
 use crate::mem::Buffers;
@@ -21,6 +22,7 @@ pub enum Request {
     Connect,
     Phase(PhaseCall),
     AllReduce { tag: Tag, descriptor: OpDescriptor, buffers: Buffers },
+    Synchronize(Box<SyncRequest>),
     Leave,
 }
 
@@ -103,15 +105,16 @@ pub struct NodeConfig {
 
 /// See the four verbs.
 pub struct Node<L: Link> {
-    peer: Peer,
-    engine: Engine<L>,
+    pub(super) peer: Peer,
+    pub(super) engine: Engine<L>,
     /// Memory of calls that is not in the engine's hands: between epochs, or on the way in or out.
     resting: BTreeMap<WorkId, Buffers>,
     /// What finished operations moved, until their `Complete`.
     traffic: BTreeMap<WorkId, OpTraffic>,
     /// The schedules the log has told of, in the group's present epoch.
     told: (Epoch, Vec<Schedule>),
-    outputs: VecDeque<Output>,
+    pub(super) syncs: Syncs,
+    pub(super) outputs: VecDeque<Output>,
 }
 
 impl<L: Link> Node<L> {
@@ -122,6 +125,7 @@ impl<L: Link> Node<L> {
             resting: BTreeMap::new(),
             traffic: BTreeMap::new(),
             told: (Epoch(0), Vec::new()),
+            syncs: Syncs::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -220,6 +224,7 @@ impl<L: Link> Node<L> {
             Request::Connect => Call::Connect,
             Request::Phase(call) => Call::Phase(call),
             Request::Leave => Call::Leave,
+            Request::Synchronize(request) => self.syncs.take_call(work, *request),
             Request::AllReduce { tag, descriptor, buffers } => {
                 if buffers.len() as u64 != descriptor.size_bytes() {
                     let reason = format!(
@@ -276,10 +281,9 @@ impl<L: Link> Node<L> {
                     self.traffic.insert(work, traffic);
                 }
             }
-            // No synchronization is begun yet.
-            peer::Output::BeginSync { .. }
-            | peer::Output::AddSource { .. }
-            | peer::Output::EndSync { .. } => {}
+            peer::Output::BeginSync { work, election, needs } => self.begin_sync(work, election, needs, now),
+            peer::Output::AddSource { number, source } => self.engine.add_source(number, source, now),
+            peer::Output::EndSync { work } => self.end_sync(work),
             peer::Output::Complete { work, outcome } => self.complete(work, outcome),
             peer::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
         }
@@ -321,6 +325,11 @@ impl<L: Link> Node<L> {
             info.tx_bytes = traffic.tx_bytes;
             info.rx_bytes = traffic.rx_bytes;
         }
+        let synchronized = match &mut outcome {
+            Ok(Done::Synchronized(info)) => Some(info),
+            _ => None,
+        };
+        self.syncs.complete(work, synchronized);
         self.outputs.push_back(Output::Complete { work, outcome });
     }
 
@@ -334,7 +343,7 @@ impl<L: Link> Node<L> {
             exec::Output::LinkClosed { link } => self.outputs.push_back(Output::LinkClosed { link }),
             exec::Output::WatchWritable { link } => self.outputs.push_back(Output::WatchWritable { link }),
             exec::Output::Again { link } => self.outputs.push_back(Output::Again { link }),
-            exec::Output::StateDone { .. } => {}
+            exec::Output::StateDone { number, failed } => self.state_done(number, failed, now),
             exec::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
         }
     }
