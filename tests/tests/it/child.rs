@@ -20,6 +20,7 @@ fn role() {
         "damage" => crate::abort::damaged_frames(),
         "damaged-hello" => crate::abort::damaged_hellos(),
         "two-troubles" => crate::abort::two_troubles_on_one_pair(),
+        "state-peer" => crate::state::state_peer(&address),
         "victim" => crate::abort::victim(&address),
         #[cfg(target_os = "linux")]
         "memory-victim" => crate::abort::memory_victim(&address),

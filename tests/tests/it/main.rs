@@ -23,3 +23,4 @@ mod memory;
 mod no_deadlock;
 mod proxy;
 mod schedules;
+mod state;
