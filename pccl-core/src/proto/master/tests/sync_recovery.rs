@@ -296,19 +296,35 @@ fn an_end_without_an_election_that_one_peer_saw_holds_for_those_who_were_members
 }
 
 #[test]
-fn where_it_is_not_known_who_was_in_the_first_one_all_begin_anew() {
+fn the_end_of_the_first_one_of_a_run_holds_for_who_has_heard_of_none() {
     let mut world = World::of(3);
-    let works: Vec<WorkId> = (0..3).map(|n| world.call_unheard(n, &popular(7, 1))).collect();
+    let mut works: Vec<WorkId> = (0..3).map(|n| world.call_unheard(n, &popular(7, 1))).collect();
     world.hears(1, ENDED(1, aborted()));
     let again = world.call_unheard(1, &popular(7, 1));
     world.new_master();
     world.all_aborted(&works);
-    assert_eq!(
-        world.kind(1, again),
-        Some(ErrorKind::Aborted),
-        "it would wait for those who think it is over"
-    );
-    world.goes_on_with(7);
+    assert_eq!(world.outcome(1, again), None, "{:?}", world.events);
+    works = vec![world.sync(0, &popular(7, 1)), again, world.sync(2, &popular(7, 1))];
+    world.all_synchronized(&works, 7);
+    world.goes_on_with(8);
+}
+
+#[test]
+fn a_newcomers_first_offer_is_not_for_what_was_aborted_before_it_came() {
+    let (mut world, brought) = three(false);
+    let works = world.sync_all(&brought);
+    world.state_done(2, Some("no"));
+    world.all_aborted(&works);
+    world.join(0);
+    world.update(&[0, 1, 2]);
+    let first = world.sync(3, &popular(0, 1));
+    world.new_master();
+    assert_eq!(world.outcome(3, first), None, "{:?}", world.events);
+    world.moves_bytes = true;
+    for n in 0..3 {
+        world.sync(n, &popular(7, 1));
+    }
+    assert_eq!(world.outcome(3, first), synchronized(7), "{:?}", world.events);
 }
 
 #[test]

@@ -166,7 +166,6 @@ fn messages_of_a_wrong_number_or_at_a_wrong_time_change_nothing() {
     let end = || SyncOutcome::Aborted { text: String::new() };
     let mut peer = member_of(3);
     assert_eq!(elected(&mut peer, 7, 1), []);
-    assert_eq!(ended(&mut peer, 7, end()), []);
     assert_eq!(hears(&mut peer, MasterMessage::SyncDescribe), []);
     assert_eq!(state_done(&mut peer, 7, None), []);
     let mut peer = offering();
@@ -180,6 +179,18 @@ fn messages_of_a_wrong_number_or_at_a_wrong_time_change_nothing() {
     assert_eq!(elected(&mut peer, 7, 1), [], "that one has ended");
     assert_eq!(ended(&mut peer, 7, end()), []);
     assert_eq!(elected(&mut peer, 8, 1).len(), 2);
+}
+
+#[test]
+fn a_newcomer_that_hears_how_far_the_run_is_takes_part_in_what_comes_after() {
+    let mut peer = member_of(3);
+    assert_eq!(ended(&mut peer, 7, SyncOutcome::Aborted { text: String::new() }), []);
+    call_with(&mut peer, 2, offer(1, 2), keys(2));
+    assert_eq!(elected(&mut peer, 7, 1), [], "that one was before");
+    assert_eq!(elected(&mut peer, 8, 1).len(), 2);
+    lose_the_master(&mut peer);
+    let resume = resumed(&mut peer);
+    assert_eq!((resume.sync_number, resume.sync_last), (SyncNumber(8), None));
 }
 
 #[test]
