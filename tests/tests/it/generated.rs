@@ -27,6 +27,7 @@ fn blocks() -> Vec<Block> {
         settings::<MasterSettings>("master"),
         states("peer", diagram(peer::TABLE, peer::State::Idle)),
         states("operation", diagram(peer::OP_TABLE, peer::OpState::Moving)),
+        states("synchronization", diagram(peer::SYNC_TABLE, peer::SyncState::Offered)),
         states("master", diagram(master::TABLE, master::PeerState::Pending)),
     ]
 }

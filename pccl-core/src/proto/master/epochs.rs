@@ -322,6 +322,7 @@ impl Master {
 
     fn commit_prepare(&mut self) {
         let Some(prepare) = self.prepare.take() else { return };
+        self.tell_sync_number(&prepare.newcomers);
         let mut by_group: BTreeMap<GroupId, Vec<PeerId>> = Default::default();
         for id in prepare.newcomers {
             if let Some(peer) = self.peers.get(&id) {

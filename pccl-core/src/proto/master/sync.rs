@@ -115,6 +115,19 @@ impl Master {
         self.check_blocked_deadlock();
     }
 
+    /// Before the epoch that admits these: a peer that has not heard of a number was in the synchronization of its
+    /// group that has it, which a restarted master may have to know.
+    pub(super) fn tell_sync_number(&mut self, newcomers: &[PeerId]) {
+        let number = self.syncs.number;
+        if number == SyncNumber::default() {
+            return;
+        }
+        let outcome = SyncOutcome::Aborted { text: "it ended before this peer was admitted".to_owned() };
+        for id in newcomers {
+            self.send(*id, MasterMessage::SyncEnded { number, outcome: outcome.clone() });
+        }
+    }
+
     /// A member is gone.
     pub(super) fn leave_sync(&mut self, group: GroupId, peer: PeerId, was_in_sync: bool) {
         self.syncs.touched.insert(group);

@@ -37,7 +37,8 @@ impl InSync {
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
     call: Option<InSync>,
-    /// The highest number heard of in this membership: an older one has ended.
+    /// The highest number heard of in this membership, at first that of before it: it and older ones have ended, or are
+    /// the call's.
     pub number: SyncNumber,
     /// The latest outcome: a restarted master may need it for those who missed it.
     pub last: Option<(SyncNumber, SyncOutcome)>,
@@ -149,6 +150,11 @@ impl Peer {
 
     fn on_sync_ended(&mut self, number: SyncNumber, outcome: SyncOutcome) {
         let newer = number > self.syncs.number;
+        if self.syncs.call.is_none() && newer {
+            // A newcomer hears how far the run is.
+            self.syncs.number = number;
+            return;
+        }
         let ends = |call: &InSync| call.elected.map_or(newer, |(elected, _)| elected == number);
         if !self.syncs.call.as_ref().is_some_and(ends) {
             return self.log(format!("the end of {number}, which this peer is not in"));

@@ -1,6 +1,8 @@
 //! Given this state and this input, exactly these outputs. The conversation with a real master is tested in
 //! `proto::master`.
 
+mod syncs;
+
 use super::*;
 use crate::types::{DType, GroupId, OpDescriptor, Quantization, ReduceOp, Tag};
 use crate::wire::message::{Incarnation, Join, LinkToken, MasterMessage, RunId};

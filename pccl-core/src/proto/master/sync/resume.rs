@@ -68,7 +68,7 @@ impl Master {
             }
         }
         if open.is_empty() {
-            self.resume_offers(group, &found, outcomes.last_key_value().map(|(n, outcome)| (*n, *outcome)));
+            self.resume_offers(&found, outcomes.last_key_value().map(|(n, outcome)| (*n, *outcome)));
         } else {
             self.settle_open(group, &found, &open, reports.len(), held);
         }
@@ -107,39 +107,13 @@ impl Master {
     }
 
     /// Nothing was decided that not somebody knows. `last`: the latest of it.
-    fn resume_offers(&mut self, group: GroupId, found: &Found<'_>, last: Option<(SyncNumber, &SyncOutcome)>) {
-        let mut fresh = Vec::new();
-        let mut in_doubt = false;
+    fn resume_offers(&mut self, found: &Found<'_>, last: Option<(SyncNumber, &SyncOutcome)>) {
         for (id, report, sync) in &found.offered {
             match last {
-                // All who were in a success had heard of its election: whoever has not came after it.
-                Some((number, outcome))
-                    if report.sync_number < number
-                        && !matches!(outcome, SyncOutcome::Synchronized { .. }) =>
-                {
-                    let others_are_in_it = found.elected.iter().any(|(_, of, _)| *of == number);
-                    if report.sync_number > SyncNumber(0) || others_are_in_it {
-                        self.tell_end(*id, number, outcome); // a member since before: this offer was for that one
-                        continue;
-                    }
-                    in_doubt = true;
-                }
-                _ => {}
+                // A member heard the latest number there was when it was admitted: it was in every later one.
+                Some((number, outcome)) if report.sync_number < number => self.tell_end(*id, number, outcome),
+                _ => self.on_sync_offer(*id, sync.offer),
             }
-            fresh.push((*id, sync.offer));
-        }
-        if in_doubt {
-            // Its first one: that was the last one there was, or it was admitted since. All begin anew, so that nobody
-            // waits for others who think that it is over.
-            let text =
-                "the master was restarted, and it is not known whether all have heard how the last one ended";
-            let outcome = SyncOutcome::Aborted { text: text.to_owned() };
-            let number = self.syncs.next_number();
-            fresh.iter().for_each(|(id, _)| self.tell_end(*id, number, &outcome));
-            return self.sync_has_ended(group, number, outcome);
-        }
-        for (id, offer) in fresh {
-            self.on_sync_offer(id, offer);
         }
     }
 

@@ -6,6 +6,7 @@ mod links;
 mod membership;
 mod operations;
 mod recovery;
+mod sync_random;
 mod sync_recovery;
 mod syncs;
 
