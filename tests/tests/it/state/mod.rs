@@ -4,6 +4,7 @@ mod churn;
 mod contents;
 mod rules;
 
+use std::borrow::Borrow;
 use std::sync::Mutex;
 
 use pccl_core::api::{Communicator, Result, SharedState, SyncInfo, SyncStrategy};
@@ -53,8 +54,8 @@ fn synchronize(
 }
 
 /// All peers at once.
-fn each<R: Send>(
-    crew: &[Communicator],
+fn each<R: Send, P: Borrow<Communicator> + Sync>(
+    crew: &[P],
     models: &mut [Model],
     act: impl Fn(usize, &Communicator, &mut Model) -> R + Sync,
 ) -> Vec<R> {
@@ -63,7 +64,7 @@ fn each<R: Send>(
         for (rank, (peer, model)) in crew.iter().zip(models).enumerate() {
             let (act, outcomes) = (&act, &outcomes);
             threads.spawn(move || {
-                let outcome = act(rank, peer, model);
+                let outcome = act(rank, peer.borrow(), model);
                 outcomes.lock().unwrap().push((rank, outcome));
             });
         }

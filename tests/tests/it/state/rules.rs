@@ -1,9 +1,9 @@
 //! Who may take part, who gives and who receives, and who has to go.
 
-use pccl_core::api::{Error, ErrorKind, ReduceOp, Result, SharedState, SyncInfo, Tag};
+use pccl_core::api::{Error, ErrorKind, Result, SharedState, SyncInfo};
 
 use super::{Model, POPULAR, RECEIVES, SENDS, crew, each, pattern, state, synchronize};
-use crate::harness::{connect, master, until};
+use crate::harness::{connect, master};
 
 fn models(seeds: &[u32]) -> Vec<Model> {
     seeds.iter().map(|seed| vec![("w", pattern(1000, *seed))]).collect()
@@ -114,37 +114,23 @@ fn tensors_that_cannot_be_a_state_are_named() {
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
-/// While one peer waits for the other, its other calls are refused in words.
+/// Two threads of one peer: whoever comes second is refused, and makes the other peer's call instead.
 #[test]
-fn beside_a_synchronization_nothing_else_is_called() {
+fn of_two_calls_at_once_one_is_refused() {
     let (_master, address) = master();
     let crew = crew(&address, 2);
-    let mut held = models(&[1, 2]);
-    let (waits, other) = held.split_at_mut(1);
-    std::thread::scope(|threads| {
-        let first = threads.spawn(|| crew[0].synchronize_shared_state(&mut state(0, &mut waits[0]), POPULAR));
-        let refused = |outcome: std::result::Result<(), Error>| {
-            outcome.is_err_and(|e| {
-                e.kind == ErrorKind::InvalidUsage && e.reason.contains("synchronize_shared_state")
-            })
-        };
-        until("an operation is refused", || {
-            let mut data = [1.0f32];
-            // Until the synchronization has begun it would wait for the other peer.
-            let refused = crew[0].scope(|scope| {
-                let work = scope.all_reduce_in_place(&mut data, ReduceOp::Sum, Tag(3))?;
-                work.wait_timeout(200).map(|outcome| outcome.map(|_| ())).unwrap_or(Ok(()))
-            });
-            refused.is_err_and(|e| e.kind == ErrorKind::InvalidUsage)
-        });
-        assert!(refused(crew[0].update_topology()));
-        let mut second = [1u8];
-        let mut second = SharedState::new(0).tensor("w", &mut second);
-        assert!(refused(crew[0].synchronize_shared_state(&mut second, POPULAR).map(|_| ())));
-        let outcome = crew[1].synchronize_shared_state(&mut state(0, &mut other[0]), POPULAR);
-        assert!(outcome.is_ok() && first.join().unwrap().is_ok());
+    let mut held = models(&[1, 1]);
+    let refusals: Vec<Option<Error>> = each(&[&crew[0], &crew[0]], &mut held, |_, peer, model| {
+        let outcome = peer.synchronize_shared_state(&mut state(0, model), POPULAR);
+        let refused = outcome.err();
+        if refused.is_some() {
+            crew[1].synchronize_shared_state(&mut state(0, model), POPULAR).unwrap();
+        }
+        refused
     });
-    assert!(held == models(&[1, 1]));
+    let refused: Vec<Error> = refusals.into_iter().flatten().collect();
+    assert!(refused.len() == 1 && refused[0].kind == ErrorKind::InvalidUsage, "{refused:?}");
+    assert!(refused[0].reason.contains("another thread"), "{refused:?}");
 }
 
 #[test]
