@@ -1,4 +1,4 @@
-//! Real processes, measured: `pccl-stress recovery | freeze | join | churn | crowd`.
+//! Real processes, measured: `pccl-stress recovery | freeze | join | churn | crowd | sync`.
 
 mod churn;
 #[cfg(target_os = "linux")]
@@ -6,6 +6,7 @@ mod crowd;
 mod join;
 mod outcome;
 mod recovery;
+mod sync;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ Examples:
   pccl-stress join --joins 30                world 4, 1 MiB: process start to first result, and the members' pause
   pccl-stress churn --seconds 600 --seed 7   kills, freezes, leaves, joins, master restarts at random
   pccl-stress crowd --peers 256 --churn 20   the master's CPU time and memory for each peer
+  pccl-stress sync --holders 3               a newcomer gets 1 GiB of shared state from three peers
 
 The exit code is 0 only if every result was right and nothing was stuck.")]
 struct Cli {
@@ -67,6 +69,10 @@ enum Command {
     /// Many peers that are control links only: the master's CPU time and memory
     #[cfg(target_os = "linux")]
     Crowd(crowd::CrowdArgs),
+    /// A shared state: how long until all hold the same?
+    Sync(sync::SyncArgs),
+    /// One process of `sync`, where each runs on a host of its own
+    SyncPeer(sync::SyncPeerArgs),
     #[command(flatten)]
     Child(ChildCommand),
 }
@@ -127,6 +133,8 @@ fn main() -> ExitCode {
         Command::Churn { common, seconds } => churn::run(common, *seconds),
         #[cfg(target_os = "linux")]
         Command::Crowd(args) => crowd::run(args),
+        Command::Sync(args) => sync::run(args),
+        Command::SyncPeer(args) => sync::peer(args),
         Command::Child(command) => return ExitCode::from(child::run(command)),
     };
     outcome.unwrap_or_else(|reason| {

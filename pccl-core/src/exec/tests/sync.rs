@@ -180,8 +180,8 @@ fn a_source_that_sends_something_else_is_replaced() {
         let mut states = newcomer(4, &[2000, 5, 64]);
         let election = election(1, &mut states[0], &[0, 1, 2]);
         // Their memory is no longer what they offered: in the list, in the digests of blocks, or in a block.
-        for liar in 3 - liars..3 {
-            states[liar] = newcomer(4, &[2000, 5, 64]).pop().unwrap();
+        for liar in &mut states[3 - liars..3] {
+            *liar = newcomer(4, &[2000, 5, 64]).pop().unwrap();
         }
         begin_all(&mut world, &mut states, &election, &[NOTHING, NOTHING, NOTHING, Needs::Content]);
         world.run();

@@ -3,6 +3,7 @@
 
 mod fault_1_input_lost_in_abort;
 mod fault_2_retry_skips;
+mod fault_3_two_byte_tensors;
 mod fault_4_disagreement;
 mod fault_5_garbage;
 mod fault_6_newcomers;
