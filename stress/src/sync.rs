@@ -4,7 +4,8 @@
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use pccl_cli::arguments::{size_bytes, size_text};
@@ -33,6 +34,9 @@ pub struct SyncArgs {
     size: u64,
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    /// In the last round the first holder dies in the middle of what it sends
+    #[arg(long)]
+    kill: bool,
 }
 
 /// One of the processes of `sync`; start them by hand where each runs on a host, or in a network, of its own.
@@ -47,6 +51,9 @@ pub struct SyncPeerArgs {
     /// This is the last peer: the one whose tensors differ
     #[arg(long)]
     last: bool,
+    /// In the last round die once a tenth of the state was sent from here
+    #[arg(long)]
+    dies: bool,
     #[command(flatten)]
     run: SyncArgs,
 }
@@ -71,30 +78,30 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, String> {
         args.holders,
         args.rounds
     );
-    let mut peers: Vec<Child> = (0..=args.holders)
-        .map(|peer| start(args, &address, peer == args.holders))
-        .collect::<Result<_, _>>()?;
+    let mut peers: Vec<Child> =
+        (0..=args.holders).map(|peer| start(args, &address, peer)).collect::<Result<_, _>>()?;
     let outputs: Vec<_> = peers.iter_mut().filter_map(|peer| peer.stdout.take()).collect();
     let readers = outputs.into_iter().map(|out| std::thread::spawn(move || rounds(BufReader::new(out))));
     let readers: Vec<_> = readers.collect();
     let told = readers.into_iter().map(|reader| reader.join().map_err(|_| "a reader panicked".to_owned())?);
     let told: Vec<Vec<Round>> = told.collect::<Result<_, String>>()?;
-    for mut peer in peers {
+    for (index, mut peer) in peers.into_iter().enumerate() {
         let status = peer.wait().map_err(|error| error.to_string())?;
-        if !status.success() {
-            return Err(format!("a peer failed: {status}"));
+        if status.success() == (args.kill && index == 0) {
+            return Err(format!("peer {index} ended with {status}"));
         }
     }
     summarize(args, &told)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(args: &SyncArgs, master: &str, last: bool) -> Result<Child, String> {
+fn start(args: &SyncArgs, master: &str, peer: u32) -> Result<Child, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.args(["sync-peer", "--master", master, "--listen", "127.0.0.1", "--case", name(args.case)]);
     command.args(["--holders", &args.holders.to_string(), "--size", &format!("{}B", args.size)]);
-    command.args(["--rounds", &args.rounds.to_string()]).args(last.then_some("--last"));
+    command.args(["--rounds", &args.rounds.to_string()]).args((peer == args.holders).then_some("--last"));
+    command.args((args.kill && peer == 0).then_some("--dies"));
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command.spawn().map_err(|error| format!("a peer could not be started: {error}"))
 }
@@ -121,7 +128,8 @@ fn summarize(args: &SyncArgs, told: &[Vec<Round>]) -> Result<(), String> {
     let mut times = Vec::new();
     for round in 0..args.rounds as usize {
         let of_round: Vec<&Round> = told.iter().filter_map(|peer| peer.get(round)).collect();
-        if of_round.len() != told.len() {
+        let dead = usize::from(args.kill && round + 1 == args.rounds as usize);
+        if of_round.len() + dead != told.len() {
             return Err(format!("round {} is not complete", round + 1));
         }
         let ms = of_round.iter().map(|r| r.ms).fold(0.0, f64::max);
@@ -145,7 +153,7 @@ fn summarize(args: &SyncArgs, told: &[Vec<Round>]) -> Result<(), String> {
 /// Takes part, and tells of each round in a line of JSON.
 pub fn peer(args: &SyncPeerArgs) -> Result<ExitCode, String> {
     let text = |error: pccl_core::api::Error| error.to_string();
-    let SyncArgs { case, holders, size, rounds } = args.run;
+    let SyncArgs { case, holders, size, rounds, .. } = args.run;
     let builder = Communicator::builder(&args.master).listen(SocketAddr::new(args.listen, 0));
     let communicator = builder.build().map_err(text)?;
     communicator.connect().map_err(text)?;
@@ -169,8 +177,20 @@ pub fn peer(args: &SyncPeerArgs) -> Result<ExitCode, String> {
         // As a newcomer, the last peer has an older revision; with one that differs in an element there are holders enough.
         let revision = if args.last && case == Case::Newcomer { 0 } else { u64::from(round) };
         let mut state = SharedState::new(revision).tensor("state", &mut data);
-        let strategy = SyncStrategy::EnforcePopular;
-        let info = communicator.synchronize_shared_state(&mut state, strategy).map_err(text)?;
+        let doomed = args.dies && round == rounds;
+        let over = AtomicBool::new(false);
+        let info = std::thread::scope(|threads| {
+            if doomed {
+                threads.spawn(|| die_in_the_middle(&communicator, size / 10, &over));
+            }
+            let info = communicator.synchronize_shared_state(&mut state, SyncStrategy::EnforcePopular);
+            over.store(true, Relaxed);
+            info
+        });
+        let info = info.map_err(text)?;
+        if doomed {
+            return Err(format!("round {round}: it was over before a tenth of the state was sent from here"));
+        }
         let ms = begun.elapsed().as_secs_f64() * 1e3;
         if data.iter().copied().ne((0..data.len()).map(content(0))) {
             return Err(format!("round {round}: the content is not the elected one"));
@@ -179,4 +199,16 @@ pub fn peer(args: &SyncPeerArgs) -> Result<ExitCode, String> {
         println!("{}", serde_json::to_string(&told).map_err(|error| error.to_string())?);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends this process when so many bytes of state have been sent from here in the present round.
+fn die_in_the_middle(communicator: &Communicator, bytes: u64, over: &AtomicBool) {
+    let sent = || communicator.stats().counters.state_bytes_sent;
+    let before = sent();
+    while !over.load(Relaxed) {
+        if sent() - before >= bytes {
+            std::process::abort();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
