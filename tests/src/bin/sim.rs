@@ -81,6 +81,7 @@ impl Total {
         self.report.steps += report.steps;
         self.report.succeeded += report.succeeded;
         self.report.aborted += report.aborted;
+        self.report.synchronized += report.synchronized;
         self.report.epochs += report.epochs;
         if let Some(violation) = report.violation {
             self.violations.push((seed, violation));
@@ -147,11 +148,11 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let total = run_all(&arguments);
     let seconds = began.elapsed().as_secs_f64();
-    let Report { events, virtual_us, steps, succeeded, aborted, epochs, .. } = total.report;
+    let Report { events, virtual_us, steps, succeeded, aborted, synchronized, epochs, .. } = total.report;
     let hours = virtual_us as f64 / 3.6e9;
     eprintln!(
         "\r{:.0} seeds a second: {hours:.1} h of virtual time, {events} events, {epochs} epochs, {steps} steps, \
-         {succeeded} all-reduces at peers, {aborted} aborted",
+         {succeeded} all-reduces at peers, {aborted} aborted, {synchronized} synchronizations",
         total.runs as f64 / seconds
     );
     let found = total.violations.first();

@@ -13,6 +13,7 @@ use pccl_core::types::{DType, GroupId, OpDescriptor, PhaseCall, ReduceOp, WorkId
 use super::queue::Us;
 use super::rng::{Rng, mix_all};
 use super::scenario::{OpSpec, PhaseHabit, Scenario};
+use super::sync::{Brings, Standing};
 
 pub type Outcome = Result<Done, Error>;
 
@@ -28,6 +29,7 @@ pub enum Call {
         spec: OpSpec,
         in_place: bool,
     },
+    Synchronize(Brings),
     Leave,
 }
 
@@ -68,7 +70,7 @@ struct Task {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Fresh,
     Connecting(WorkId),
     Thinking,
@@ -76,6 +78,7 @@ enum Stage {
     Reducing {
         of_step_number: bool,
     },
+    Syncing(WorkId),
     Phase(WorkId, PhaseCall),
     Leaving(WorkId),
     Over,
@@ -93,10 +96,11 @@ enum Whim {
 }
 
 pub struct App {
-    scenario: Rc<Scenario>,
+    pub(super) scenario: Rc<Scenario>,
     pub group: GroupId,
-    rng: Rng,
-    stage: Stage,
+    pub(super) rng: Rng,
+    pub(super) stage: Stage,
+    pub(super) standing: Standing,
     next_work: u64,
     pub step: u64,
     /// Steps made; those made alone count.
@@ -111,7 +115,7 @@ pub struct App {
     leave_at_step: bool,
     actions: Vec<Action>,
     waiting: Option<WorkId>,
-    now: Us,
+    pub(super) now: Us,
 }
 
 impl App {
@@ -122,6 +126,7 @@ impl App {
             group,
             rng,
             stage: Stage::Fresh,
+            standing: Standing::default(),
             next_work: 0,
             step: 0,
             steps_made: 0,
@@ -200,6 +205,7 @@ impl App {
                 Err(error) => self.exit(format!("connect: {error}")),
             },
             Stage::Phase(own, call) if own == work => self.phase_ended(call, outcome),
+            Stage::Syncing(own) if own == work => self.synced(outcome),
             Stage::Leaving(own) if own == work => self.exit("left".into()),
             Stage::Reducing { .. } => {
                 let of_work = |task: &&mut Task| matches!(task.state, TaskState::Flying(own) if own == work);
@@ -223,7 +229,7 @@ impl App {
         self.reduce();
     }
 
-    fn begin_ops(&mut self) {
+    pub(super) fn begin_ops(&mut self) {
         let specs = self.scenario.step(self.group, self.step);
         let mut index = 0;
         self.tasks = specs
@@ -315,7 +321,7 @@ impl App {
     fn reduced(&mut self) {
         match self.stage {
             Stage::Reducing { .. } if self.restart => self.think(),
-            Stage::Reducing { of_step_number: true } if !self.alone => self.begin_ops(),
+            Stage::Reducing { of_step_number: true } if !self.alone => self.begin_sync(),
             Stage::Reducing { .. } => self.begin_phases(),
             _ => {}
         }
@@ -324,6 +330,12 @@ impl App {
     /// The world tells the number of the step, as the first all-reduce of it said.
     pub fn set_step(&mut self, step: u64) {
         self.step = step;
+    }
+
+    /// The others are gone: what is left of the step is to let somebody in.
+    pub(super) fn alone_in_sync(&mut self) {
+        self.alone = true;
+        self.begin_phases();
     }
 
     fn begin_phases(&mut self) {
@@ -378,7 +390,7 @@ impl App {
         }
     }
 
-    fn think(&mut self) {
+    pub(super) fn think(&mut self) {
         self.stage = Stage::Thinking;
         let mut until = self.now + self.rng.between(1, self.scenario.think_us);
         if self.steps_made >= self.scenario.steps_under_fault && !self.leave_at_step {
@@ -393,7 +405,7 @@ impl App {
         self.wait(work);
     }
 
-    fn exit(&mut self, reason: String) {
+    pub(super) fn exit(&mut self, reason: String) {
         if self.stage != Stage::Over {
             self.stage = Stage::Over;
             self.waiting = None;
@@ -401,7 +413,7 @@ impl App {
         }
     }
 
-    fn call(&mut self, call: Call) -> WorkId {
+    pub(super) fn call(&mut self, call: Call) -> WorkId {
         self.push_call(call, None, None)
     }
 
@@ -412,7 +424,7 @@ impl App {
         work
     }
 
-    fn wait(&mut self, work: WorkId) {
+    pub(super) fn wait(&mut self, work: WorkId) {
         if self.waiting != Some(work) {
             self.waiting = Some(work);
             self.actions.push(Action::Wait(work));

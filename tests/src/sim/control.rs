@@ -220,6 +220,7 @@ impl World {
                     MasterMessage::Verdict { key, .. } => Some(*key),
                     _ => None,
                 };
+                self.overhear_sync(process, &message)?;
                 self.feed(process, node::Input::Control(message))?;
                 if let Some(key) = judged {
                     self.count_verdict(process, key);

@@ -18,6 +18,7 @@ mod queue;
 mod reference;
 mod rng;
 mod scenario;
+mod sync;
 mod world;
 
 pub use invariants::Violation;

@@ -12,7 +12,9 @@ use pccl_core::exec::SeededBug;
 use pccl_core::mem::Budget;
 use pccl_core::proto::peer::{Done, PeerConfig, ReduceInfo};
 use pccl_core::shell::node::{Input, Node, NodeConfig, Output, Request};
-use pccl_core::types::{Epoch, EpochInfo, GroupId, OpKey, PeerId, PhaseCall, Tag, Time, WorkId};
+use pccl_core::types::{
+    Epoch, EpochInfo, GroupId, OpKey, PeerId, PhaseCall, SyncNumber, SyncOutcome, Tag, Time, WorkId,
+};
 use pccl_core::wire::message::Join;
 
 use super::app::{Action, App, Call, Outcome};
@@ -24,6 +26,7 @@ use super::pipe::MemLink;
 use super::queue::Us;
 use super::rng::mix_all;
 use super::scenario::{Kind, STEP_TAG, Slot};
+use super::sync::StateMemory;
 use super::world::{Bug, Stage, World, trace};
 
 /// A call whose outcome is outstanding.
@@ -32,6 +35,7 @@ struct Outstanding {
     call: Call,
     expect: Option<ErrorKind>,
     memory: Option<CallMemory>,
+    state: Option<StateMemory>,
 }
 
 pub struct Process {
@@ -48,6 +52,10 @@ pub struct Process {
     pub kept: Vec<(String, CallMemory)>,
     /// The latest all-reduce of each tag.
     pub latest: BTreeMap<Tag, Contribution>,
+    /// Its tensors, while no call has them.
+    pub model: Vec<Vec<u8>>,
+    /// How the latest synchronization ended, as the master said.
+    pub sync_ended: Option<(SyncNumber, SyncOutcome)>,
     /// Verdicts seen on each tag, in which epoch of the group.
     verdicts: BTreeMap<Tag, (Epoch, u32)>,
     /// The epoch before what happens now.
@@ -118,6 +126,8 @@ impl World {
             calls: Vec::new(),
             kept: Vec::new(),
             latest: BTreeMap::new(),
+            model: self.scenario.first_model(plan.group, index as u64),
+            sync_ended: None,
             verdicts: BTreeMap::new(),
             before: None,
             timer_at: None,
@@ -277,11 +287,20 @@ impl World {
 
     fn call(&mut self, process: ProcessId, work: WorkId, call: Call, expect: Option<ErrorKind>) -> Verdict {
         trace!(self, "{} calls {work:?} {call:?}", self.processes[process]);
+        let (mut memory, mut state) = (None, None);
+        let mut synchronize = None;
+        if let Call::Synchronize(brings) = &call {
+            let (request, lent) = self.sync_request(process, *brings);
+            (synchronize, state) = (Some(request), Some(lent));
+        }
         let this = &mut self.processes[process];
-        let mut memory = None;
         let request = match &call {
             Call::Connect => Request::Connect,
             Call::Leave => Request::Leave,
+            Call::Synchronize(_) => match synchronize {
+                Some(request) => Request::Synchronize(Box::new(request)),
+                None => return Ok(()),
+            },
             Call::Phase(phase) => {
                 if expect.is_none() {
                     this.phase_began_at = self.now;
@@ -301,7 +320,7 @@ impl World {
                 Request::AllReduce { tag, descriptor, buffers }
             }
         };
-        this.calls.push(Outstanding { work, call, expect, memory });
+        this.calls.push(Outstanding { work, call, expect, memory, state });
         if let Some(node) = &mut this.node {
             this.before = node.epoch().cloned();
             node.handle(Input::Request { work, request }, Time(self.now));
@@ -322,6 +341,9 @@ impl World {
         let mut call = this.calls.remove(at);
         if let Some(memory) = call.memory.take() {
             self.memory_back(process, &call, memory, &outcome)?;
+        }
+        if let Some(state) = call.state.take() {
+            self.state_back(process, work, state, &outcome)?;
         }
         match call.expect {
             Some(kind) => {
@@ -377,7 +399,7 @@ impl World {
     }
 
     /// The members of the own group, as the node knows them now.
-    fn survivors(&self, process: ProcessId) -> Vec<PeerId> {
+    pub fn survivors(&self, process: ProcessId) -> Vec<PeerId> {
         let this = &self.processes[process];
         let now = this.node.as_ref().and_then(Node::epoch);
         now.and_then(|info| info.group(this.group).map(|group| group.order.clone())).unwrap_or_default()
@@ -425,6 +447,8 @@ impl World {
             (_, Ok(_)) => return Ok(()),
             (_, Err(_)) if leaving => return Ok(()),
             (Call::Reduce { spec, .. }, Err(error)) => self.reduce_failed(process, spec.tag, error)?,
+            // Nobody of the group has been in one before.
+            (Call::Synchronize(_), Err(e)) if e.kind == ErrorKind::NoSharedStateAvailable => return Ok(()),
             (_, Err(_)) => {}
         }
         let Err(error) = outcome else { return Ok(()) };
@@ -554,6 +578,7 @@ fn call_name(call: &Call) -> String {
         Call::Connect => "connect".into(),
         Call::Leave => "leave".into(),
         Call::Phase(phase) => phase.to_string(),
+        Call::Synchronize(brings) => format!("synchronization {brings:?}"),
         Call::Reduce { step, index, spec, .. } => {
             format!("operation {index} of step {step} on {}", spec.tag)
         }

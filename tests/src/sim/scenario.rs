@@ -25,6 +25,13 @@ pub enum Kind {
     Unruly,
 }
 
+impl Kind {
+    /// Whether programs may be harmed otherwise than by newcomers.
+    pub fn may_harm_programs(self) -> bool {
+        !matches!(self, Kind::Calm | Kind::Newcomers)
+    }
+}
+
 /// When the programs of a run make their phase calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhaseHabit {
@@ -93,6 +100,10 @@ pub struct Scenario {
     pub unruly_percent: u64,
     /// Only types whose sums and products stay in range whatever the number of peers.
     pub whole_numbers: bool,
+    /// Chance in percent that a group synchronizes its state in a step.
+    pub sync_percent: u64,
+    /// What tensors are hashed, compared and sent in.
+    pub block_bytes: usize,
     /// More than this happens in no run that comes to an end.
     pub most_events: u64,
 }
@@ -151,6 +162,7 @@ impl Scenario {
         scenario.steps_under_fault = u64::MAX;
         scenario.most_events = 400_000_000;
         scenario.whole_numbers = true;
+        scenario.sync_percent = 0;
         scenario
     }
 
@@ -216,6 +228,8 @@ impl Scenario {
             progress_within_us: 40_000_000,
             unruly_percent: 0,
             whole_numbers: false,
+            sync_percent: [0, 20, 50, 100][mix_all(&[seed, 9]) as usize % 4],
+            block_bytes: [8, 16, 24, 64][mix_all(&[seed, 14]) as usize % 4],
             most_events: 4_000_000,
         }
     }

@@ -11,6 +11,7 @@ use super::event::{Event, ProcessId};
 use super::hostile::Hostile;
 use super::invariants::g1_agreement::Agreement;
 use super::invariants::g2_parity::Parity;
+use super::invariants::g2_state::States;
 use super::invariants::{Verdict, Violation, g4_progress, g5_crosstalk, g7_memory};
 use super::links::{Dial, Joint};
 use super::pipe::{Fabric, News};
@@ -47,6 +48,8 @@ pub struct Report {
     pub steps: u64,
     pub succeeded: u64,
     pub aborted: u64,
+    /// Synchronizations that succeeded, counted at each peer.
+    pub synchronized: u64,
     pub epochs: u64,
 }
 
@@ -96,6 +99,7 @@ pub struct World {
     pub stage: Stage,
     pub agreement: Agreement,
     pub parity: Parity,
+    pub states: States,
     pub wire: Vec<u8>,
     pub report: Report,
 }
@@ -174,6 +178,7 @@ impl World {
             stage: Stage::Faults,
             agreement: Agreement::default(),
             parity: Parity::default(),
+            states: States::default(),
             wire: Vec::new(),
             report: Report::default(),
         }

@@ -43,6 +43,8 @@ struct Lacking {
     /// By block; empty until the digests of the blocks are known.
     done: Vec<bool>,
     left: usize,
+    /// `left` as it was in the beginning.
+    to_fetch: usize,
     /// Blocks with some bytes of something else than before.
     half: BTreeSet<u32>,
 }
@@ -68,6 +70,8 @@ pub(super) struct Fetch {
     pub needed_bytes: u64,
     pub got_bytes: u64,
     listed: bool,
+    /// Why it cannot be had, as soon as that is known.
+    failed: Option<String>,
     /// Whether `StateDone` is out.
     pub ended: bool,
 }
@@ -91,6 +95,7 @@ impl Fetch {
             needed_bytes: 0,
             got_bytes: 0,
             listed: start.tensors.is_empty(),
+            failed: None,
             ended: false,
         }
     }
@@ -103,10 +108,43 @@ impl Fetch {
         &self.sources
     }
 
-    pub fn add_source(&mut self, peer: PeerId, full: bool, now: Time) {
+    /// A peer that needs everything hears of a source that has less only where it can reach none that has more.
+    pub fn add_source(&mut self, peer: PeerId, full: bool, held: &Held, now: Time) {
+        if !full && self.needs == Needs::All {
+            self.settle_for_content(held);
+        }
         match self.sources.iter_mut().find(|s| s.peer == peer) {
             Some(known) => known.full |= full,
             None => self.sources.push(Source::new(peer, full, now)),
+        }
+    }
+
+    /// What may differ stays as it is. Where some of it has come already, it would be a mixture: then the whole fails, and
+    /// the next call begins with what can be had.
+    fn settle_for_content(&mut self, held: &Held) {
+        let touched = |tensor: &usize| {
+            let lacking = self.lacking.get(&(*tensor as u32));
+            let begun = lacking.is_some_and(|l| !l.half.is_empty() || l.left < l.to_fetch);
+            held.may_differ(*tensor as u32) && (begun || self.conditions[*tensor] == Condition::Elected)
+        };
+        if (0..held.tensors.len()).any(|tensor| touched(&tensor)) {
+            let text = "who held the tensors that may differ is gone, and some of them had come: call again";
+            self.failed = Some(text.to_owned());
+            return;
+        }
+        self.needs = Needs::Content;
+        for source in 0..self.sources.len() {
+            let due = |block: Block, asked: &Asked| asked.source == source && held.may_differ(block.0);
+            self.take_back(source, held, due);
+        }
+        self.missing_full.clear();
+        self.unknown.retain(|tensor| !held.may_differ(*tensor));
+        let dropped: Vec<u32> =
+            self.lacking.keys().copied().filter(|tensor| held.may_differ(*tensor)).collect();
+        for tensor in dropped {
+            self.needed_bytes =
+                self.needed_bytes.saturating_sub(held.tensors.size_bytes(tensor as usize) as u64);
+            self.lacking.remove(&tensor);
         }
     }
 
@@ -260,8 +298,13 @@ impl Fetch {
             }
             let blocks = held.survey.blocks(tensor).len();
             self.needed_bytes += held.tensors.size_bytes(tensor) as u64;
-            let mut lacking =
-                Lacking { elected: Parts::new(), done: Vec::new(), left: blocks, half: BTreeSet::new() };
+            let mut lacking = Lacking {
+                elected: Parts::new(),
+                done: Vec::new(),
+                left: blocks,
+                to_fetch: blocks,
+                half: BTreeSet::new(),
+            };
             if blocks == 1 {
                 // The tensor's digest tells whether its one block is right.
                 lacking.done = vec![false];
@@ -293,7 +336,7 @@ impl Fetch {
         for (block, _) in lacking.done.iter().enumerate().filter(|(_, done)| !**done) {
             differing.push((tensor, block as u32));
         }
-        lacking.left = differing.len();
+        (lacking.left, lacking.to_fetch) = (differing.len(), differing.len());
         let differing_bytes: u64 = differing.iter().map(|block| held.block_len(*block) as u64).sum();
         self.needed_bytes -= size_bytes as u64 - differing_bytes;
         self.queue(held.may_differ(tensor)).extend(differing);
@@ -421,7 +464,7 @@ impl Fetch {
             return;
         }
         if let Some(source) = self.asked.get(&landed.block).map(|asked| asked.source) {
-            self.take_back(source, held, |_| true);
+            self.take_back(source, held, |_, _| true);
             self.sources[source].standing = Standing::Torn;
         }
     }
@@ -444,6 +487,10 @@ impl Fetch {
         if self.ended {
             return None;
         }
+        if let Some(text) = self.failed.take() {
+            self.ended = true;
+            return Some(Some(text));
+        }
         if self.is_complete() {
             held.survey.sum_all(&held.tensors);
             let same = self.holds_elected(held);
@@ -460,11 +507,11 @@ impl Fetch {
     }
 
     /// Every block asked of this source for which `which` holds is to be asked for anew. True if there are any.
-    fn take_back(&mut self, source: usize, held: &Held, which: impl Fn(&Asked) -> bool) -> bool {
+    fn take_back(&mut self, source: usize, held: &Held, which: impl Fn(Block, &Asked) -> bool) -> bool {
         let back: Vec<Block> = self
             .asked
             .iter()
-            .filter(|(_, asked)| asked.source == source && which(asked))
+            .filter(|(block, asked)| asked.source == source && which(**block, asked))
             .map(|(block, _)| *block)
             .collect();
         for block in back.iter().copied().rev() {
@@ -477,7 +524,7 @@ impl Fetch {
 
     /// The same for everything, digests too.
     fn take_all_back(&mut self, source: usize, held: &Held) {
-        self.take_back(source, held, |_| true);
+        self.take_back(source, held, |_, _| true);
         self.sources[source].parts_due = 0;
         if !self.listed && self.list.from == Some(source) {
             self.list.reset();
@@ -531,7 +578,8 @@ impl Fetch {
         let idle = |s: &Source| s.standing == Standing::Good && s.pace.is_idle();
         if self.missing.is_empty() && self.missing_full.is_empty() && self.sources.iter().any(idle) {
             for source in 0..self.sources.len() {
-                let late = |asked: &Asked| asked.landing.is_none() && now.since_us(asked.at) > LATE_US;
+                let late =
+                    |_: Block, asked: &Asked| asked.landing.is_none() && now.since_us(asked.at) > LATE_US;
                 if self.take_back(source, held, late) {
                     self.first = (source + 1) % self.sources.len();
                 }

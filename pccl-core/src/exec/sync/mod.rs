@@ -152,7 +152,7 @@ impl Syncs {
         if let Some(sync) = self.current.as_mut().filter(|sync| sync.number == number)
             && let Some(fetch) = &mut sync.fetch
         {
-            fetch.add_source(source.peer, source.full, cx.now);
+            fetch.add_source(source.peer, source.full, &sync.held, cx.now);
         }
         self.pump(cx);
     }

@@ -278,6 +278,34 @@ fn a_source_that_dies_is_replaced_in_the_middle() {
     }
 }
 
+/// Where nobody in reach holds everything, a peer that needs all of it settles for what must not differ.
+#[test]
+fn who_can_reach_no_full_source_keeps_what_may_differ() {
+    for touched in [false, true] {
+        let mut world = World::new(Shape { world_size: 3, ..Shape::default() });
+        let of =
+            |seed, own| State::new(&[("m", pattern(300, seed), false), ("rank", pattern(900, own), true)]);
+        let mut states = vec![of(1, 10), of(1, 11), of(2, 12)];
+        let mut elected = (*election(1, &mut states[0], &[0, 1])).clone();
+        elected.sources[1].full = false;
+        begin_all(&mut world, &mut states, &Arc::new(elected), &[NOTHING, NOTHING, Needs::All]);
+        while touched && world.hosts[2].engine.counters().state_bytes_received < 1000 {
+            world.poke();
+        }
+        world.hosts[2].engine.unlink(peer(0), world.now);
+        let less = Source { peer: peer(1), full: false };
+        world.hosts[2].engine.add_source(SyncNumber(1), less, world.now);
+        world.run();
+        let failed = world.hosts[2].synced.pop().unwrap().1;
+        assert_eq!(failed.is_some(), touched, "{failed:?}");
+        let end = end(&mut world, 2);
+        // In the order of names: "m", "rank".
+        let rest = if touched { Condition::Mixed } else { Condition::Kept };
+        assert_eq!(end.conditions, [Condition::Elected, rest]);
+        assert_eq!(end.left.is_some(), touched);
+    }
+}
+
 #[test]
 fn a_source_named_later_helps() {
     let mut world = World::new(Shape { world_size: 3, unlinked: vec![(0, 2)], ..Shape::default() });

@@ -336,7 +336,11 @@ impl Master {
             for id in newcomers {
                 self.step(id, event);
             }
-            let Layout::Ready(info) = layout else { continue };
+            let Layout::Ready(info) = layout else {
+                // Their last link may have been given up while they were asked: then they wait for nothing.
+                self.newcomers_changed();
+                continue;
+            };
             // All members wait in this call, so there is nothing in flight to abort.
             self.groups.remove(&group);
             changed.push((group, Vec::new()));

@@ -2,6 +2,7 @@
 
 pub mod g1_agreement;
 pub mod g2_parity;
+pub mod g2_state;
 pub mod g3_inputs;
 pub mod g4_progress;
 pub mod g5_crosstalk;

@@ -155,15 +155,31 @@ impl Master {
                 known.any(|s| s.peer == new.peer && s.full >= new.full)
             };
             let holding = holders.iter().map(|(peer, full)| Source { peer: *peer, full: *full });
-            let new: Vec<Source> = holding.filter(|s| reaches(s.peer) && !knows(s)).collect();
-            if !new.iter().any(serves) {
+            let new: Vec<Source> = holding.filter(|s| reaches(s.peer) && !knows(s) && serves(s)).collect();
+            if new.is_empty() {
                 starved.push(*id);
             }
             news.extend(new.iter().map(|source| (*id, *source)));
             receiver.told.extend(new);
         }
         // Who lacks nothing needs no source; who has one gets on, and then may be one for the others.
-        let stuck = starved.len() == waiting.len();
+        let mut stuck = starved.len() == waiting.len();
+        if stuck {
+            // Then those who need everything settle for what must not differ, where somebody in reach holds that: told
+            // of a source that has less, they do. The rest stays as it is with them.
+            let holding = holders.iter().map(|(peer, full)| Source { peer: *peer, full: *full });
+            let held: Vec<Source> = sources.iter().copied().chain(holding).collect();
+            for (id, receiver) in waiting.iter_mut().filter(|(_, w)| w.needs == Needs::All) {
+                let Some(less) = held.iter().find(|s| s.peer != *id && linked.holds(*id, s.peer)) else {
+                    continue;
+                };
+                let source = Source { full: false, ..*less };
+                (receiver.needs, receiver.full) = (Needs::Content, false);
+                receiver.told.push(source);
+                news.push((*id, source));
+                stuck = false;
+            }
+        }
         transfer.starved = !starved.is_empty();
         for (to, source) in news {
             self.send(to, MasterMessage::SyncSource { number, source });

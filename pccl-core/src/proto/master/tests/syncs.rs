@@ -322,16 +322,17 @@ fn a_source_of_what_must_not_differ_is_none_for_who_needs_everything() {
 }
 
 #[test]
-fn it_is_aborted_once_nobody_gets_on_who_could_be_a_source_for_the_last() {
+fn who_can_reach_nobody_with_everything_settles_for_what_must_not_differ() {
     let mut world = walled();
     // They hold what was elected, but other things in what may differ, and lack nothing.
     let mut other = popular(5, 1);
     other.offer.full = Digest([9; 16]);
-    let winner = popular(5, 1);
-    let works = world.sync_all(&[winner, other.clone(), other, popular(4, 2)]);
-    assert!((0..4).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)), "{:?}", world.events);
-    let reason = world.reason(0, works[0]);
-    assert!(reason.contains(&id(3).to_string()) && reason.contains("revision 5"), "{reason}");
+    let works = world.sync_all(&[popular(5, 1), other.clone(), other, popular(4, 2)]);
+    let [told] = world.added[&3][..] else { panic!("one source is enough: {:?}", world.added) };
+    assert!(!told.full && [id(1), id(2)].contains(&told.peer), "{told:?}");
+    world.state_done(3, None);
+    assert!((0..4).all(|n| world.outcome(n, works[n]) == synchronized(5)), "{:?}", world.events);
+    world.end();
 }
 
 #[test]
