@@ -26,6 +26,8 @@ pub(super) type Block = (u32, u32);
 const FEW_PARTS_DUE: usize = 64;
 /// At the end, a block that one source has kept waiting for so long is asked of another one.
 const LATE_US: u64 = 1_500_000;
+/// What an idle source takes over at once: no more than any window.
+const HELP_BYTES: usize = 1 << 20;
 
 /// A block that was asked for.
 #[derive(Debug)]
@@ -159,9 +161,7 @@ impl Fetch {
         }
         let (first, count) = (self.first, self.sources.len());
         for source in (0..count).map(|at| (first + at) % count) {
-            let has_links =
-                |s: &Source| cx.peers.find(s.peer).is_some_and(|slot| !cx.peers.links(slot).is_empty());
-            if self.sources[source].standing != Standing::Good || !has_links(&self.sources[source]) {
+            if self.sources[source].standing != Standing::Good || !has_links(&self.sources[source], cx) {
                 continue;
             }
             let mut asks = Vec::new();
@@ -575,15 +575,36 @@ impl Fetch {
                 self.discredit(source, &why, held, cx);
             }
         }
-        let idle = |s: &Source| s.standing == Standing::Good && s.pace.is_idle();
-        if self.missing.is_empty() && self.missing_full.is_empty() && self.sources.iter().any(idle) {
-            for source in 0..self.sources.len() {
-                let late =
-                    |_: Block, asked: &Asked| asked.landing.is_none() && now.since_us(asked.at) > LATE_US;
-                if self.take_back(source, held, late) {
-                    self.first = (source + 1) % self.sources.len();
-                }
+        if self.missing.is_empty() && self.missing_full.is_empty() {
+            self.help_out(held, cx);
+        }
+    }
+
+    /// At the end: some of what a source is late with is asked of one that has nothing to do. What the late one sends of
+    /// it all the same is dropped, so it is no more than a small window.
+    fn help_out(&mut self, held: &Held, cx: &Context) {
+        let idle = |s: &Source| s.standing == Standing::Good && s.pace.is_idle() && has_links(s, cx);
+        let Some(helper) = self.sources.iter().position(idle) else { return };
+        let full = self.sources[helper].full;
+        let late = |block: &Block, asked: &Asked| {
+            let serves = full || !held.may_differ(block.0);
+            serves && asked.landing.is_none() && cx.now.since_us(asked.at) > LATE_US
+        };
+        let mut taken: BTreeSet<Block> = BTreeSet::new();
+        let mut bytes = 0;
+        // The last ones are those it would come to last.
+        for (block, _) in self.asked.iter().rev().filter(|(block, asked)| late(block, asked)) {
+            bytes += held.block_len(*block);
+            if bytes > HELP_BYTES && !taken.is_empty() {
+                break;
             }
+            taken.insert(*block);
+        }
+        for source in 0..self.sources.len() {
+            self.take_back(source, held, |block, _| taken.contains(&block));
+        }
+        if !taken.is_empty() {
+            self.first = helper;
         }
     }
 
@@ -621,6 +642,10 @@ impl Fetch {
         let mixture = touched && !self.holds_elected(held);
         (self.conditions.clone(), mixture)
     }
+}
+
+fn has_links(source: &Source, cx: &Context) -> bool {
+    cx.peers.find(source.peer).is_some_and(|slot| !cx.peers.links(slot).is_empty())
 }
 
 /// As the tag of a frame: the list of tensors, not one of them.

@@ -27,6 +27,10 @@ fn tensor(seed: u8) -> State {
 
 impl Stage {
     fn new(needs: Needs) -> Stage {
+        Stage::with_sources(needs, &[0])
+    }
+
+    fn with_sources(needs: Needs, sources: &[usize]) -> Stage {
         let mut engine = Engine::new(EngineConfig::default());
         let (mut says, mut hears) = (Vec::new(), Vec::new());
         for link in 0..2 {
@@ -36,7 +40,7 @@ impl Stage {
             hears.push(there);
         }
         let mut state = tensor(1);
-        let elected = election(NUMBER, &mut tensor(2), &[0]);
+        let elected = election(NUMBER, &mut tensor(2), sources);
         let (tensors, survey) = state.lend();
         engine.begin_sync(SyncStart { me: peer(1), election: elected, needs, tensors, survey }, Time(0));
         Stage { engine, state, says, hears, reason: None, outcome: None }
@@ -99,7 +103,10 @@ fn ask(wanted: Wanted, tensor: u32, first: u32, count: u32) -> StateAsk {
 
 /// Answers the engine's asks for digests truthfully. Tensors by name: 0 is "one", 1 is "w".
 fn told_digests() -> Stage {
-    let mut stage = Stage::new(Needs::Content);
+    tell_digests(Stage::new(Needs::Content))
+}
+
+fn tell_digests(mut stage: Stage) -> Stage {
     let (_lent, survey) = tensor(2).lend();
     assert_eq!(stage.heard_asks(), [ask(Wanted::TensorDigests, 0, 0, 2)]);
     let list: Vec<u8> = survey.digests().iter().flat_map(|d| d.0).collect();
@@ -267,4 +274,23 @@ fn a_void_block_is_not_believed() {
     let end = stage.engine.end_sync().unwrap();
     assert_eq!(end.rx_bytes, 0);
     assert!(end.left.is_some(), "its bytes are in the tensor");
+}
+
+/// A slow source is asked once for each block, as long as nobody else could send it.
+#[test]
+fn what_a_slow_source_is_late_with_is_not_asked_of_it_again() {
+    let mut stage = tell_digests(Stage::with_sources(Needs::Content, &[0, 5]));
+    for _ in 0..16 {
+        let now = stage.engine.next_deadline().unwrap();
+        stage.engine.on_deadline(now);
+    }
+    assert_eq!(stage.heard_asks(), []);
+    // Another one comes: what is late is asked of it as well.
+    let (end, _, [there, _back]) = pipe(1 << 20, 1 << 20);
+    let now = stage.engine.next_deadline().unwrap();
+    stage.engine.add_link(LinkId(9), peer(5), 0, end, now);
+    stage.engine.on_deadline(now);
+    assert_eq!(stage.heard_asks(), []);
+    stage.hears = vec![there];
+    assert_eq!(stage.heard_asks(), [ask(Wanted::Blocks, 0, 0, 1), ask(Wanted::Blocks, 1, 0, 7)]);
 }
