@@ -111,15 +111,13 @@ impl Communicator {
         self.check_company()?;
         state.conditions.clear();
         let report = SyncReport::default();
-        let (keys, memory, revision) = (state.keys.clone(), &state.memory, state.revision);
+        let (keys, memory, revision) = (&state.keys, &state.memory, state.revision);
         let done = mem::lend(|lending| {
-            let buffers = memory.iter().map(|memory| lending.memory(memory));
-            let given = keys.into_iter().zip(buffers);
-            let given = given
-                .map(|(key, buffers)| {
-                    buffers.map(|b| (key.clone(), b)).map_err(|e| invalid(&format!("tensor {key}: {e}")))
-                })
-                .collect::<Result<Vec<_>>>()?;
+            let lent = |(key, memory): (&TensorKey, _)| match lending.memory(memory) {
+                Ok(buffers) => Ok((key.clone(), buffers)),
+                Err(error) => Err(invalid(&format!("tensor {key}: {error}"))),
+            };
+            let given = keys.iter().zip(memory).map(lent).collect::<Result<Vec<_>>>()?;
             let tensors = Tensors::new(given).map_err(|error: TensorsError| invalid(&error.to_string()))?;
             let survey = tensors.survey(STATE_BLOCK_BYTES, self.hash_threads());
             let request = SyncRequest { revision, strategy, tensors, survey, report: report.clone() };

@@ -136,15 +136,17 @@ impl<L: Link> Conn<L> {
         if self.speaker.last.is_some_and(|(last, ..)| last == key) {
             self.speaker.last = None;
         }
-        if !self.tx.under_way() {
-            self.blocked = false;
-            self.stuck_since = None;
-        }
+        self.rest();
     }
 
     /// The synchronization is over. What still comes of it finds no place.
     pub fn forget_sync(&mut self, cx: &mut Context) {
         cx.counters.voids_sent += u64::from(self.tx.forget_sync());
+        self.rest();
+    }
+
+    /// Whoever has nothing to write is not kept waiting.
+    fn rest(&mut self) {
         if !self.tx.under_way() {
             self.blocked = false;
             self.stuck_since = None;

@@ -30,24 +30,15 @@ impl Core {
 
     /// A place for bytes that nobody wants.
     pub fn sink(&mut self, len: usize) -> &mut [u8] {
-        if self.sink.len() < len {
-            self.sink.resize(len, 0);
-        }
-        &mut self.sink[..len]
+        grown(&mut self.sink, len)
     }
 
     /// Where a part of a block goes; into the sink, if nobody wants it any more.
     pub fn block_place(&mut self, landed: &Landed, got: usize) -> &mut [u8] {
-        if self.syncs.wants(landed)
-            && let Some(place) = self.syncs.place(landed, got, &self.cx)
-        {
-            return place;
+        match self.syncs.place(landed, got, &self.cx) {
+            Some(place) => place,
+            None => grown(&mut self.sink, landed.len - got),
         }
-        let len = landed.len - got;
-        if self.sink.len() < len {
-            self.sink.resize(len, 0);
-        }
-        &mut self.sink[..len]
     }
 
     /// The next thing for this peer: what we ask of it, then a piece of the operation whose turn it is, then what it has
@@ -229,6 +220,13 @@ impl Core {
             _ => header,
         }
     }
+}
+
+fn grown(bytes: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if bytes.len() < len {
+        bytes.resize(len, 0);
+    }
+    &mut bytes[..len]
 }
 
 enum Found {

@@ -343,7 +343,9 @@ impl<L: Link> Node<L> {
             exec::Output::LinkClosed { link } => self.outputs.push_back(Output::LinkClosed { link }),
             exec::Output::WatchWritable { link } => self.outputs.push_back(Output::WatchWritable { link }),
             exec::Output::Again { link } => self.outputs.push_back(Output::Again { link }),
-            exec::Output::StateDone { number, failed } => self.state_done(number, failed, now),
+            exec::Output::StateDone { number, failed } => {
+                self.peer.handle(peer::Input::StateDone { number, failed }, now);
+            }
             exec::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::node::{Node, Output};
 use crate::exec::{Link, SyncStart};
-use crate::proto::peer::{self, Call, SyncInfo};
+use crate::proto::peer::{Call, SyncInfo};
 use crate::state::{Condition, Survey, Tensors};
 use crate::types::{Digest, Election, Needs, SyncStrategy, Time, WorkId};
 
@@ -93,9 +93,5 @@ impl<L: Link> Node<L> {
             );
             self.outputs.push_back(Output::Log { text });
         }
-    }
-
-    pub(super) fn state_done(&mut self, number: crate::types::SyncNumber, failed: Option<String>, now: Time) {
-        self.peer.handle(peer::Input::StateDone { number, failed }, now);
     }
 }

@@ -9,7 +9,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub use survey::{Survey, blocks_of, combined, tensor_digest};
+pub use survey::{Survey, combined, tensor_digest};
 pub use tensors::{Tensors, TensorsError};
 
 /// What has become of one tensor in a synchronization.

@@ -26,7 +26,7 @@ pub struct Survey {
 }
 
 /// Blocks of a tensor of so many bytes; an empty one has none.
-pub fn blocks_of(size_bytes: usize, block_bytes: usize) -> usize {
+fn blocks_of(size_bytes: usize, block_bytes: usize) -> usize {
     size_bytes.div_ceil(block_bytes)
 }
 

@@ -40,6 +40,7 @@ pub struct Standing {
 pub struct StateMemory {
     tensors: Vec<CallMemory>,
     before: Vec<Vec<u8>>,
+    revision: u64,
     report: SyncReport,
 }
 
@@ -147,8 +148,8 @@ impl World {
         let lent = Tensors::new(given).expect("names differ, and sizes are those of the memory");
         let survey = lent.survey(self.scenario.block_bytes, 1);
         let report = SyncReport::default();
-        let memory = StateMemory { tensors, before, report: report.clone() };
         let Brings { revision, strategy, .. } = brings;
+        let memory = StateMemory { tensors, before, revision, report: report.clone() };
         (SyncRequest { revision, strategy, tensors: lent, survey, report }, memory)
     }
 
@@ -160,7 +161,7 @@ impl World {
         memory: StateMemory,
         outcome: &Outcome,
     ) -> Verdict {
-        let StateMemory { tensors, before, report } = memory;
+        let StateMemory { tensors, before, revision, report } = memory;
         let group = self.processes[process].group;
         let kinds = self.scenario.tensors(group);
         let after: Vec<Vec<u8>> = tensors.iter().map(|memory| memory.result().to_vec()).collect();
@@ -177,6 +178,9 @@ impl World {
                 return g4_progress::everybody(vec![this.to_string()], 0, "hear how a synchronization ended");
             };
             self.report.synchronized += 1;
+            if revision == info.revision {
+                g2_state::keeps_what_may_differ(&at, &kinds, &conditions)?;
+            }
             self.states.synchronized(&at, number, *info, &after, &kinds, &conditions)?;
         }
         let what = format!("P{process}, {work:?}");

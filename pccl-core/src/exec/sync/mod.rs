@@ -22,6 +22,7 @@ use super::context::Context;
 use super::fault::Fault;
 use super::landing::Landing;
 use super::rx::Speaker;
+use crate::limits::MAX_STATE_NOTE_BYTES;
 use crate::state::{Condition, Survey, Tensors};
 use crate::types::{Digest, Election, Epoch, Needs, OpKey, PeerId, Source, SyncNumber, Tag, Time};
 use crate::wire::frame::{FrameHeader, FrameKind};
@@ -75,6 +76,7 @@ pub(super) struct OutgoingBlock {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Landed {
     pub number: SyncNumber,
+    pub from: PeerId,
     pub block: Block,
     pub ticket: u64,
     /// Within the block.
@@ -241,7 +243,7 @@ impl Syncs {
         fetch.pump(&sync.held, cx, |peer, asks| {
             let payload: Vec<u8> = asks.iter().flat_map(StateAsk::encode).collect();
             let queue = notes.entry(peer).or_default();
-            queue.extend(payload.chunks(crate::limits::MAX_STATE_NOTE_BYTES).map(|payload| Note {
+            queue.extend(payload.chunks(MAX_STATE_NOTE_BYTES).map(|payload| Note {
                 header: header(FrameKind::StateAsk, number, 0, 0, 0, payload.len()),
                 payload: payload.to_vec(),
             }));
@@ -283,39 +285,30 @@ impl Syncs {
         Ok(landing)
     }
 
-    /// Whether the bytes of this segment are still wanted.
-    pub fn wants(&self, landed: &Landed) -> bool {
-        let current = self.current.as_ref().filter(|sync| sync.number == landed.number);
-        let fetch = current.and_then(|sync| sync.fetch.as_ref());
-        fetch.is_some_and(|fetch| fetch.wants(landed.block, landed.ticket))
-    }
-
-    /// The place of a wanted segment from byte `got` of it on.
+    /// The place of a segment from byte `got` of it on; `None` if it is not wanted any more.
     pub fn place(&mut self, landed: &Landed, got: usize, cx: &Context) -> Option<&mut [u8]> {
-        if !self.wants(landed) {
-            return None;
-        }
-        let sync = self.current.as_mut()?;
-        sync.fetch.as_mut()?.heard(landed.block, cx.now);
-        Some(sync.held.tensors.write(landed.block.0 as usize, landed.at + got, landed.len - got))
+        let sync = self.current.as_mut().filter(|sync| sync.number == landed.number)?;
+        let wanted = sync.fetch.as_mut()?.hears(landed.block, landed.ticket, cx.now);
+        wanted.then(|| sync.held.tensors.write(landed.block.0 as usize, landed.at + got, landed.len - got))
     }
 
     /// What has landed of a wanted segment.
     pub fn landed_bytes(&self, landed: &Landed) -> Option<&[u8]> {
-        let sync = self.current.as_ref().filter(|_| self.wants(landed))?;
-        Some(sync.held.tensors.read(landed.block.0 as usize, landed.at, landed.len))
+        let sync = self.current.as_ref().filter(|sync| sync.number == landed.number)?;
+        let wanted = sync.fetch.as_ref()?.wants(landed.block, landed.ticket);
+        wanted.then(|| sync.held.tensors.read(landed.block.0 as usize, landed.at, landed.len))
     }
 
-    /// A segment is here whole.
+    /// A segment is here whole. A void one: its source has given up, so whatever was asked of it is to come from others.
     pub fn block_landed(&mut self, landed: &Landed, sound: bool, cx: &mut Context) {
+        if !sound {
+            return self.torn(landed.from, cx);
+        }
         let Some(sync) = self.current.as_mut().filter(|sync| sync.number == landed.number) else { return };
         let Some(fetch) = &mut sync.fetch else { return };
-        if sound {
-            fetch.landed(landed, &mut sync.held, cx);
-        } else {
-            fetch.void(landed, &sync.held);
+        if fetch.landed(landed, &mut sync.held, cx) {
+            self.pump(cx);
         }
-        self.pump(cx);
     }
 
     /// Asks or digests are here, and sound.
@@ -431,7 +424,15 @@ impl Sync {
         let (offset, len) = (header.offset as usize, header.len as usize);
         Ok(ticket.map_or(Landing::Sink, |ticket| {
             let at = self.held.block_at(id) + offset;
-            Landing::Block(Landed { number: self.number, block: id, ticket, offset, len, at })
+            Landing::Block(Landed {
+                number: self.number,
+                from: speaker.id,
+                block: id,
+                ticket,
+                offset,
+                len,
+                at,
+            })
         }))
     }
 }

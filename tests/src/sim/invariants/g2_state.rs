@@ -126,6 +126,16 @@ impl States {
     }
 }
 
+/// After a success, at a peer that was up to date.
+pub fn keeps_what_may_differ(at: &At<'_>, kinds: &[(usize, bool)], conditions: &[Condition]) -> Verdict {
+    let mut pairs = kinds.iter().zip(conditions).enumerate();
+    let changed =
+        pairs.find(|(_, ((_, may_differ), condition))| *may_differ && **condition != Condition::Kept);
+    ensure(changed.is_none(), G2, || {
+        format!("an up-to-date peer's own tensor was replaced at {}: {changed:?}", at.peer)
+    })
+}
+
 pub fn nothing_beside(memory: &CallMemory, what: impl FnOnce() -> String) -> Verdict {
     ensure(memory.guards_intact(), G5, || format!("{}: bytes beside the tensor were written", what()))
 }
@@ -162,6 +172,12 @@ mod tests {
         };
         assert!(judge(1, Condition::Elected) && !judge(5, Condition::Elected));
         assert!(judge(5, Condition::Mixed) && !judge(5, Condition::Kept));
+    }
+
+    #[test]
+    fn what_may_differ_is_not_replaced_where_it_is_current() {
+        let judge = |own| keeps_what_may_differ(&AT, &KINDS, &[Condition::Elected, own]).is_ok();
+        assert!(judge(Condition::Kept) && !judge(Condition::Elected) && !judge(Condition::Mixed));
     }
 
     #[test]

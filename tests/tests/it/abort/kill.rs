@@ -5,8 +5,8 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use pccl_core::api::{Communicator, ErrorKind, ReduceOp, Tag};
 
-use crate::harness::{Process, master, reserved, wait_for_world};
-use crate::proxy::{Seed, Wire};
+use crate::harness::{Process, master, wait_for_world};
+use crate::proxy::{Seed, Wire, connect_at};
 
 /// Elements of the operation: 64 MiB.
 const LEN: usize = 8 << 20;
@@ -26,23 +26,10 @@ fn is(data: &[u64], block: &[u64]) -> bool {
     data.chunks(BLOCK).all(|chunk| chunk == block)
 }
 
-/// A peer behind a proxy of the wire: what it is built with, in words for a process.
-fn place(wire: &Wire) -> (std::net::SocketAddr, u16) {
-    let listen = reserved();
-    (listen, wire.open(listen).port())
-}
-
-fn peer(master: &str, (listen, port): (std::net::SocketAddr, u16)) -> Communicator {
-    let builder = Communicator::builder(master).listen(listen).announce("127.0.0.1", port).pool(2);
-    let peer = builder.build().unwrap();
-    peer.connect().unwrap();
-    peer
-}
-
 /// Takes part for ever, with weight 1. `told`: master, listening address, announced port.
 pub fn victim(told: &str) {
     let told: Vec<&str> = told.split(' ').collect();
-    let peer = peer(told[0], (told[1].parse().unwrap(), told[2].parse().unwrap()));
+    let peer = connect_at(told[0], (told[1].parse().unwrap(), told[2].parse().unwrap()));
     let own = block(1);
     let mut data = vec![0; LEN];
     loop {
@@ -86,7 +73,7 @@ fn kill_at_random_moments(world: u32, seeds: impl Iterator<Item = Seed>) {
     std::thread::scope(|threads| {
         for _ in 0..survivors {
             threads.spawn(|| {
-                let peer = peer(&address, place(&wire));
+                let peer = connect_at(&address, wire.place());
                 wait_for_world(&peer, survivors);
                 peers.lock().unwrap().push(peer);
             });
@@ -98,7 +85,7 @@ fn kill_at_random_moments(world: u32, seeds: impl Iterator<Item = Seed>) {
     for seed in seeds {
         // All the bytes of an operation: nearly every kill falls into it.
         let whole = 2 * u64::from(survivors) * 8 * LEN as u64;
-        let (listen, port) = place(&wire);
+        let (listen, port) = wire.place();
         let victim = Process::start("victim", &format!("{address} {listen} {port}"));
         let victim = Arc::new(Mutex::new(Some(victim)));
         let doomed = Arc::clone(&victim);

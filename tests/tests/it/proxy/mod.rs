@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use pccl_core::api::Communicator;
 use pccl_core::types::PeerId;
 use pccl_core::wire::hello::Hello;
 
@@ -16,6 +17,8 @@ pub use crew::Crew;
 pub use dice::Seed;
 pub use walk::Part;
 use walk::Walk;
+
+use crate::harness::reserved;
 
 /// Where something is to happen, once.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +79,25 @@ struct Way {
     to: PeerId,
 }
 
+/// Where a peer behind a proxy listens, and the port it announces.
+pub type Place = (SocketAddr, u16);
+
+/// A peer of the master's run, at this place.
+pub fn connect_at(master: &str, (listen, port): Place) -> Communicator {
+    let builder = Communicator::builder(master).listen(listen).announce("127.0.0.1", port).pool(2);
+    let peer = builder.build().unwrap();
+    peer.connect().unwrap();
+    peer
+}
+
 /// Orders.
 impl Wire {
+    /// A place for a peer, with a proxy before it.
+    pub fn place(&self) -> Place {
+        let listen = reserved();
+        (listen, self.open(listen).port())
+    }
+
     /// A proxy before this data port. Its threads end with the process, and with the connections.
     pub fn open(&self, to: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();

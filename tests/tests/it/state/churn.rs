@@ -2,28 +2,16 @@
 
 use std::sync::{Arc, Barrier, Mutex};
 
-use pccl_core::api::{Communicator, Condition, ErrorKind, SharedState, SyncStrategy};
+use pccl_core::api::{Condition, ErrorKind, SharedState, SyncStrategy};
 
 use super::{POPULAR, RECEIVES, SENDS, pattern};
-use crate::harness::{Process, master, reserved, tell, wait_for_world};
-use crate::proxy::Wire;
+use crate::harness::{Process, master, tell, wait_for_world};
+use crate::proxy::{Wire, connect_at};
 
 /// Elements of the state: 64 MiB.
 const LEN: usize = 16 << 20;
 const BYTES: u64 = 4 * LEN as u64;
 const BLOCK_BYTES: u64 = 256 << 10;
-
-fn place(wire: &Wire) -> (std::net::SocketAddr, u16) {
-    let listen = reserved();
-    (listen, wire.open(listen).port())
-}
-
-fn peer(master: &str, (listen, port): (std::net::SocketAddr, u16)) -> Communicator {
-    let builder = Communicator::builder(master).listen(listen).announce("127.0.0.1", port).pool(2);
-    let peer = builder.build().unwrap();
-    peer.connect().unwrap();
-    peer
-}
 
 /// Takes part once, and stays until it is killed. `told`: strategy, seed of the content, master, listening address,
 /// announced port, world size.
@@ -31,7 +19,7 @@ pub fn state_peer(told: &str) {
     let told: Vec<&str> = told.split(' ').collect();
     let strategy = [POPULAR, RECEIVES, SENDS].into_iter().find(|s| s.name() == told[0]).unwrap();
     let mut data = pattern(LEN, told[1].parse().unwrap());
-    let peer = peer(told[2], (told[3].parse().unwrap(), told[4].parse().unwrap()));
+    let peer = connect_at(told[2], (told[3].parse().unwrap(), told[4].parse().unwrap()));
     wait_for_world(&peer, told[5].parse().unwrap());
     let outcome = peer.synchronize_shared_state(&mut SharedState::new(0).tensor("w", &mut data), strategy);
     tell(if outcome.is_ok() { "synchronized" } else { "failed" });
@@ -39,7 +27,7 @@ pub fn state_peer(told: &str) {
 }
 
 fn start(strategy: SyncStrategy, seed: u32, address: &str, wire: &Wire, world: u32) -> Process {
-    let (listen, port) = place(wire);
+    let (listen, port) = wire.place();
     Process::start("state-peer", &format!("{strategy} {seed} {address} {listen} {port} {world}"))
 }
 
@@ -64,7 +52,7 @@ fn a_holder_killed_in_the_middle_is_replaced_by_the_others() {
         holders.push(start(POPULAR, 1, &address, &wire, 4));
         let victim = doom(&wire, start(POPULAR, 1, &address, &wire, 4), BYTES / 3);
         let receiver = threads.spawn(|| {
-            let peer = peer(&address, place(&wire));
+            let peer = connect_at(&address, wire.place());
             wait_for_world(&peer, 4);
             let mut data = pattern(LEN, 2);
             let mut state = SharedState::new(0).tensor("w", &mut data);
@@ -96,7 +84,7 @@ fn a_receiver_killed_in_the_middle_harms_nobody() {
             .map(|(at, strategy)| {
                 let (address, wire) = (&address, &wire);
                 threads.spawn(move || {
-                    let peer = peer(address, place(wire));
+                    let peer = connect_at(address, wire.place());
                     wait_for_world(&peer, 4);
                     let mut data = pattern(LEN, if at == 2 { 3 } else { 1 });
                     let mut state = SharedState::new(0).tensor("w", &mut data);
@@ -122,7 +110,7 @@ fn a_broken_transfer_says_what_it_left_and_the_next_one_fetches_the_rest() {
     let both_failed = Barrier::new(2);
     let both: Vec<(u64, u64)> = std::thread::scope(|threads| {
         let receiver = || {
-            let peer = peer(&address, place(&wire));
+            let peer = connect_at(&address, wire.place());
             wait_for_world(&peer, 3);
             let mut data = pattern(LEN, 2);
             let mut state = SharedState::new(0).tensor("w", &mut data);

@@ -1,0 +1,207 @@
+//! What becomes of the fetch: sources that are lost, late or of no use, and the end.
+
+use std::collections::BTreeSet;
+
+use super::{Asked, Block, Fetch, Held, Lacking, has_links};
+use crate::exec::Output;
+use crate::exec::context::Context;
+use crate::exec::sync::source::{Source, Standing};
+use crate::limits::STATE_SILENCE_MS;
+use crate::state::Condition;
+use crate::types::{Election, Needs, PeerId, Time};
+
+/// At the end, a block that one source has kept waiting for so long is asked of another one.
+const LATE_US: u64 = 1_500_000;
+/// What an idle source takes over at once: no more than any window.
+const HELP_BYTES: usize = 1 << 20;
+
+impl Fetch {
+    /// What may differ stays as it is. Where some of it has come already, it would be a mixture: then the whole fails, and
+    /// the next call begins with what can be had.
+    pub(super) fn settle_for_content(&mut self, held: &Held) {
+        let touched = |tensor: &u32| {
+            let begun = |l: &Lacking| !l.half.is_empty() || l.left < l.to_fetch;
+            let here = self.conditions[*tensor as usize] == Condition::Elected;
+            held.may_differ(*tensor) && (here || self.lacking.get(tensor).is_some_and(begun))
+        };
+        if (0..held.tensors.len() as u32).any(|tensor| touched(&tensor)) {
+            let text = "who held the tensors that may differ is gone, and some of them had come: call again";
+            self.failed = Some(text.to_owned());
+            return;
+        }
+        self.needs = Needs::Content;
+        self.take_back(held, |block, _| held.may_differ(block.0));
+        self.missing_full.clear();
+        self.unknown.retain(|tensor| !held.may_differ(*tensor));
+        let needed_bytes = &mut self.needed_bytes;
+        self.lacking.retain(|tensor, lacking| {
+            let stays = !held.may_differ(*tensor);
+            if !stays {
+                *needed_bytes -= lacking.needed_bytes;
+            }
+            stays
+        });
+    }
+
+    /// Whether everything is here.
+    fn is_complete(&self) -> bool {
+        self.listed && self.lacking.is_empty()
+    }
+
+    fn holds_elected(&self, held: &Held) -> bool {
+        let Election { content, full, .. } = &*self.election;
+        held.survey.content() == *content && (self.needs != Needs::All || held.survey.full() == *full)
+    }
+
+    /// The end, if there is one: everything is here, or nobody is left who could send it.
+    pub fn outcome(&mut self, held: &mut Held) -> Option<Option<String>> {
+        if self.ended {
+            return None;
+        }
+        if let Some(text) = self.failed.take() {
+            self.ended = true;
+            return Some(Some(text));
+        }
+        if self.is_complete() {
+            held.survey.sum_all(&held.tensors);
+            let same = self.holds_elected(held);
+            self.ended = true;
+            // Each tensor was compared with the list, and the list with what was elected.
+            return Some((!same).then(|| "what was received is not what was elected: a bug".to_owned()));
+        }
+        if self.sources.iter().all(|s| s.standing == Standing::Bad) {
+            self.ended = true;
+            let peers: Vec<String> = self.sources.iter().map(|s| s.peer.to_string()).collect();
+            return Some(Some(format!("no source is left; of no use were peers {}", peers.join(", "))));
+        }
+        None
+    }
+
+    /// Every block asked for and not here for which `which` holds is to be asked for anew.
+    fn take_back(&mut self, held: &Held, which: impl Fn(Block, &Asked) -> bool) {
+        let asked = self.asked.iter().filter(|(block, asked)| which(**block, asked));
+        let back: Vec<(Block, usize)> = asked.map(|(block, asked)| (*block, asked.source)).collect();
+        for (block, source) in back.into_iter().rev() {
+            self.asked.remove(&block);
+            self.sources[source].pace.taken_back(held.block_len(block) as u64);
+            self.queue(held.may_differ(block.0)).push_front(block);
+        }
+    }
+
+    /// The same for everything asked of this source, digests too.
+    fn take_all_back(&mut self, source: usize, held: &Held) {
+        self.take_back(held, |_, asked| asked.source == source);
+        self.sources[source].parts_due = 0;
+        if !self.listed && self.list.from == Some(source) {
+            self.list.reset();
+        }
+        for (tensor, lacking) in &mut self.lacking {
+            if lacking.done.is_empty() && lacking.elected.from == Some(source) {
+                lacking.elected.reset();
+                self.unknown.push_front(*tensor);
+            }
+        }
+    }
+
+    pub(super) fn discredit(&mut self, source: usize, why: &str, held: &Held, cx: &mut Context) {
+        self.take_all_back(source, held);
+        self.sources[source].standing = Standing::Bad;
+        let text =
+            format!("{}: peer {} is no source any more: {why}", self.number(), self.sources[source].peer);
+        cx.outputs.push_back(Output::Log { text });
+    }
+
+    /// A link to this peer was lost: what it was asked for may be lost too.
+    pub fn torn(&mut self, peer: PeerId, held: &Held) {
+        let Some(source) = self.source_of(peer) else { return };
+        self.take_all_back(source, held);
+        if self.sources[source].standing == Standing::Good {
+            self.sources[source].standing = Standing::Torn;
+        }
+    }
+
+    /// All links to this peer are closed, here and there: from now on it is asked over new ones.
+    pub fn unlinked(&mut self, peer: PeerId, held: &Held) {
+        self.torn(peer, held);
+        let source = self.source_of(peer).map(|source| &mut self.sources[source]);
+        if let Some(source) = source.filter(|s| s.standing == Standing::Torn) {
+            source.standing = Standing::Good;
+        }
+    }
+
+    /// Sources that are silent count no more; at the end, what one is late with is asked of those that are idle.
+    pub fn tick(&mut self, held: &Held, cx: &mut Context) {
+        let now = cx.now;
+        let silent = |s: &Source| {
+            s.standing == Standing::Good && s.owes() && now.since_us(s.heard) > STATE_SILENCE_MS * 1000
+        };
+        for source in 0..self.sources.len() {
+            if silent(&self.sources[source]) {
+                let why = format!("it sent nothing for {} s", STATE_SILENCE_MS / 1000);
+                self.discredit(source, &why, held, cx);
+            }
+        }
+        if self.missing.is_empty() && self.missing_full.is_empty() {
+            self.help_out(held, cx);
+        }
+    }
+
+    /// At the end: some of what a source is late with is asked of one that has nothing to do. What the late one sends of
+    /// it all the same is dropped, so it is no more than a small window.
+    fn help_out(&mut self, held: &Held, cx: &Context) {
+        let idle = |s: &Source| s.standing == Standing::Good && s.pace.is_idle() && has_links(s, cx);
+        let Some(helper) = self.sources.iter().position(idle) else { return };
+        let full = self.sources[helper].full;
+        let late = |block: &Block, asked: &Asked| {
+            let serves = full || !held.may_differ(block.0);
+            serves && asked.landing.is_none() && cx.now.since_us(asked.at) > LATE_US
+        };
+        let mut taken: BTreeSet<Block> = BTreeSet::new();
+        let mut bytes = 0;
+        // The last ones are those it would come to last.
+        for (block, _) in self.asked.iter().rev().filter(|(block, asked)| late(block, asked)) {
+            bytes += held.block_len(*block);
+            if bytes > HELP_BYTES && !taken.is_empty() {
+                break;
+            }
+            taken.insert(*block);
+        }
+        self.take_back(held, |block, _| taken.contains(&block));
+        self.first = helper;
+    }
+
+    /// When we come much too late ourselves, the time says nothing about the others.
+    pub fn restart_patience(&mut self, now: Time) {
+        self.sources.iter_mut().for_each(|source| source.heard = now);
+    }
+
+    /// What has become of each tensor; the survey follows what was written. `true`: the tensors are a mixture of what
+    /// they were and of what was elected.
+    pub fn conditions(&mut self, held: &mut Held) -> (Vec<Condition>, bool) {
+        let mut touched = self.conditions.contains(&Condition::Elected);
+        for (tensor, lacking) in &self.lacking {
+            let (at, mut written) = (*tensor as usize, Vec::new());
+            for (block, done) in lacking.done.iter().enumerate() {
+                let known = lacking.elected.digests.get(block).filter(|_| *done);
+                if known.is_some_and(|known| *known != held.survey.blocks(at)[block]) {
+                    written.push((block, known.copied()));
+                } else if lacking.half.contains(&(block as u32)) {
+                    written.push((block, None));
+                }
+            }
+            let before = held.survey.digests()[at];
+            held.survey.follow(&held.tensors, at, written);
+            if held.survey.digests()[at] == self.list.digests[at] {
+                // The last bytes were here, and the trailer was not.
+                self.conditions[at] = Condition::Elected;
+                touched = true;
+            } else if held.survey.digests()[at] != before {
+                self.conditions[at] = Condition::Mixed;
+                touched = true;
+            }
+        }
+        held.survey.sum_all(&held.tensors);
+        let mixture = touched && !self.holds_elected(held);
+        (self.conditions.clone(), mixture)
+    }
+}
