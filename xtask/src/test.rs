@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Seeds of the simulator in one test run: always the same ones, so that a failure is not luck.
 const SEEDS: &str = "2000";
 
-const SEEDED_BUGS: [&str; 3] = ["commit-early", "partial-sum", "old-epoch"];
+const SEEDED_BUGS: [&str; 4] = ["commit-early", "partial-sum", "old-epoch", "state-block"];
 
 pub const KINDS: [&str; 6] = ["rust", "doc", "sim", "seeded-bugs", "c", "python"];
 

@@ -44,6 +44,8 @@ pub enum SeededBug {
     PartialSumLeftBehind,
     /// Data of an old epoch is matched by its tag alone.
     OldEpochAccepted,
+    /// The last block of a shared state's tensor counts as received from the start.
+    StateBlockForgotten,
 }
 
 impl Default for EngineConfig {

@@ -10,7 +10,7 @@ use pccl_tests::sim::{Bug, Options, Report, Violation, crowd, run_seed};
 
 const USAGE: &str = "\
 usage: sim [--start S] [--count N] [--jobs J] [--keep-going]
-           [--bug commit-early|partial-sum|old-epoch]
+           [--bug commit-early|partial-sum|old-epoch|state-block]
        sim --seed S [--trace] [--bug …]
        sim --peers N          a world of N peers with churn, and the cost of its master
 
@@ -52,7 +52,7 @@ fn bug(name: &str) -> Result<Bug, String> {
     if !cfg!(feature = "seeded-bugs") {
         return Err("--bug needs a build with --features seeded-bugs".into());
     }
-    let bugs = [Bug::CommitEarly, Bug::PartialSum, Bug::OldEpoch];
+    let bugs = [Bug::CommitEarly, Bug::PartialSum, Bug::OldEpoch, Bug::StateBlock];
     let known = bugs.into_iter().find(|bug| bug_name(*bug) == name);
     known.ok_or_else(|| format!("no bug is called {name}\n{USAGE}"))
 }
@@ -62,6 +62,7 @@ fn bug_name(bug: Bug) -> &'static str {
         Bug::CommitEarly => "commit-early",
         Bug::PartialSum => "partial-sum",
         Bug::OldEpoch => "old-epoch",
+        Bug::StateBlock => "state-block",
     }
 }
 

@@ -93,6 +93,8 @@ enum Whim {
     OtherDescriptor,
     SkipAnOp,
     SkipThePhase,
+    /// A synchronization where the others reduce.
+    SyncInstead,
 }
 
 pub struct App {
@@ -242,6 +244,7 @@ impl App {
         self.stage = Stage::Reducing { of_step_number: false };
         match self.whim() {
             Some(Whim::PhaseInstead) => return self.phase(PhaseCall::UpdateTopology),
+            Some(Whim::SyncInstead) => return self.synchronize_out_of_turn(),
             Some(Whim::OtherDescriptor) => {
                 let at = self.rng.below(self.tasks.len() as u64) as usize;
                 let spec = &mut self.tasks[at].spec;
@@ -321,8 +324,14 @@ impl App {
     fn reduced(&mut self) {
         match self.stage {
             Stage::Reducing { .. } if self.restart => self.think(),
-            Stage::Reducing { of_step_number: true } if !self.alone => self.begin_sync(),
-            Stage::Reducing { .. } => self.begin_phases(),
+            Stage::Reducing { .. } if self.alone => self.begin_phases(),
+            Stage::Reducing { of_step_number } => {
+                match (of_step_number, self.scenario.synchronizes_late(self.group, self.step)) {
+                    (true, false) | (false, true) => self.begin_sync(),
+                    (true, true) => self.begin_ops(),
+                    (false, false) => self.begin_phases(),
+                }
+            }
             _ => {}
         }
     }
@@ -338,7 +347,7 @@ impl App {
         self.begin_phases();
     }
 
-    fn begin_phases(&mut self) {
+    pub(super) fn begin_phases(&mut self) {
         let pending = self.last_info.take().is_some_and(|info| info.peers_pending > 0);
         let wanted = match self.scenario.habit {
             PhaseHabit::EveryStep => Some(PhaseCall::UpdateTopology),
@@ -431,12 +440,19 @@ impl App {
         }
     }
 
+    pub(super) fn is_calm(&self) -> bool {
+        self.now >= self.scenario.calm_at
+    }
+
+    /// Whether it breaks the documented order now.
+    pub(super) fn is_unruly(&mut self) -> bool {
+        !self.is_calm() && self.rng.percent(self.scenario.unruly_percent)
+    }
+
     fn whim(&mut self) -> Option<Whim> {
-        let calm = self.now >= self.scenario.calm_at;
-        if calm || !self.rng.percent(self.scenario.unruly_percent) {
-            return None;
-        }
-        Some(self.rng.pick(&[Whim::PhaseInstead, Whim::OtherDescriptor, Whim::SkipAnOp, Whim::SkipThePhase]))
+        use Whim::*;
+        self.is_unruly()
+            .then(|| self.rng.pick(&[PhaseInstead, OtherDescriptor, SkipAnOp, SkipThePhase, SyncInstead]))
     }
 
     /// Wrong calls that are turned down at once and change nothing; every program makes one now and then.
@@ -448,6 +464,20 @@ impl App {
             let call = if call == 0 { reduce } else { Call::Phase(PhaseCall::UpdateTopology) };
             self.push_call(call, Some(ErrorKind::InvalidUsage), None);
         }
+    }
+
+    pub(super) fn probe_in_sync(&mut self, during: WorkId) {
+        if !self.rng.percent(3) {
+            return;
+        }
+        let spec = Scenario::step_spec();
+        let reduce = Call::Reduce { step: self.step, index: STEP_INDEX, spec, in_place: true };
+        let call = match self.rng.below(3) {
+            0 => Call::Phase(PhaseCall::ArePeersPending),
+            1 => Call::Connect,
+            _ => reduce,
+        };
+        self.push_call(call, Some(ErrorKind::InvalidUsage), Some(during));
     }
 
     fn probe_in_flight(&mut self, same: Call, during: WorkId) {

@@ -309,6 +309,7 @@ impl World {
             match output {
                 Output::Send { conn, message } => {
                     let message = master_message_on_the_wire(message, &mut self.wire);
+                    self.note_election(&message);
                     self.controls[conn.0 as usize].run = self.master.run;
                     self.push_control(conn.0 as usize, Lane::ToPeer, Item::FromMaster(message));
                 }

@@ -1,7 +1,10 @@
 //! Somebody who speaks the protocol of the control link and means no good: valid messages in any order, with
 //! the ids of others, for operations and epochs that are none of its business.
 
-use pccl_core::types::{DType, Epoch, GroupId, OpDescriptor, OpKey, PeerId, PhaseCall, ReduceOp, Tag};
+use pccl_core::types::{
+    DType, Digest, Epoch, GroupId, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, ReduceOp, SyncNumber,
+    SyncStrategy, Tag, TensorKey,
+};
 use pccl_core::wire::message::{Join, PeerMessage};
 
 use super::event::Event;
@@ -33,7 +36,7 @@ impl Hostile {
         let peer = if rng.percent(75) { self.own } else { somebody };
         let generation = rng.below(3) as u32;
         let reason = "because".to_string();
-        match rng.below(14) {
+        match rng.below(17) {
             0..4 => {
                 let (data_port, pool) = (rng.pick(&[0, 1, 48_150]), rng.pick(&[1, 64]));
                 PeerMessage::Join(Join { peer, group, data_port, announced: None, pool })
@@ -50,8 +53,34 @@ impl Hostile {
             10 => PeerMessage::Done { key },
             11 => PeerMessage::Blocked { key, alone: true },
             12 => PeerMessage::Heartbeat,
+            13 => PeerMessage::SyncOffer { offer: offer(rng) },
+            14 => {
+                let name = rng.pick(&["", "t0", "t3"]).to_owned();
+                let key = TensorKey { name, dtype: DType::F32, count: rng.below(9), may_differ: false };
+                PeerMessage::SyncKeys { first: rng.below(2) as u32, last: rng.percent(50), keys: vec![key] }
+            }
+            15 => {
+                let failed = rng.percent(50).then_some(reason);
+                PeerMessage::SyncDone { number: SyncNumber(rng.below(4)), failed }
+            }
             _ => PeerMessage::Leave,
         }
+    }
+}
+
+fn offer(rng: &mut Rng) -> Offer {
+    let mut digest = || Digest([rng.below(3) as u8; 16]);
+    let (keys, content, full) = (digest(), digest(), digest());
+    let (revision, strategy) = (rng.below(5), rng.pick(&SyncStrategy::ALL));
+    Offer {
+        revision,
+        strategy,
+        left_behind: false,
+        tensors: 1,
+        size_bytes: rng.below(99),
+        keys,
+        content,
+        full,
     }
 }
 

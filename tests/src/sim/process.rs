@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pccl_core::error::{Error, ErrorKind};
@@ -20,13 +21,14 @@ use pccl_core::wire::message::Join;
 use super::app::{Action, App, Call, Outcome};
 use super::event::{Event, ProcessId};
 use super::invariants::g2_parity::Contribution;
+use super::invariants::g2_state::Choice;
 use super::invariants::{Instance, Verdict, g3_inputs, g4_progress, g5_crosstalk, g6_newcomers, g7_memory};
 use super::memory::CallMemory;
 use super::pipe::MemLink;
 use super::queue::Us;
 use super::rng::mix_all;
 use super::scenario::{Kind, STEP_TAG, Slot};
-use super::sync::StateMemory;
+use super::sync::{Brings, StateMemory};
 use super::world::{Bug, Stage, World, trace};
 
 /// A call whose outcome is outstanding.
@@ -54,6 +56,9 @@ pub struct Process {
     pub latest: BTreeMap<Tag, Contribution>,
     /// Its tensors, while no call has them.
     pub model: Vec<Vec<u8>>,
+    /// What it has brought to its latest synchronization, and what the master has chosen there.
+    pub brings: Option<Brings>,
+    pub choice: Option<Rc<Choice>>,
     /// How the latest synchronization ended, as the master said.
     pub sync_ended: Option<(SyncNumber, SyncOutcome)>,
     /// Verdicts seen on each tag, in which epoch of the group.
@@ -127,6 +132,8 @@ impl World {
             kept: Vec::new(),
             latest: BTreeMap::new(),
             model: self.scenario.first_model(plan.group, index as u64),
+            brings: None,
+            choice: None,
             sync_ended: None,
             verdicts: BTreeMap::new(),
             before: None,
@@ -159,6 +166,7 @@ impl World {
             bug: match self.options.bug {
                 Some(Bug::PartialSum) => Some(SeededBug::PartialSumLeftBehind),
                 Some(Bug::OldEpoch) => Some(SeededBug::OldEpochAccepted),
+                Some(Bug::StateBlock) => Some(SeededBug::StateBlockForgotten),
                 _ => None,
             },
             ..EngineConfig::default()
@@ -488,8 +496,12 @@ impl World {
             return Ok(());
         }
         let Some(info) = self.processes[process].before.clone() else { return Ok(()) };
-        let members = info.groups.iter().flat_map(|group| &group.order);
-        let began = members
+        let members = || info.groups.iter().flat_map(|group| &group.order);
+        // A hostile one that was admitted, in a group of its own, is a member: a phase waits for it until it is put out.
+        if members().any(|peer| self.processes.iter().all(|process| process.id != *peer)) {
+            return Ok(());
+        }
+        let began = members()
             .filter_map(|peer| self.process_with(*peer))
             .map(|at| self.processes[at].phase_began_at)
             .filter(|began| *began <= self.now)

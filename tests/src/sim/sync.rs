@@ -1,5 +1,7 @@
 //! Shared state in the simulator: what programs bring, and what they find when the call has returned.
 
+use std::rc::Rc;
+
 use pccl_core::error::ErrorKind;
 use pccl_core::proto::peer::Done;
 use pccl_core::shell::{SyncReport, SyncRequest};
@@ -7,9 +9,10 @@ use pccl_core::state::{Condition, Tensors};
 use pccl_core::types::{DType, GroupId, SyncStrategy, TensorKey, WorkId};
 use pccl_core::wire::message::MasterMessage;
 
-use super::app::{App, Outcome, Stage};
+use super::app::{App, Call, Outcome, Stage};
 use super::event::ProcessId;
-use super::invariants::{Verdict, g2_state, g4_progress};
+use super::invariants::g2_state::{self, Choice};
+use super::invariants::{Verdict, g4_progress};
 use super::memory::CallMemory;
 use super::rng::{Rng, mix_all};
 use super::scenario::Scenario;
@@ -24,6 +27,24 @@ pub struct Brings {
     pub worked_at: Option<u64>,
     /// Something went wrong in the program: its tensors are no longer what they should be.
     pub corrupt: bool,
+    pub oddity: Option<Oddity>,
+}
+
+/// How an unruly program's call differs from those of the others, so that somebody has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// It is ahead of the run.
+    Ahead,
+    OtherTensors,
+    OtherStrategy,
+}
+
+/// One of a group's tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorKind {
+    pub size_bytes: usize,
+    pub dtype: DType,
+    pub may_differ: bool,
 }
 
 /// How a program stands to the state of its group.
@@ -45,15 +66,27 @@ pub struct StateMemory {
 }
 
 impl Scenario {
-    /// Sizes of a group's tensors, and whether they may differ.
-    pub fn tensors(&self, group: GroupId) -> Vec<(usize, bool)> {
+    /// A group's tensors, as its programs list them.
+    pub fn tensors(&self, group: GroupId) -> Vec<TensorKind> {
         let mut rng = Rng::new(mix_all(&[self.seed, 8, u64::from(group.0)]));
         let count = rng.below(6);
-        (0..count).map(|_| (rng.pick(&[0, 1, 7, 8, 60, 300, 700]) as usize, rng.percent(20))).collect()
+        let mut tensor = || {
+            let size_bytes: usize = rng.pick(&[0, 1, 7, 8, 60, 304, 704]);
+            let fitting =
+                DType::ALL.into_iter().filter(|dtype| size_bytes.is_multiple_of(dtype.size_bytes()));
+            let dtype = rng.pick(&fitting.collect::<Vec<_>>());
+            TensorKind { size_bytes, dtype, may_differ: rng.percent(20) }
+        };
+        (0..count).map(|_| tensor()).collect()
     }
 
     fn synchronizes(&self, group: GroupId, step: u64) -> bool {
         Rng::new(mix_all(&[self.seed, 10, u64::from(group.0), step])).percent(self.sync_percent)
+    }
+
+    /// Whether it does so after the operations of the step, not before them.
+    pub(super) fn synchronizes_late(&self, group: GroupId, step: u64) -> bool {
+        Rng::new(mix_all(&[self.seed, 15, u64::from(group.0), step])).percent(30)
     }
 
     /// Whether those who have the state send it in this step, and the others receive.
@@ -64,7 +97,7 @@ impl Scenario {
     /// What a process has before it has anything.
     pub fn first_model(&self, group: GroupId, process: u64) -> Vec<Vec<u8>> {
         let mut rng = Rng::new(mix_all(&[self.seed, 12, process]));
-        let bytes = |(size, _): (usize, bool)| (0..size).map(|_| rng.below(256) as u8).collect();
+        let bytes = |kind: TensorKind| (0..kind.size_bytes).map(|_| rng.below(256) as u8).collect();
         self.tensors(group).into_iter().map(bytes).collect()
     }
 }
@@ -72,30 +105,50 @@ impl Scenario {
 impl App {
     /// The step's number is known to all: synchronize, if this is a step for it.
     pub(super) fn begin_sync(&mut self) {
-        if !self.scenario.synchronizes(self.group, self.step) {
-            return self.begin_ops();
-        }
-        let calm = self.now >= self.scenario.calm_at;
-        if !calm && self.rng.percent(self.scenario.unruly_percent) {
-            return self.begin_ops(); // breaks the documented order
+        if !self.scenario.synchronizes(self.group, self.step) || self.is_unruly() {
+            return self.after_sync();
         }
         let by_roles = self.scenario.by_roles(self.group, self.step);
-        let harmed = self.scenario.kind.may_harm_programs() && self.standing.synced;
-        let corrupt = harmed && !by_roles && !calm && self.rng.percent(5);
-        self.synchronize(Some(self.step), corrupt);
+        let harmed = self.scenario.kind.may_harm_programs() && self.standing.synced && !self.is_calm();
+        let corrupt = harmed && !by_roles && self.rng.percent(5);
+        let oddities = [Oddity::Ahead, Oddity::OtherTensors, Oddity::OtherStrategy];
+        let oddity = self.is_unruly().then(|| self.rng.pick(&oddities));
+        self.synchronize(Some(self.step), corrupt, oddity);
     }
 
-    fn synchronize(&mut self, worked_at: Option<u64>, corrupt: bool) {
-        let Standing { revision, synced, broken } = self.standing;
-        let strategy = match self.scenario.by_roles(self.group, self.step) {
+    /// Where the others do something else.
+    pub(super) fn synchronize_out_of_turn(&mut self) {
+        self.synchronize(None, false, None);
+    }
+
+    fn synchronize(&mut self, worked_at: Option<u64>, corrupt: bool, oddity: Option<Oddity>) {
+        let Standing { mut revision, synced, broken } = self.standing;
+        let mut strategy = match self.scenario.by_roles(self.group, self.step) {
             false => SyncStrategy::EnforcePopular,
             true if synced && !broken => SyncStrategy::SendOnly,
             true => SyncStrategy::ReceiveOnly,
         };
-        let brings = Brings { revision, strategy, worked_at, corrupt };
-        let work = self.call(super::app::Call::Synchronize(brings));
+        match oddity {
+            Some(Oddity::Ahead) => revision += self.rng.between(1, 3),
+            Some(Oddity::OtherStrategy) => {
+                let others = SyncStrategy::ALL.into_iter().filter(|other| *other != strategy);
+                strategy = self.rng.pick(&others.collect::<Vec<_>>());
+            }
+            Some(Oddity::OtherTensors) | None => {}
+        }
+        let brings = Brings { revision, strategy, worked_at, corrupt, oddity };
+        let work = self.call(Call::Synchronize(brings));
         self.stage = Stage::Syncing(work);
+        self.probe_in_sync(work);
         self.wait(work);
+    }
+
+    fn after_sync(&mut self) {
+        if self.scenario.synchronizes_late(self.group, self.step) {
+            self.begin_phases();
+        } else {
+            self.begin_ops();
+        }
     }
 
     /// What a broken transfer has done to the tensors, before the outcome.
@@ -107,13 +160,13 @@ impl App {
         match outcome {
             Ok(Done::Synchronized(info)) => {
                 self.standing = Standing { revision: info.revision + 1, synced: true, broken: false };
-                self.begin_ops();
+                self.after_sync();
             }
-            Ok(_) => self.begin_ops(),
+            Ok(_) => self.after_sync(),
             Err(error) => match error.kind {
-                ErrorKind::Aborted => self.synchronize(None, false),
+                ErrorKind::Aborted => self.synchronize(None, false, None),
                 ErrorKind::TooFewPeers => self.alone_in_sync(),
-                ErrorKind::NoSharedStateAvailable => self.begin_ops(),
+                ErrorKind::NoSharedStateAvailable => self.after_sync(),
                 ErrorKind::InvalidUsage => self.think(),
                 _ => self.exit(format!("synchronize: {error}")),
             },
@@ -135,13 +188,19 @@ impl World {
             *byte ^= 0x40;
         }
         let before = model.clone();
-        self.states.offered(group, &before, &kinds);
+        if brings.corrupt {
+            self.states.harmed(group);
+        }
+        self.processes[process].brings = Some(brings);
+        self.processes[process].choice = None;
         let tensors: Vec<CallMemory> = before.iter().map(|bytes| CallMemory::new(bytes, true)).collect();
-        let key = |(at, (size, may_differ)): (usize, &(usize, bool))| TensorKey {
-            name: format!("t{at}"),
-            dtype: DType::U8,
-            count: *size as u64,
-            may_differ: *may_differ,
+        let renamed = brings.oddity == Some(Oddity::OtherTensors);
+        let key = |(at, kind): (usize, &TensorKind)| TensorKey {
+            // Not in the order of names.
+            name: format!("t{}{}", (at * 7 + 3) % 10, if renamed && at == 0 { "?" } else { "" }),
+            dtype: kind.dtype,
+            count: (kind.size_bytes / kind.dtype.size_bytes()) as u64,
+            may_differ: kind.may_differ,
         };
         let keys = kinds.iter().enumerate().map(key);
         let given = keys.zip(&tensors).map(|(key, memory)| (key, memory.lend())).collect();
@@ -172,16 +231,23 @@ impl World {
         let survivors = self.survivors(process);
         let this = &self.processes[process];
         let at = g2_state::At { peer: this.id, run: this.run, group, survivors: &survivors };
-        self.states.conditions(&at, &before, &after, &conditions)?;
+        let choice = this.choice.clone();
+        let found =
+            g2_state::Found { kinds: &kinds, before: &before, after: &after, conditions: &conditions };
+        found.conditions(&at, choice.as_deref())?;
         if let Ok(Done::Synchronized(info)) = outcome {
-            let Some((number, _)) = this.sync_ended else {
+            let (Some(number), Some(choice)) = (this.sync_ended.as_ref().map(|(number, _)| *number), choice)
+            else {
                 return g4_progress::everybody(vec![this.to_string()], 0, "hear how a synchronization ended");
             };
             self.report.synchronized += 1;
+            found.success(&at, number, *info, &choice, self.scenario.block_bytes)?;
             if revision == info.revision {
-                g2_state::keeps_what_may_differ(&at, &kinds, &conditions)?;
+                found.keeps_what_may_differ(&at)?;
             }
-            self.states.synchronized(&at, number, *info, &after, &kinds, &conditions)?;
+            if self.scenario.calls_obey() {
+                self.states.step_synchronized(&at, this.app.step, number)?;
+            }
         }
         let what = format!("P{process}, {work:?}");
         for (tensor, mut memory) in tensors.into_iter().enumerate() {
@@ -195,17 +261,39 @@ impl World {
         Ok(())
     }
 
-    /// The master has ended a synchronization: the same at everybody.
+    /// The master sends an election: what its winner holds is what all shall hold.
+    pub fn note_election(&mut self, message: &MasterMessage) {
+        let MasterMessage::SyncElected { election } = message else { return };
+        let key = (self.master.number, election.number);
+        let Some(winner) = self.processes.iter().rfind(|process| process.id == election.winner) else {
+            return;
+        };
+        let Some(brings) = winner.brings else { return };
+        let chosen =
+            || Rc::new(Choice { election: (**election).clone(), brings, model: winner.model.clone() });
+        self.choices.entry(key).or_insert_with(chosen);
+    }
+
+    /// What the master says of a synchronization: the same to everybody.
     pub fn overhear_sync(&mut self, process: ProcessId, message: &MasterMessage) -> Verdict {
-        let MasterMessage::SyncEnded { number, outcome } = message else { return Ok(()) };
-        let this = &mut self.processes[process];
-        if this.is_newcomer() {
-            return Ok(()); // it only hears the number
-        }
-        this.sync_ended = Some((*number, outcome.clone()));
-        let (peer, run, group) = (this.id, this.run, this.group);
         let survivors = self.survivors(process);
+        let this = &mut self.processes[process];
+        let (peer, run, group) = (this.id, this.run, this.group);
         let at = g2_state::At { peer, run, group, survivors: &survivors };
-        self.states.ended(&at, *number, outcome)
+        match message {
+            MasterMessage::SyncElected { election } => {
+                let master = this.control.map(|link| self.controls[link].master);
+                let key = master.map(|master| (master, election.number));
+                this.choice = key.and_then(|key| self.choices.get(&key).cloned());
+                this.choice.as_ref().map_or(Ok(()), |choice| choice.may_win(&at))
+            }
+            // A newcomer only hears the number.
+            MasterMessage::SyncEnded { number, outcome } if !this.is_newcomer() => {
+                this.sync_ended = Some((*number, outcome.clone()));
+                self.states.ended(&at, *number, outcome)
+            }
+            MasterMessage::Kicked { text } if self.scenario.calls_obey() => self.states.may_kick(&at, text),
+            _ => Ok(()),
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! The world of one run: clock, events, processes, master, and the judgement.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use pccl_core::types::PeerId;
+use pccl_core::types::{PeerId, SyncNumber};
 
 use super::control::MasterHost;
 use super::control_link::ControlLink;
@@ -11,7 +12,7 @@ use super::event::{Event, ProcessId};
 use super::hostile::Hostile;
 use super::invariants::g1_agreement::Agreement;
 use super::invariants::g2_parity::Parity;
-use super::invariants::g2_state::States;
+use super::invariants::g2_state::{Choice, States};
 use super::invariants::{Verdict, Violation, g4_progress, g5_crosstalk, g7_memory};
 use super::links::{Dial, Joint};
 use super::pipe::{Fabric, News};
@@ -29,6 +30,8 @@ pub enum Bug {
     PartialSum,
     /// A frame of an old epoch is accepted.
     OldEpoch,
+    /// A block of a shared state counts as received and is not.
+    StateBlock,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,6 +103,8 @@ pub struct World {
     pub agreement: Agreement,
     pub parity: Parity,
     pub states: States,
+    /// What the masters have elected, by number of the master and of the synchronization.
+    pub choices: HashMap<(u32, SyncNumber), Rc<Choice>>,
     pub wire: Vec<u8>,
     pub report: Report,
 }
@@ -179,6 +184,7 @@ impl World {
             agreement: Agreement::default(),
             parity: Parity::default(),
             states: States::default(),
+            choices: HashMap::new(),
             wire: Vec::new(),
             report: Report::default(),
         }
