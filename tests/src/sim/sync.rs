@@ -276,7 +276,10 @@ impl World {
 
     /// What the master says of a synchronization: the same to everybody.
     pub fn overhear_sync(&mut self, process: ProcessId, message: &MasterMessage) -> Verdict {
-        let survivors = self.survivors(process);
+        // The end may come before the epoch without those who are gone; they are no survivors.
+        let mut survivors = self.survivors(process);
+        let lives = |at: usize| self.processes[at].node.is_some();
+        survivors.retain(|peer| self.process_with(*peer).is_some_and(lives));
         let this = &mut self.processes[process];
         let (peer, run, group) = (this.id, this.run, this.group);
         let at = g2_state::At { peer, run, group, survivors: &survivors };
