@@ -12,7 +12,7 @@ const SEEDS: &str = "2000";
 
 const SEEDED_BUGS: [&str; 4] = ["commit-early", "partial-sum", "old-epoch", "state-block"];
 
-pub const KINDS: [&str; 6] = ["rust", "doc", "sim", "seeded-bugs", "c", "python"];
+pub const KINDS: [&str; 7] = ["rust", "doc", "sim", "seeded-bugs", "stress", "c", "python"];
 
 pub fn run(only: Option<&str>) -> bool {
     let mut steps = Steps::default();
@@ -29,6 +29,9 @@ pub fn run(only: Option<&str>) -> bool {
     }
     if wanted("seeded-bugs") {
         seeded_bugs(&mut steps);
+    }
+    if wanted("stress") {
+        stress(&mut steps);
     }
     if wanted("c") {
         bindings::c(&mut steps);
@@ -65,6 +68,13 @@ fn simulator(steps: &mut Steps) {
     let seeds = ["--start", "0", "--count", SEEDS, "--jobs", "2"];
     steps.run("simulator seeds", LIMIT, sim::command(false, &seeds));
     steps.run("simulator crowd", LIMIT, sim::command(false, &["--peers", "200"]));
+}
+
+/// At full size, as it ships; every peer checks what it holds afterwards.
+fn stress(steps: &mut Steps) {
+    let kill = ["sync", "--holders", "3", "--size", "1GiB", "--rounds", "1", "--kill"];
+    let arguments = [&["run", "--release", "-p", "pccl-stress", "--quiet", "--"], &kill[..]].concat();
+    steps.run("a holder killed in 1 GiB of shared state", LIMIT, cargo(&arguments));
 }
 
 /// Proof that the simulator can fail: these runs succeed only if they end in a violation. They are the seeds of
