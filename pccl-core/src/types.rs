@@ -1,9 +1,11 @@
 //! The values every room speaks of: who, when, which operation, which numbers.
 
+mod quantization;
 mod state;
 
 use std::fmt;
 
+pub use quantization::Quantization;
 pub use state::{Digest, Election, Needs, Offer, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey};
 
 /// 128-bit identity of a peer, chosen at random by the peer itself.
@@ -209,24 +211,6 @@ impl ReduceOp {
 impl fmt::Display for ReduceOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// What is sent instead of the elements. Announced and compared; the kernels are not here yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Quantization {
-    None,
-    MinMax(DType),
-    ZeroPointScale(DType),
-}
-
-impl fmt::Display for Quantization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Quantization::None => f.write_str("unquantized"),
-            Quantization::MinMax(dtype) => write!(f, "min-max {dtype}"),
-            Quantization::ZeroPointScale(dtype) => write!(f, "zero-point-scale {dtype}"),
-        }
     }
 }
 

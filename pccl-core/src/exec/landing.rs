@@ -8,6 +8,7 @@ use super::op::Op;
 use super::piece::{Direction, Item, Stage, Target};
 use super::sync::Landed;
 use crate::kernel;
+use crate::kernel::quant::MAX_BLOCK_WIRE_BYTES;
 use crate::mem::Pool;
 use crate::plan::turn_of_child;
 use crate::types::{LinkId, OpKey, PeerId, Rank, ReduceOp};
@@ -35,17 +36,16 @@ pub(super) enum Landing {
 pub(super) struct Sum {
     pub target: Target,
     crc: Hasher,
-    /// The first bytes of an element that was cut.
-    carry: [u8; 8],
-    carried: usize,
+    /// The first bytes of a unit that was cut.
+    carry: Vec<u8>,
     added: usize,
 }
 
 /// Memory that stays hot in the cache: parts of contributions pass through it into their sums.
 pub(super) struct Hot(Vec<u8>);
 
-/// Where parts begin: a line of the cache, with room for a cut element before it.
-const HOT_AT: usize = 64;
+/// Where parts begin: a line of the cache, with room for a cut unit before it.
+const HOT_AT: usize = MAX_BLOCK_WIRE_BYTES.next_multiple_of(64);
 
 impl Hot {
     pub fn new(segment_bytes: usize) -> Hot {
@@ -75,7 +75,7 @@ impl Landing {
 
 impl Sum {
     fn new(target: Target) -> Sum {
-        Sum { target, crc: Hasher::new(), carry: [0; 8], carried: 0, added: 0 }
+        Sum { target, crc: Hasher::new(), carry: Vec::new(), added: 0 }
     }
 
     pub fn crc32(&self) -> u32 {
@@ -109,7 +109,8 @@ impl Op {
         };
         let item = Item { direction, chunk, piece };
         let (turn, due) = self.check_sender(from, &item, key)?;
-        let (at, piece_len) = self.span(&item);
+        let (at, elements_len) = self.span(&item);
+        let piece_len = self.coding.wire_bytes(elements_len);
         let state = &mut self.pieces[index];
         let (expected, carrier, spoiled) = match (self.windows.parked(index, turn), &due) {
             (Some(parked), _) => (parked.got, parked.carrier, parked.spoiled),
@@ -120,8 +121,8 @@ impl Op {
             return Err(Fault::Spoiled { key, chunk, piece });
         }
         let end = offset as usize + len as usize;
-        let whole_elements = (len as usize).is_multiple_of(self.dtype.size_bytes());
-        if offset != expected || !whole_elements || end > piece_len {
+        let whole_units = (len as usize).is_multiple_of(self.coding.unit_bytes()) || end == piece_len;
+        if offset != expected || !whole_units || end > piece_len {
             return Err(Fault::Offset { key, offset, len, expected });
         }
         if carrier != link {
@@ -132,6 +133,8 @@ impl Op {
         let landing = match due {
             Due::Now => {
                 state.carrier = Some(link);
+                // What is quantized has its place at the piece's beginning, and its elements all over it.
+                let end = if self.coding.is_plain() { end } else { elements_len };
                 self.save(index, at, end, cx);
                 match direction {
                     Direction::Broadcast => Landing::Result { target },
@@ -150,7 +153,7 @@ impl Op {
 
     /// In place, the input of a piece that is about to be overwritten up to `end` is kept. While it is hot: what saves
     /// it reads what will be added to, or fetches what will be written.
-    fn save(&mut self, index: usize, at: usize, end: usize, cx: &mut Context) {
+    pub(super) fn save(&mut self, index: usize, at: usize, end: usize, cx: &mut Context) {
         let before = self.pieces[index].saved as usize;
         if self.buffers.in_place() && before < end {
             self.pieces[index].saved = end as u32;
@@ -194,33 +197,38 @@ impl Op {
 
     /// Adds the part of a contribution that has just been read into `hot`.
     pub fn add_part(&mut self, sum: &mut Sum, hot: &mut Hot, read: usize, cx: &mut Context) {
-        let (from, to) = (HOT_AT - sum.carried, HOT_AT + read);
+        let (from, to) = (HOT_AT - sum.carry.len(), HOT_AT + read);
         sum.crc.update(&hot.0[HOT_AT..to]);
-        hot.0[from..HOT_AT].copy_from_slice(&sum.carry[..sum.carried]);
-        let cut = (to - from) % self.dtype.size_bytes();
+        hot.0[from..HOT_AT].copy_from_slice(&sum.carry);
+        let Target { item: Item { chunk, piece, .. }, offset, len, .. } = sum.target;
+        // The segment's end is the end of a unit.
+        let ends = sum.added + (to - from) == len;
+        let cut = if ends { 0 } else { (to - from) % self.coding.unit_bytes() };
         let whole = &hot.0[from..to - cut];
-        let Target { item: Item { chunk, piece, .. }, at, .. } = sum.target;
-        self.add(chunk, piece, at + sum.added, whole, cx);
+        self.add(chunk, piece, offset + sum.added, whole, cx);
         sum.added += whole.len();
-        sum.carry[..cut].copy_from_slice(&hot.0[to - cut..to]);
-        sum.carried = cut;
+        sum.carry.clear();
+        sum.carry.extend_from_slice(&hot.0[to - cut..to]);
     }
 
-    /// Adds whole elements of the contribution whose turn it is.
-    fn add(&mut self, chunk: u32, piece: u32, at: usize, bytes: &[u8], cx: &mut Context) {
+    /// Adds whole units of the contribution whose turn it is, from `offset` on in the piece as it travels.
+    fn add(&mut self, chunk: u32, piece: u32, offset: usize, bytes: &[u8], cx: &mut Context) {
         let index = self.index(chunk, piece);
         let turn = self.pieces[index].turn;
-        match self.buffers.own_and_result_mut(at, bytes.len()) {
-            (Some(own), sum) if turn == 0 => kernel::reduce_pair(self.reduce, self.dtype, sum, own, bytes),
-            (_, sum) => kernel::reduce_into(self.reduce, self.dtype, sum, bytes),
+        let (at, piece_len) = self.span(&Item { direction: Direction::Reduce, chunk, piece });
+        let elements = self.coding.elements_of(offset..offset + bytes.len(), piece_len);
+        let (at, len) = (at + elements.start, elements.len());
+        match self.buffers.own_and_result_mut(at, len) {
+            (Some(own), sum) if turn == 0 => self.coding.reduce_pair(self.reduce, sum, own, bytes),
+            (_, sum) => self.coding.reduce_into(self.reduce, sum, bytes),
         }
-        cx.counters.bytes_reduced += bytes.len() as u64;
+        cx.counters.bytes_reduced += len as u64;
         let view = &self.view.chunks[chunk as usize];
         let last = usize::from(turn) + 1 == view.reduce_children.len();
         // At the owner, sums become results while they are hot in the cache.
         if view.reduce_parent.is_none() && last && self.reduce == ReduceOp::Avg {
             let world_size = u64::from(self.view.world_size);
-            kernel::finish_average(self.dtype, self.buffers.result_mut(at, bytes.len()), world_size);
+            kernel::finish_average(self.coding.dtype, self.buffers.result_mut(at, len), world_size);
         }
     }
 
@@ -272,7 +280,8 @@ impl Op {
 
     /// Books a segment; true if the piece has come to its end.
     fn landed(&mut self, target: &Target) -> bool {
-        let (_, piece_len) = self.span(&target.item);
+        let (_, elements_len) = self.span(&target.item);
+        let piece_len = self.coding.wire_bytes(elements_len);
         let index = self.index(target.item.chunk, target.item.piece);
         self.traffic.rx_bytes += target.len as u64;
         self.pieces[index].got = (target.offset + target.len) as u32;
@@ -294,7 +303,10 @@ impl Op {
             let view = &self.view.chunks[chunk as usize];
             if usize::from(turn) == view.reduce_children.len() {
                 match view.reduce_parent {
-                    None => self.finalize(chunk, piece, cx),
+                    None => {
+                        self.encode_result(chunk, piece);
+                        self.finalize(chunk, piece, cx);
+                    }
                     Some(_) => self.summed(chunk, piece, cx),
                 }
                 break;
@@ -314,11 +326,11 @@ impl Op {
         let index = self.index(chunk, piece);
         let Some((bytes, parked)) = self.windows.unpark(index, self.pieces[index].turn) else { return false };
         let got = parked.got as usize;
-        let (at, piece_len) = self.span(&Item { direction: Direction::Reduce, chunk, piece });
-        self.add(chunk, piece, at, &bytes[..got], cx);
+        let (_, elements_len) = self.span(&Item { direction: Direction::Reduce, chunk, piece });
+        self.add(chunk, piece, 0, &bytes[..got], cx);
         cx.counters.bytes_parked += got as u64;
         cx.windows.give(bytes);
         (self.pieces[index].got, self.pieces[index].carrier) = (parked.got, Some(parked.carrier));
-        got == piece_len
+        got == self.coding.wire_bytes(elements_len)
     }
 }

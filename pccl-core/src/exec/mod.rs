@@ -3,12 +3,14 @@
 //! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `frames` (what a frame
 //! means), `running` (one operation: `op` is its way through a forest, with `landing` for what arrives and `window` for
 //! what comes ahead of its turn; `small` its way without one), `ops` and `peers` (the tables), `early` and `allowance`
-//! (what may be sent ahead), `piece` (the unit that travels).
+//! (what may be sent ahead), `piece` (the unit that travels), `coding` (as what).
 
 mod allowance;
+mod coding;
 mod conn;
 mod context;
 mod early;
+mod encoding;
 mod engine;
 mod fault;
 mod frames;

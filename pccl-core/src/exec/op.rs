@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::coding::Coding;
 use super::context::Context;
 use super::engine::{OpStart, OpTraffic, Output};
 use super::fault::Fault;
@@ -10,7 +11,7 @@ use super::piece::{Direction, Item, Piece, Stage};
 use super::window::Windows;
 use crate::mem::{Buffers, SaveArea};
 use crate::plan::{ChunkView, PlanView, child_at_turn, turn_of_child};
-use crate::types::{DType, OpKey, PeerId, Rank, ReduceOp};
+use crate::types::{OpKey, PeerId, Rank, ReduceOp};
 use crate::wire::frame::{FrameHeader, FrameKind};
 
 pub(super) struct Op {
@@ -18,7 +19,7 @@ pub(super) struct Op {
     pub key: OpKey,
     order: Arc<[PeerId]>,
     pub(super) view: PlanView,
-    pub(super) dtype: DType,
+    pub(super) coding: Coding,
     pub(super) reduce: ReduceOp,
     pub buffers: Buffers,
     pub saved: SaveArea,
@@ -65,13 +66,14 @@ impl Op {
         }
         let partner = |id: &PeerId| Partner { peer: cx.peers.slot_of(*id), ..Partner::default() };
         let partners = order.iter().map(partner).collect();
-        let windows = Windows::new(&cx.config.budget, &view, descriptor.dtype);
+        let coding = Coding::of(&descriptor);
+        let windows = Windows::new(&cx.config.budget, &view, coding);
         Op {
             slot,
             key,
             order,
             view,
-            dtype: descriptor.dtype,
+            coding,
             reduce: descriptor.op,
             buffers,
             saved: SaveArea::default(),
@@ -143,6 +145,7 @@ impl Op {
         }
         for piece in 0..self.piece_count(c) {
             if root {
+                self.encode_result(c as u32, piece);
                 self.finalize(c as u32, piece, cx);
             } else {
                 self.summed(c as u32, piece, cx);
@@ -156,7 +159,7 @@ impl Op {
     }
 
     fn bytes(&self, first: u64, count: u64) -> (usize, usize) {
-        let element = self.dtype.size_bytes() as u64;
+        let element = self.coding.dtype.size_bytes() as u64;
         ((first * element) as usize, (count * element) as usize)
     }
 
@@ -168,7 +171,7 @@ impl Op {
         self.first_pieces[chunk as usize] + piece as usize
     }
 
-    /// Position and length of a piece within the payload, in bytes.
+    /// Position and length of a piece within the payload, in bytes of elements.
     pub fn span(&self, item: &Item) -> (usize, usize) {
         let (first, count) =
             self.view.chunks[item.chunk as usize].piece_span(self.view.piece_elements, item.piece);
@@ -279,16 +282,25 @@ impl Op {
         self.offer_sum(chunk, piece, cx);
     }
 
-    /// The finished piece is here: on to the children.
+    /// The finished piece is here, as it travels: on to the children.
     pub(super) fn finalize(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
         let index = self.index(chunk, piece);
         self.pieces[index].stage = Stage::Final;
+        self.pieces[index].owed = self.view.chunks[chunk as usize].broadcast_children.len() as u16;
         for i in 0..self.view.chunks[chunk as usize].broadcast_children.len() {
             let rank = self.view.chunks[chunk as usize].broadcast_children[i];
             if self.partners[usize::from(rank)].granted {
                 self.queue(rank, Item { direction: Direction::Broadcast, chunk, piece }, cx);
             }
         }
+        if self.coding.is_plain() || self.pieces[index].owed == 0 {
+            self.settle(chunk, piece, cx);
+        }
+    }
+
+    /// Nobody needs what travels of this piece any more: it becomes, or is, the result.
+    fn settle(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
+        self.decode_result(chunk, piece);
         self.left -= 1;
         if self.left == 0 {
             cx.outputs.push_back(Output::Done { key: self.key });
@@ -330,6 +342,9 @@ impl Op {
         if partner.in_turn {
             cx.peers.requeue_turn(partner.peer, self.slot, rank);
         }
+        if let Some(item) = &item {
+            self.encode_sum(item, cx);
+        }
         item
     }
 
@@ -344,7 +359,7 @@ impl Op {
     /// The memory a piece is sent from: the user's own input where there is nothing to add to it.
     pub fn payload(&self, item: &Item, at: usize, len: usize) -> &[u8] {
         let leaf = self.view.chunks[item.chunk as usize].reduce_children.is_empty();
-        if leaf && item.direction == Direction::Reduce {
+        if leaf && item.direction == Direction::Reduce && self.coding.is_plain() {
             self.buffers.own(at, len)
         } else {
             self.buffers.result(at, len)
@@ -352,10 +367,17 @@ impl Op {
     }
 
     /// The links have taken the whole piece.
-    pub fn sent(&mut self, item: &Item) {
-        if item.direction == Direction::Reduce {
-            let index = self.index(item.chunk, item.piece);
-            self.pieces[index].stage = Stage::Sent;
+    pub fn sent(&mut self, item: &Item, cx: &mut Context) {
+        let index = self.index(item.chunk, item.piece);
+        let state = &mut self.pieces[index];
+        match item.direction {
+            Direction::Reduce => state.stage = Stage::Sent,
+            Direction::Broadcast => {
+                state.owed -= 1;
+                if state.owed == 0 && !self.coding.is_plain() {
+                    self.settle(item.chunk, item.piece, cx);
+                }
+            }
         }
     }
 }

@@ -22,13 +22,17 @@ pub(super) struct Piece {
     pub stage: Stage,
     /// Contributions that have landed whole.
     pub turn: u16,
+    /// Quantized: the sum has given way to what it travels as.
+    pub encoded: bool,
+    /// Children that do not have the whole finished piece yet.
+    pub owed: u16,
     /// The parent granted this piece by name.
     pub granted: bool,
     /// Turns that have a window, from the first to before the second. Those that have landed do not count.
     pub ahead: (u16, u16),
     /// In place: so many bytes of the input are in the save area.
     pub saved: u32,
-    /// Bytes of the contribution, or of the finished value, that have landed.
+    /// Bytes of the contribution, or of the finished value, that have landed, as they travel.
     pub got: u32,
     /// The one link these bytes come over.
     pub carrier: Option<LinkId>,
@@ -42,6 +46,8 @@ impl Piece {
             stage: Stage::Summing,
             turn: 0,
             ahead: (0, 0),
+            encoded: false,
+            owed: 0,
             granted: false,
             saved: 0,
             got: 0,
@@ -78,9 +84,9 @@ pub(super) struct Target {
     /// Slot of the operation; whoever ends the operation takes back all targets.
     pub op: usize,
     pub item: Item,
-    /// Position within the payload, in bytes.
+    /// Where the bytes lie that land where they stay: position within the payload.
     pub at: usize,
-    /// The same within the piece.
+    /// Position within the piece, as it travels.
     pub offset: usize,
     pub len: usize,
     /// Of a contribution.

@@ -130,22 +130,22 @@ impl Running {
 
 /// What leaves.
 impl Running {
-    /// The next piece for `rank`, whose turn it is, with its place and length in the payload.
+    /// The next piece for `rank`, whose turn it is, with its place in the payload and its length on the wire.
     pub fn next_item(&mut self, rank: Rank, cx: &mut Context) -> Option<(Item, usize, usize)> {
         match self {
             Running::Forest(op) => {
                 let item = op.next_item(rank, cx)?;
                 let (at, len) = op.span(&item);
-                Some((item, at, len))
+                Some((item, at, op.coding.wire_bytes(len)))
             }
-            Running::Small(op) => Some((op.next_item(), 0, op.len())),
+            Running::Small(op) => Some((op.next_item(), 0, op.wire_bytes())),
         }
     }
 
     /// The most that one frame may hold of it, on a link whose frames hold `of_link` bytes.
     pub fn segment_bytes(&self, of_link: usize) -> usize {
         match self {
-            Running::Forest(_) => of_link,
+            Running::Forest(op) => op.coding.segment_bytes(of_link),
             Running::Small(_) => MAX_EAGER_FRAME_BYTES,
         }
     }
@@ -178,7 +178,7 @@ impl Running {
     pub fn sent(&mut self, item: &Item, cx: &mut Context) {
         match self {
             Running::Forest(op) => {
-                op.sent(item);
+                op.sent(item, cx);
                 cx.counters.pieces_sent += 1;
             }
             Running::Small(_) => cx.counters.eager_sent += 1,

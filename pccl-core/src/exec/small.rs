@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::coding::Coding;
 use super::context::Context;
 use super::engine::{OpStart, OpTraffic, Output};
 use super::fault::Fault;
@@ -13,7 +14,7 @@ use super::piece::{Direction, Item};
 use crate::kernel;
 use crate::limits::MAX_EAGER_BYTES;
 use crate::mem::Buffers;
-use crate::types::{DType, OpKey, PeerId, Rank, ReduceOp};
+use crate::types::{OpKey, PeerId, Rank, ReduceOp};
 use crate::wire::frame::{FrameHeader, FrameKind};
 
 pub(super) struct Small {
@@ -22,9 +23,11 @@ pub(super) struct Small {
     order: Arc<[PeerId]>,
     rank: usize,
     pub digest: u32,
-    dtype: DType,
+    coding: Coding,
     reduce: ReduceOp,
     buffers: Buffers,
+    /// What the own contribution travels as, and counts as here too; `None` where it is the input itself.
+    quantized: Option<Vec<u8>>,
     /// In place, once the sum has taken the input's place: peers may not have all of it yet.
     saved: Option<Vec<u8>>,
     /// By rank; the own one's is never used.
@@ -50,6 +53,13 @@ enum Theirs {
     Here(Vec<u8>),
 }
 
+fn quantized(coding: Coding, buffers: &Buffers) -> Option<Vec<u8>> {
+    let codec = coding.codec?;
+    let mut wire = vec![0; coding.wire_bytes(buffers.len())];
+    codec.encode(buffers.own(0, buffers.len()), &mut wire);
+    Some(wire)
+}
+
 /// The only thing that a small operation sends.
 const WHOLE: Item = Item { direction: Direction::Reduce, chunk: 0, piece: 0 };
 
@@ -58,6 +68,7 @@ impl Small {
         let OpStart { key, order, view, descriptor, buffers } = start;
         assert_eq!(order.len(), usize::from(view.world_size), "the view is of another group");
         assert_eq!(buffers.len() as u64, descriptor.size_bytes(), "the buffers are not the payload's size");
+        let coding = Coding::of(&descriptor);
         let partner = |id: &PeerId| Partner { peer: cx.peers.slot_of(*id), ..Partner::default() };
         let partners: Vec<Partner> = order.iter().map(partner).collect();
         Small {
@@ -66,7 +77,8 @@ impl Small {
             order,
             rank: usize::from(view.rank),
             digest: view.digest,
-            dtype: descriptor.dtype,
+            quantized: quantized(coding, &buffers),
+            coding,
             reduce: descriptor.op,
             buffers,
             saved: None,
@@ -92,7 +104,7 @@ impl Small {
     /// Takes up what came early, and says to everybody that we have started: with the contribution where it may be
     /// sent.
     pub fn begin(&mut self, cx: &mut Context) {
-        let len = self.buffers.len();
+        let len = self.wire_bytes();
         let share = MAX_EAGER_BYTES / (self.partners.len() - 1);
         let limit_bytes = share.min(cx.config.eager_bytes);
         for rank in self.others() {
@@ -159,7 +171,7 @@ impl Small {
 
     /// Whether a contribution is wanted: one to another plan is not, and the master's verdict decides.
     pub fn expects(&mut self, rank: Rank, header: &FrameHeader, cx: &mut Context) -> Result<bool, Fault> {
-        let (key, len, expected) = (header.key, header.len, self.buffers.len());
+        let (key, len, expected) = (header.key, header.len, self.wire_bytes());
         self.meet(rank.into(), cx);
         if header.digest != self.digest {
             return Ok(false);
@@ -185,7 +197,7 @@ impl Small {
 
     fn take(&mut self, rank: usize, bytes: Option<Vec<u8>>, cx: &mut Context) {
         // What was parked came before we knew how long it must be. A wrong length is a wrong plan, despite its digest.
-        let Some(bytes) = bytes.filter(|bytes| bytes.len() == self.buffers.len()) else {
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() == self.wire_bytes()) else {
             self.partners[rank].theirs = Theirs::Missing;
             return;
         };
@@ -206,17 +218,23 @@ impl Small {
             cx.counters.bytes_copied += len as u64;
         }
         let (own, sum) = self.buffers.own_and_result_mut(0, len);
-        let own = self.saved.as_deref().or(own).unwrap_or_default();
+        let own = self.quantized.as_deref().or(self.saved.as_deref()).or(own).unwrap_or_default();
         let of = |rank: usize| match &self.partners[rank].theirs {
             Theirs::Here(bytes) => bytes.as_slice(),
             _ => own,
         };
-        kernel::reduce_pair(self.reduce, self.dtype, sum, of(0), of(1));
+        match self.coding.codec {
+            None => kernel::reduce_pair(self.reduce, self.coding.dtype, sum, of(0), of(1)),
+            Some(codec) => {
+                codec.decode(of(0), sum);
+                codec.reduce_into(self.reduce, sum, of(1));
+            }
+        }
         for rank in 2..self.partners.len() {
-            kernel::reduce_into(self.reduce, self.dtype, sum, of(rank));
+            self.coding.reduce_into(self.reduce, sum, of(rank));
         }
         if self.reduce == ReduceOp::Avg {
-            kernel::finish_average(self.dtype, sum, self.partners.len() as u64);
+            kernel::finish_average(self.coding.dtype, sum, self.partners.len() as u64);
         }
         cx.counters.bytes_reduced += (len * (self.partners.len() - 1)) as u64;
         for partner in &mut self.partners {
@@ -233,8 +251,8 @@ impl Small {
     }
 
     pub fn payload(&self, at: usize, len: usize) -> &[u8] {
-        match &self.saved {
-            Some(saved) => &saved[at..at + len],
+        match self.quantized.as_ref().or(self.saved.as_ref()) {
+            Some(bytes) => &bytes[at..at + len],
             None => self.buffers.own(at, len),
         }
     }
@@ -243,7 +261,7 @@ impl Small {
         self.header(FrameKind::Eager, len)
     }
 
-    pub fn len(&self) -> usize {
-        self.buffers.len()
+    pub fn wire_bytes(&self) -> usize {
+        self.coding.wire_bytes(self.buffers.len())
     }
 }

@@ -5,15 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use super::coding::Coding;
 use super::piece::Piece;
 use crate::limits::{MAX_WINDOW_BYTES, WINDOW_OVERHEAD_BYTES};
 use crate::mem::{Budget, Share};
 use crate::plan::{ChunkView, PlanView};
-use crate::types::{DType, LinkId};
+use crate::types::LinkId;
 
 pub(super) struct Windows {
     share: Share,
-    element_bytes: usize,
+    coding: Coding,
     /// Chunks where contributions of several children meet, and how many.
     meeting: Vec<(u32, u16)>,
     /// Pieces of the longest of these.
@@ -34,7 +35,7 @@ struct Place {
 
 /// A contribution, or the first part of it.
 pub(super) struct Parked {
-    /// As long as the piece. `None` while a link reads into it.
+    /// As long as the piece, as it travels. `None` while a link reads into it.
     pub bytes: Option<Vec<u8>>,
     /// How much has arrived and passed its check.
     pub got: u32,
@@ -46,16 +47,16 @@ pub(super) struct Parked {
 
 /// Whether each child has so much to send whose turn is first that the grants of later turns have come before it runs
 /// dry, however long the path.
-fn rotation_suffices(chunk: &ChunkView, dtype: DType) -> bool {
-    let bytes = chunk.count.saturating_mul(dtype.size_bytes() as u64);
+fn rotation_suffices(chunk: &ChunkView, coding: Coding) -> bool {
+    let bytes = coding.wire_bytes(chunk.count as usize * coding.dtype.size_bytes()) as u64;
     bytes / chunk.reduce_children.len() as u64 >= MAX_WINDOW_BYTES as u64
 }
 
 impl Windows {
-    pub fn new(budget: &Budget, view: &PlanView, dtype: DType) -> Windows {
+    pub fn new(budget: &Budget, view: &PlanView, coding: Coding) -> Windows {
         let meets = |chunk: &ChunkView| chunk.reduce_children.len() > 1;
         // All of them or none: the operation's grant tells one number of pieces for all chunks.
-        let none = view.chunks.iter().filter(|c| meets(c)).all(|c| rotation_suffices(c, dtype));
+        let none = view.chunks.iter().filter(|c| meets(c)).all(|c| rotation_suffices(c, coding));
         let chunks = view.chunks.iter().enumerate().filter(|(_, chunk)| !none && meets(chunk));
         let meeting: Vec<(u32, u16)> =
             chunks.map(|(c, chunk)| (c as u32, chunk.reduce_children.len() as u16)).collect();
@@ -64,7 +65,7 @@ impl Windows {
         let share = budget.share((budget.free_bytes() / 2).min(MAX_WINDOW_BYTES));
         Windows {
             share,
-            element_bytes: dtype.size_bytes(),
+            coding,
             pieces: pieces.max().unwrap_or(0),
             meeting,
             next: Place { piece: 0, at: 0, turn: 1 },
@@ -75,7 +76,7 @@ impl Windows {
     /// What a window for one contribution to this piece takes from the budget.
     fn cost(&self, view: &PlanView, chunk: u32, piece: u32) -> usize {
         let (_, elements) = view.chunks[chunk as usize].piece_span(view.piece_elements, piece);
-        elements as usize * self.element_bytes + WINDOW_OVERHEAD_BYTES
+        self.coding.wire_bytes(elements as usize * self.coding.dtype.size_bytes()) + WINDOW_OVERHEAD_BYTES
     }
 
     /// Takes windows for all turns of as many first pieces as possible, and gives their number: the operation's
@@ -154,6 +155,7 @@ impl Windows {
 mod tests {
     use super::*;
     use crate::plan::Schedule;
+    use crate::types::{DType, OpDescriptor, ReduceOp};
 
     fn chunk(first: u64, count: u64, children: u16) -> ChunkView {
         ChunkView {
@@ -185,7 +187,8 @@ mod tests {
         };
         let firsts = [0, view.chunks[0].pieces(view.piece_elements) as usize];
         let mut pieces = vec![Piece::new(); 2 * firsts[1]];
-        let mut windows = Windows::new(&Budget::default(), &view, DType::U8);
+        let coding = Coding::of(&OpDescriptor::plain(2 * count, DType::U8, ReduceOp::Sum));
+        let mut windows = Windows::new(&Budget::default(), &view, coding);
         let whole = windows.take_whole_pieces(&view, &mut pieces, &firsts);
         assert!(whole > 0);
         for (first, chunk) in firsts.iter().zip(&view.chunks) {

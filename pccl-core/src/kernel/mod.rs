@@ -15,6 +15,10 @@
 
 #![allow(unsafe_code)]
 
+// Before those that use its macro.
+#[macro_use]
+mod walk;
+
 mod cpu;
 mod division;
 mod element;
@@ -22,7 +26,7 @@ mod float16;
 mod float16_loops;
 mod float_mode;
 pub mod hash;
-mod walk;
+pub mod quant;
 
 #[cfg(test)]
 mod tests;

@@ -46,7 +46,8 @@ pub fn pair_op<T: Element>(cpu: Cpu, op: ReduceOp, out: &mut [u8], a: &[u8], b: 
 
 /// A loop, compiled for each path. Never inlined: see `StandardFloatMode`.
 macro_rules! for_each_cpu {
-    (pub fn $name:ident<$($generic:ident: $bound:ident),*>($($arg:ident: $type:ty),*) $body:block) => {
+    ($(#[$doc:meta])* pub fn $name:ident<$($generic:ident: $bound:ident),*>($($arg:ident: $type:ty),*) $body:block) => {
+        $(#[$doc])*
         #[inline(never)]
         pub fn $name<$($generic: $bound),*>(cpu: Cpu, $($arg: $type),*) {
             #[inline(always)]

@@ -9,6 +9,11 @@ pub fn digest(group: &GroupInfo, schedule: Schedule, piece_elements: u64, descri
         Quantization::None => (0, DType::U8),
         Quantization::MinMax(dtype) => (1, dtype),
         Quantization::ZeroPointScale(dtype) => (2, dtype),
+        Quantization::Bits4 => (3, DType::U8),
+        Quantization::Float8E4M3 => (4, DType::U8),
+        Quantization::Float8E5M2 => (5, DType::U8),
+        Quantization::Float16 => (6, DType::U8),
+        Quantization::BFloat16 => (7, DType::U8),
     };
     let schedule = match schedule {
         Schedule::Ring => 0,

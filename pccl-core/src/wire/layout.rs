@@ -188,7 +188,16 @@ record!(Resume {
     linked: Vec<ResumedLink>,
 } check check_resume);
 
-choice!(Quantization { 0 => None, 1 => MinMax(dtype), 2 => ZeroPointScale(dtype) });
+choice!(Quantization {
+    0 => None,
+    1 => MinMax(dtype),
+    2 => ZeroPointScale(dtype),
+    3 => Bits4,
+    4 => Float8E4M3,
+    5 => Float8E5M2,
+    6 => Float16,
+    7 => BFloat16,
+});
 choice!(Verdict {
     0 => Committed { world, peers_pending },
     1 => Mismatched { text },

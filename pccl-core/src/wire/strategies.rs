@@ -42,6 +42,13 @@ fn descriptor() -> impl Strategy<Value = OpDescriptor> {
         Just(Quantization::None),
         dtype().prop_map(Quantization::MinMax),
         dtype().prop_map(Quantization::ZeroPointScale),
+        prop::sample::select(vec![
+            Quantization::Bits4,
+            Quantization::Float8E4M3,
+            Quantization::Float8E5M2,
+            Quantization::Float16,
+            Quantization::BFloat16,
+        ]),
     ];
     let op = prop::sample::select(ReduceOp::ALL.to_vec());
     (any::<u64>(), dtype(), op, quantization).prop_map(|(count, dtype, op, quantization)| {

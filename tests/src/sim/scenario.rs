@@ -1,7 +1,7 @@
 //! One seed, one scenario: everything about a run that is decided before it begins.
 
 use pccl_core::limits;
-use pccl_core::types::{DType, GroupId, OpDescriptor, ReduceOp, ScheduleChoice, Tag};
+use pccl_core::types::{DType, GroupId, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, Tag};
 
 use super::fault::{self, Fault};
 use super::queue::Us;
@@ -116,6 +116,22 @@ pub struct OpSpec {
     /// Floats are exact, see `reference::input`.
     pub exact: bool,
 }
+
+/// What operations on floats may be quantized as; as often not at all.
+const QUANTIZATIONS: [Quantization; 12] = [
+    Quantization::None,
+    Quantization::None,
+    Quantization::None,
+    Quantization::None,
+    Quantization::None,
+    Quantization::MinMax(DType::U8),
+    Quantization::ZeroPointScale(DType::I8),
+    Quantization::MinMax(DType::U16),
+    Quantization::Bits4,
+    Quantization::Float8E4M3,
+    Quantization::Float8E5M2,
+    Quantization::BFloat16,
+];
 
 /// The tag of the first all-reduce of each step, which tells newcomers the number of the step.
 pub const STEP_TAG: Tag = Tag(0);
@@ -247,7 +263,14 @@ impl Scenario {
         let count = rng.between(1, self.most_elements);
         // The same tags step after step, so that sequences grow; now and then others.
         let tag = Tag(if rng.percent(85) { 1 + index } else { 100 + 10 * rng.below(5) + index });
-        OpSpec { tag, descriptor: OpDescriptor::plain(count, dtype, op), exact: rng.percent(60) }
+        let exact = rng.percent(60);
+        let whim = mix_all(&[self.seed, 15, tag.0, count, index]) as usize;
+        let mut descriptor = OpDescriptor::plain(count, dtype, op);
+        let quantization = QUANTIZATIONS[whim % QUANTIZATIONS.len()];
+        if !self.whole_numbers && quantization.refusal(dtype, op).is_none() {
+            descriptor.quantization = quantization;
+        }
+        OpSpec { tag, descriptor, exact }
     }
 
     /// What `process` contributes to operation `index` of `step`.

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use pccl_core::api::{Communicator, DType, OpDescriptor, ReduceOp, Tag};
+use pccl_core::api::{Communicator, DType, OpDescriptor, Quantization, ReduceOp, Tag};
 use pccl_core::kernel;
 use pccl_core::mem::Buffers;
 
@@ -95,6 +95,63 @@ fn every_type_and_operation_gives_the_same_bits_at_every_peer() {
         );
         if let Some(expected) = exact(&descriptor, bytes) {
             assert!(results[0][i] == expected, "{descriptor}: a wrong result");
+        }
+    }
+}
+
+const QUANTIZED: [Quantization; 5] = [
+    Quantization::MinMax(DType::U8),
+    Quantization::ZeroPointScale(DType::I16),
+    Quantization::Bits4,
+    Quantization::Float8E4M3,
+    Quantization::BFloat16,
+];
+
+/// Over real sockets: the same bits everywhere, in place and not, fewer bytes, and sums near the exact ones.
+#[test]
+fn quantized_sums_are_the_same_bits_at_every_peer_and_near_the_exact_ones() {
+    let (_master, address) = master();
+    let results: Mutex<Vec<Vec<Vec<u8>>>> = Mutex::default();
+    let number = |peer: usize, i: usize| (i * 7919 % 1000) as f32 / 1000.0 * (peer + 1) as f32;
+    let cases = || QUANTIZED.into_iter().flat_map(|quantization| COUNTS.map(|count| (quantization, count)));
+    std::thread::scope(|threads| {
+        for _ in 0..PEERS {
+            threads.spawn(|| {
+                let peer = connect(&address, 2);
+                wait_for_world(&peer, PEERS as u32);
+                let rank = usize::from(peer.rank());
+                let reduced = cases().map(|(quantization, count)| {
+                    let plain = OpDescriptor::plain(count as u64, DType::F32, ReduceOp::Sum);
+                    let descriptor = OpDescriptor { quantization, ..plain };
+                    let input: Vec<u8> = (0..count).flat_map(|i| number(rank, i).to_le_bytes()).collect();
+                    let result = reduce(&peer, descriptor, &input, false);
+                    assert!(
+                        result == reduce(&peer, descriptor, &input, true),
+                        "{descriptor}: in place differs"
+                    );
+                    result
+                });
+                let mine = reduced.collect();
+                results.lock().unwrap().push(mine);
+            });
+        }
+    });
+    let results = results.into_inner().unwrap();
+    for (case, (quantization, count)) in cases().enumerate() {
+        assert!(results.iter().all(|peer| peer[case] == results[0][case]), "{quantization}: different bits");
+        // Sums of up to 6 whose parts are encoded up to three times.
+        let most = match quantization {
+            Quantization::ZeroPointScale(_) => 0.001,
+            Quantization::Bits4 => 1.0,
+            Quantization::Float8E4M3 => 1.2,
+            _ => 0.08,
+        };
+        let (cells, _) = results[0][case].as_chunks::<4>();
+        assert_eq!(cells.len(), count);
+        for (i, cell) in cells.iter().enumerate() {
+            let exact: f32 = (0..PEERS).map(|peer| number(peer, i)).sum();
+            let error = (f32::from_le_bytes(*cell) - exact).abs();
+            assert!(error <= most, "{quantization}: element {i} of {count} is {error} off");
         }
     }
 }

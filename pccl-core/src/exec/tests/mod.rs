@@ -7,6 +7,7 @@ mod landing;
 mod links;
 mod parked;
 mod pipe;
+mod quantized;
 mod small;
 mod state_stranger;
 mod stranger;

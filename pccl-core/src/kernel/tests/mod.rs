@@ -8,7 +8,7 @@ use super::*;
 mod oracle;
 
 /// Bit patterns on which kernels go wrong: zeros, subnormals, extremes, infinities, NaNs of all kinds.
-fn interesting(dtype: DType) -> Vec<u64> {
+pub fn interesting(dtype: DType) -> Vec<u64> {
     let top = match dtype {
         DType::F16 => vec![0x7c00, 0x7bff, 0x03ff, 0x0400, 0x7c01, 0x7e00, 0x7fff, 0x3c00, 0x3c01, 0x1400],
         DType::BF16 => vec![0x7f80, 0x7f7f, 0x007f, 0x0080, 0x7f81, 0x7fc0, 0x7fff, 0x3f80, 0x3f81, 0x3b80],

@@ -7,7 +7,7 @@ use super::op_state::{OP_TABLE, OpEvent, OpState};
 use super::{Peer, usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::types::{Epoch, OpDescriptor, OpKey, Quantization, Tag, WorkId};
+use crate::types::{Epoch, OpDescriptor, OpKey, Tag, WorkId};
 use crate::wire::message::{PeerMessage, ResumedOp, Verdict};
 
 #[derive(Debug)]
@@ -239,10 +239,9 @@ fn check_descriptor(tag: Tag, descriptor: &OpDescriptor) -> Result<()> {
             limits::MAX_OP_BYTES
         )));
     }
-    if descriptor.quantization != Quantization::None {
-        return Err(invalid(format!(
-            "all_reduce of {tag}: quantization is not available in this version; use none"
-        )));
+    let OpDescriptor { dtype, op, quantization, .. } = *descriptor;
+    if let Some(reason) = quantization.refusal(dtype, op) {
+        return Err(invalid(format!("all_reduce of {tag}: no {op} of {dtype} as {quantization}: {reason}")));
     }
     Ok(())
 }

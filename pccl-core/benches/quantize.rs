@@ -1,0 +1,119 @@
+//! How fast elements are quantized, beside reading and copying them: `cargo bench -p pccl-core --bench quantize`.
+//!
+//! GB/s of elements, medians; "hot" is one span of 256 KiB over and over, "cold" 64 MiB span by span, as the engine does it:
+//! codes are made of cold elements and written hot, and hot codes are added to cold elements. "× memory" is beside a loop
+//! that moves the same elements and does nothing with them: reads them for `encode`, writes them for `decode`, does both
+//! for `reduce_into`.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use pccl_core::kernel::quant::Codec;
+use pccl_core::types::{DType, Quantization, ReduceOp};
+
+const SPAN_BYTES: usize = 256 << 10;
+const COLD_BYTES: usize = 64 << 20;
+const HOT_ROUNDS: usize = 200;
+const SAMPLES: usize = 5;
+
+const WAYS: [Quantization; 8] = [
+    Quantization::MinMax(DType::U8),
+    Quantization::ZeroPointScale(DType::U8),
+    Quantization::MinMax(DType::U16),
+    Quantization::Bits4,
+    Quantization::Float8E4M3,
+    Quantization::Float8E5M2,
+    Quantization::Float16,
+    Quantization::BFloat16,
+];
+
+fn main() {
+    println!("| what | hot GB/s | cold GB/s | × memory, cold |");
+    println!("| --- | ---: | ---: | ---: |");
+    let mut elements = vec![0; COLD_BYTES];
+    for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+        for quantization in WAYS {
+            if quantization.refusal(dtype, ReduceOp::Sum).is_some() {
+                continue;
+            }
+            let Some(codec) = Codec::of(dtype, quantization) else { continue };
+            let count = (SPAN_BYTES / dtype.size_bytes()) as u64;
+            let mut wire = vec![0; codec.wire_bytes(count) as usize];
+            fill(dtype, &mut elements);
+            row(&format!("{dtype}, {quantization}: encode"), &mut elements, read, |span| {
+                codec.encode(span, &mut wire);
+            });
+            row(&format!("{dtype}, {quantization}: decode"), &mut elements, write, |span| {
+                codec.decode(&wire, span);
+            });
+            fill(dtype, &mut elements);
+            row(&format!("{dtype}, {quantization}: reduce_into"), &mut elements, change, |span| {
+                codec.reduce_into(ReduceOp::Max, span, &wire);
+            });
+        }
+    }
+}
+
+fn read(span: &mut [u8]) {
+    let words: &[[u64; 4]] = bytemuck::cast_slice(span);
+    black_box(words.iter().fold([0; 4], |a, b| std::array::from_fn(|i| a[i] ^ b[i])));
+}
+
+fn write(span: &mut [u8]) {
+    span.fill(black_box(1));
+}
+
+fn change(span: &mut [u8]) {
+    let words: &mut [[u64; 4]] = bytemuck::cast_slice_mut(span);
+    for word in words {
+        *word = std::array::from_fn(|i| word[i] ^ 5);
+    }
+}
+
+fn row(what: &str, elements: &mut [u8], mut plain: impl FnMut(&mut [u8]), mut kernel: impl FnMut(&mut [u8])) {
+    kernel(&mut elements[..SPAN_BYTES]);
+    let hot = median(|| {
+        let start = Instant::now();
+        for _ in 0..HOT_ROUNDS {
+            kernel(black_box(&mut elements[..SPAN_BYTES]));
+        }
+        (HOT_ROUNDS * SPAN_BYTES) as f64 / 1e9 / start.elapsed().as_secs_f64()
+    });
+    let mut cold = |act: &mut dyn FnMut(&mut [u8])| {
+        let start = Instant::now();
+        elements.chunks_mut(SPAN_BYTES).for_each(|span| act(black_box(span)));
+        COLD_BYTES as f64 / 1e9 / start.elapsed().as_secs_f64()
+    };
+    let (mut speeds, mut ratios) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        let of_kernel = cold(&mut kernel);
+        speeds.push(of_kernel);
+        ratios.push(of_kernel / cold(&mut plain));
+    }
+    let middle = |mut all: Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[SAMPLES / 2]
+    };
+    println!("| {what} | {hot:.1} | {:.1} | {:.2} |", middle(speeds), middle(ratios));
+}
+
+fn median(mut sample: impl FnMut() -> f64) -> f64 {
+    let mut all: Vec<f64> = (0..SAMPLES).map(|_| sample()).collect();
+    all.sort_by(f64::total_cmp);
+    all[SAMPLES / 2]
+}
+
+/// Numbers from −1 to 1.
+fn fill(dtype: DType, bytes: &mut [u8]) {
+    let mut state = 1u64;
+    for cell in bytes.chunks_exact_mut(dtype.size_bytes()) {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let number = (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+        match dtype {
+            DType::F16 => cell.copy_from_slice(&half::f16::from_f64(number).to_le_bytes()),
+            DType::BF16 => cell.copy_from_slice(&half::bf16::from_f64(number).to_le_bytes()),
+            DType::F32 => cell.copy_from_slice(&(number as f32).to_le_bytes()),
+            _ => cell.copy_from_slice(&number.to_le_bytes()),
+        }
+    }
+}

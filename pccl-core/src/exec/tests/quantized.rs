@@ -1,0 +1,288 @@
+//! Quantized operations: the bits that a plain walk through the forest gives, at every peer.
+
+use super::world::{Shape, World, key, peer};
+use crate::kernel::quant::Codec;
+use crate::kernel::{finish_average, reduce_into};
+use crate::limits::MAX_EAGER_BYTES_PER_PEER;
+use crate::plan::{self, PlanView, Schedule, child_at_turn};
+use crate::types::{
+    DType, Epoch, EpochInfo, GroupId, GroupInfo, OpDescriptor, Quantization, Rank, ReduceOp, ScheduleChoice,
+};
+
+/// What everybody must hold, worked out piece by piece by recursion over the trees.
+struct Walk<'a> {
+    descriptor: OpDescriptor,
+    codec: Codec,
+    inputs: &'a [Vec<u8>],
+    views: Vec<PlanView>,
+}
+
+impl Walk<'_> {
+    fn new<'a>(shape: &Shape, descriptor: OpDescriptor, inputs: &'a [Vec<u8>]) -> Walk<'a> {
+        let order = (0..shape.world_size).map(peer).collect();
+        let unlinked = shape.unlinked.clone();
+        let group = GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked, rtt_us: 0 };
+        let info = EpochInfo {
+            epoch: Epoch(1),
+            schedule: shape.schedule,
+            piece_bytes: shape.piece_bytes,
+            groups: vec![group.clone()],
+            ..EpochInfo::default()
+        };
+        let view = |rank| plan::plan(&group, &info, rank as Rank, &descriptor).unwrap();
+        let codec = Codec::of(descriptor.dtype, descriptor.quantization).unwrap();
+        Walk { descriptor, codec, inputs, views: (0..shape.world_size).map(view).collect() }
+    }
+
+    /// As it arrives elsewhere.
+    fn there(&self, elements: &[u8]) -> Vec<u8> {
+        let count = elements.len() / self.descriptor.dtype.size_bytes();
+        let mut wire = vec![0; self.codec.wire_bytes(count as u64) as usize];
+        self.codec.encode(elements, &mut wire);
+        let mut back = vec![0; elements.len()];
+        self.codec.decode(&wire, &mut back);
+        back
+    }
+
+    fn add(&self, sum: &mut [u8], other: &[u8]) {
+        reduce_into(self.descriptor.op, self.descriptor.dtype, sum, other);
+    }
+
+    fn finish(&self, sum: &mut [u8]) {
+        if self.descriptor.op == ReduceOp::Avg {
+            finish_average(self.descriptor.dtype, sum, self.inputs.len() as u64);
+        }
+    }
+
+    /// The sum at `rank` of one piece, its children's included.
+    fn sum(&self, rank: usize, chunk: usize, piece: u32) -> Vec<u8> {
+        let view = &self.views[rank].chunks[chunk];
+        let (first, count) = view.piece_span(self.views[rank].piece_elements, piece);
+        let size = self.descriptor.dtype.size_bytes();
+        let mut sum = self.inputs[rank][first as usize * size..(first + count) as usize * size].to_vec();
+        let children = &view.reduce_children;
+        for turn in 0..children.len() {
+            let child = usize::from(children[child_at_turn(children.len(), piece, turn)]);
+            self.add(&mut sum, &self.there(&self.sum(child, chunk, piece)));
+        }
+        sum
+    }
+
+    fn result(&self) -> Vec<u8> {
+        if self.views[0].schedule == Schedule::Small {
+            let mut sum = self.there(&self.inputs[0]);
+            self.inputs[1..].iter().for_each(|input| self.add(&mut sum, &self.there(input)));
+            self.finish(&mut sum);
+            return sum;
+        }
+        let mut result = Vec::new();
+        for (c, chunk) in self.views[0].chunks.iter().enumerate() {
+            for piece in 0..chunk.pieces(self.views[0].piece_elements) {
+                let mut sum = self.sum(chunk.owner.into(), c, piece);
+                self.finish(&mut sum);
+                result.extend(self.there(&sum));
+            }
+        }
+        result
+    }
+}
+
+fn inputs(descriptor: OpDescriptor, world_size: usize) -> Vec<Vec<u8>> {
+    let of = |rank: usize, i: u64| {
+        let unit = (i.wrapping_mul(2_654_435_761).wrapping_add(rank as u64 * 40_503) % 10_007) as f64;
+        (unit / 5_000.0 - 1.0) * (rank + 1) as f64
+    };
+    let bytes = |number: f64| match descriptor.dtype {
+        DType::F16 => half::f16::from_f64(number).to_le_bytes().to_vec(),
+        DType::BF16 => half::bf16::from_f64(number).to_le_bytes().to_vec(),
+        DType::F32 => (number as f32).to_le_bytes().to_vec(),
+        _ => number.to_le_bytes().to_vec(),
+    };
+    (0..world_size).map(|rank| (0..descriptor.count).flat_map(|i| bytes(of(rank, i))).collect()).collect()
+}
+
+fn reduce(shape: Shape, descriptor: OpDescriptor, in_place: bool) -> World {
+    let inputs = inputs(descriptor, shape.world_size);
+    let expected = Walk::new(&shape, descriptor, &inputs).result();
+    let mut world = World::new(shape);
+    world.start_all(key(1, 5, 0), descriptor, &inputs, in_place);
+    world.run();
+    world.commit(key(1, 5, 0), &expected);
+    world
+}
+
+fn schedules(base: &Shape) -> Vec<Shape> {
+    let mut shapes = vec![
+        base.clone(),
+        Shape { schedule: ScheduleChoice::Mesh, ..base.clone() },
+        Shape { schedule: ScheduleChoice::Auto, ..base.clone() },
+    ];
+    if base.world_size > 2 {
+        shapes.push(Shape { unlinked: vec![(0, 1)], ..base.clone() });
+    }
+    shapes
+}
+
+const ALL: [Quantization; 9] = [
+    Quantization::MinMax(DType::U8),
+    Quantization::MinMax(DType::I16),
+    Quantization::ZeroPointScale(DType::I8),
+    Quantization::ZeroPointScale(DType::U16),
+    Quantization::Bits4,
+    Quantization::Float8E4M3,
+    Quantization::Float8E5M2,
+    Quantization::Float16,
+    Quantization::BFloat16,
+];
+
+#[test]
+fn every_schedule_gives_the_bits_of_a_plain_walk_at_every_peer() {
+    let mut case = 0;
+    for world_size in 2..=5 {
+        let base = Shape { world_size, links_per_pair: 2, step: 90, capacity: 400, ..Shape::default() };
+        for shape in schedules(&base) {
+            for count in [1, 3, 16, 100, 400] {
+                let ways = ALL.into_iter().flat_map(|q| DType::ALL[8..].iter().map(move |dtype| (q, *dtype)));
+                for (quantization, dtype) in ways {
+                    case += 1;
+                    let op = [ReduceOp::Sum, ReduceOp::Avg, ReduceOp::Max, ReduceOp::Min][case % 4];
+                    if quantization.refusal(dtype, op).is_some() || case % 3 != 0 && world_size > 3 {
+                        continue;
+                    }
+                    let descriptor = OpDescriptor { count, dtype, op, quantization };
+                    let budget_bytes = [0, 1 << 20, 700][case % 3];
+                    let shape = Shape { seed: case as u64, budget_bytes, ..shape.clone() };
+                    reduce(shape, descriptor, case.is_multiple_of(2));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_of_many_blocks_are_cut_into_frames_and_reads_anywhere() {
+    for (segment_bytes, step) in [(6_000, 1_000), (16_384, 3_333), (16, 40_000)] {
+        let base = Shape {
+            world_size: 3,
+            piece_bytes: 5 * 8_192 + 400,
+            segment_bytes,
+            step,
+            capacity: 2 * step,
+            pump_budget_bytes: 20_000,
+            ..Shape::default()
+        };
+        for shape in schedules(&base) {
+            for quantization in [Quantization::MinMax(DType::U8), Quantization::Bits4, Quantization::BFloat16]
+            {
+                let descriptor =
+                    OpDescriptor { count: 50_001, dtype: DType::F32, op: ReduceOp::Sum, quantization };
+                for in_place in [false, true] {
+                    reduce(shape.clone(), descriptor, in_place);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn traffic_is_what_crossed_the_links() {
+    let quantization = Quantization::MinMax(DType::U8);
+    let descriptor = OpDescriptor { count: 6_144, dtype: DType::F32, op: ReduceOp::Sum, quantization };
+    let shape = Shape { world_size: 3, piece_bytes: 8_192, step: 999, capacity: 5_000, ..Shape::default() };
+    let mut world = World::new(shape);
+    world.start_all(key(1, 0, 0), descriptor, &inputs(descriptor, 3), false);
+    world.run();
+    for host in &mut world.hosts {
+        let (_, traffic) = host.engine.finish(key(1, 0, 0)).unwrap();
+        // A ring of three: four times a third, which is one block.
+        assert_eq!((traffic.tx_bytes, traffic.rx_bytes), (4 * 2_056, 4 * 2_056));
+    }
+}
+
+#[test]
+fn an_abort_at_any_time_leaves_every_input_as_it_was() {
+    let quantization = Quantization::ZeroPointScale(DType::U8);
+    let descriptor = OpDescriptor { count: 60, dtype: DType::F32, op: ReduceOp::Sum, quantization };
+    let base = Shape { world_size: 3, step: 5, capacity: 40, pump_budget_bytes: 20, ..Shape::default() };
+    let small = Shape { schedule: ScheduleChoice::Auto, piece_bytes: 256, ..base.clone() };
+    for shape in schedules(&base).into_iter().chain([small]) {
+        let inputs = inputs(descriptor, 3);
+        let expected = Walk::new(&shape, descriptor, &inputs).result();
+        for before in (0..).step_by(7) {
+            let mut world =
+                World::new(Shape { seed: before, eager_bytes: MAX_EAGER_BYTES_PER_PEER, ..shape.clone() });
+            world.start_all(key(1, 3, 0), descriptor, &inputs, true);
+            (0..before).for_each(|_| world.poke());
+            let all_done = world.hosts.iter().all(|host| host.done.contains(&key(1, 3, 0)));
+            for (rank, input) in inputs.iter().enumerate() {
+                assert!(world.hosts[rank].engine.stop(key(1, 3, 0)).is_some());
+                assert_eq!(world.memory[&(rank, key(1, 3, 0))].input(), input, "rank {rank} after {before}");
+                world.hosts[rank].engine.enter_epoch(Epoch(2));
+                world.start(rank, key(2, 3, 0), descriptor, input, true);
+            }
+            world.run();
+            world.commit(key(2, 3, 0), &expected);
+            if all_done {
+                break;
+            }
+            assert!(before < 20_000, "the operation never ends");
+        }
+    }
+}
+
+/// By element: how far the quantized result of everybody's uniform numbers from 0 to 255 × (rank + 1) is from the sum in f64.
+fn worst_error(world_size: usize, schedule: ScheduleChoice, quantization: Quantization) -> f64 {
+    let descriptor = OpDescriptor { count: 65_536, dtype: DType::F32, op: ReduceOp::Sum, quantization };
+    let number = |rank: usize, i: u64| {
+        let mixed = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((rank as u64 + 1) << 56);
+        let hash = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let hash = (hash ^ hash >> 32).wrapping_mul(0x94d0_49bb_1331_11eb) >> 40;
+        (hash as f64 / (1u64 << 24) as f64 * 255.0 * (rank + 1) as f64) as f32
+    };
+    let of = |rank| (0..descriptor.count).flat_map(|i| number(rank, i).to_le_bytes()).collect();
+    let inputs: Vec<Vec<u8>> = (0..world_size).map(of).collect();
+    let shape = Shape { world_size, schedule, piece_bytes: 256 << 10, ..Shape::default() };
+    let result = Walk::new(&shape, descriptor, &inputs).result();
+    let error = |(i, cell): (usize, &[u8; 4])| {
+        let exact: f64 = (0..world_size).map(|rank| f64::from(number(rank, i as u64))).sum();
+        (f64::from(f32::from_le_bytes(*cell)) - exact).abs()
+    };
+    result.as_chunks().0.iter().enumerate().map(error).fold(0.0, f64::max)
+}
+
+/// With ranges 255 × (rank + 1) a step is (rank + 1), and half of one is lost with each encoding, of contributions or of sums.
+#[test]
+fn errors_stay_within_the_bounds_that_add_up_and_below_the_goals() {
+    for quantization in [Quantization::MinMax(DType::U8), Quantization::ZeroPointScale(DType::U8)] {
+        for world_size in [2, 3, 4, 8, 16] {
+            let total = (world_size * (world_size + 1) / 2) as f64;
+            // A mesh encodes all contributions but the owner's (at least 1), and the sum.
+            let mesh_bound = (total - 1.0) / 2.0 + total / 2.0;
+            // A ring encodes partial sums: the worst chunk begins with the largest, and ends with the whole.
+            let partial = |start: usize| {
+                let ranges = (0..world_size).map(|steps| ((start + steps) % world_size + 1) as f64);
+                let sums = ranges.scan(0.0, |sum, range| {
+                    *sum += range;
+                    Some(*sum / 2.0)
+                });
+                sums.sum::<f64>()
+            };
+            let ring_bound = (0..world_size).map(partial).fold(0.0, f64::max);
+            let mesh = worst_error(world_size, ScheduleChoice::Mesh, quantization);
+            let ring = worst_error(world_size, ScheduleChoice::Ring, quantization);
+            println!(
+                "{quantization}, world {world_size}: mesh {mesh:.2} of {mesh_bound}, ring {ring:.2} of {ring_bound}"
+            );
+            // Errors of sums widen the ranges that are encoded after them.
+            assert!(mesh <= mesh_bound * 1.02 && ring <= ring_bound * 1.05);
+            let goal = match (world_size, quantization) {
+                (2, Quantization::MinMax(_)) => Some((0.85 * 3.0, 3.0)),
+                (2, _) => Some((0.85 * 5.2, 5.2)),
+                (4, Quantization::MinMax(_)) => Some((0.65 * 16.0, 16.0)),
+                (4, _) => Some((0.65 * 17.3, 17.3)),
+                _ => None,
+            };
+            assert!(goal.is_none_or(|(of_mesh, of_ring)| mesh <= of_mesh && ring <= of_ring));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+use proptest::prelude::*;
+
+use super::codec::{Codec, Errors};
+use crate::kernel::cpu::Cpu;
+use crate::kernel::float_mode::imp;
+use crate::kernel::tests::interesting;
+use crate::kernel::{reduce_into, reduce_pair};
+use crate::types::{DType, Quantization, ReduceOp};
+
+mod bounds;
+mod oracle;
+mod specified;
+
+const FLOATS: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];
+const CODES: [DType; 4] = [DType::U8, DType::I8, DType::U16, DType::I16];
+
+/// Every way to quantize elements of a type.
+fn all_of(dtype: DType) -> Vec<Quantization> {
+    let grids =
+        CODES.into_iter().flat_map(|code| [Quantization::MinMax(code), Quantization::ZeroPointScale(code)]);
+    let others = [
+        Quantization::Bits4,
+        Quantization::Float8E4M3,
+        Quantization::Float8E5M2,
+        Quantization::Float16,
+        Quantization::BFloat16,
+    ];
+    grids.chain(others).filter(|q| q.refusal(dtype, ReduceOp::Sum).is_none()).collect()
+}
+
+fn a_way() -> impl Strategy<Value = (DType, Quantization)> {
+    let all: Vec<_> =
+        FLOATS.into_iter().flat_map(|dtype| all_of(dtype).into_iter().map(move |q| (dtype, q))).collect();
+    prop::sample::select(all)
+}
+
+fn a_path() -> impl Strategy<Value = Cpu> {
+    prop::sample::select(Cpu::all_here())
+}
+
+/// Bytes of a number, rounded to the type.
+fn of_number(dtype: DType, number: f64) -> Vec<u8> {
+    match dtype {
+        DType::F16 => half::f16::from_f64(number).to_le_bytes().to_vec(),
+        DType::BF16 => half::bf16::from_f64(number).to_le_bytes().to_vec(),
+        DType::F32 => (number as f32).to_le_bytes().to_vec(),
+        _ => number.to_le_bytes().to_vec(),
+    }
+}
+
+fn bytes_of(dtype: DType, numbers: &[f64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| of_number(dtype, *number)).collect()
+}
+
+/// Spans of one character each: smooth ones of any scale, with an offset, with zeros, and arbitrary bits.
+fn a_span(dtype: DType, count: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<u8>> {
+    let exponents = match dtype {
+        DType::F16 => -24..15i32,
+        DType::F64 => -1070..1023,
+        _ => -148..127,
+    };
+    let odd = prop::sample::select(interesting(dtype));
+    let odd_percent = prop::sample::select(vec![0u32, 0, 0, 1, 30, 100]);
+    let offset = prop_oneof![Just(0.0), -2.0..2.0f64, Just(1000.0)];
+    let unit = prop::collection::vec((-1.0..1.0f64, 0..100u32, odd, any::<bool>()), count);
+    (exponents, odd_percent, offset, unit).prop_map(move |(exponent, odd_percent, offset, unit)| {
+        let of = |(number, percent, odd, sparse): (f64, u32, u64, bool)| {
+            if percent < odd_percent {
+                return odd.to_le_bytes()[..dtype.size_bytes()].to_vec();
+            }
+            let number = if sparse && offset == 0.0 { 0.0 } else { number + offset };
+            of_number(dtype, number * 2f64.powi(exponent))
+        };
+        unit.into_iter().flat_map(of).collect()
+    })
+}
+
+fn encoded(cpu: Cpu, codec: &Codec, elements: &[u8]) -> Vec<u8> {
+    let count = elements.len() / codec.dtype.size_bytes();
+    let mut wire = vec![0xa5; codec.wire_bytes(count as u64) as usize];
+    codec.encode_on(cpu, elements, &mut wire);
+    wire
+}
+
+fn decoded(cpu: Cpu, codec: &Codec, wire: &[u8], len: usize) -> Vec<u8> {
+    let mut elements = vec![0xa5; len];
+    codec.decode_on(cpu, wire, &mut elements);
+    elements
+}
+
+fn by_oracle(dtype: DType, quantization: Quantization, elements: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let codec = Codec::of(dtype, quantization).unwrap();
+    let (mut wire, mut back) = (Vec::new(), Vec::new());
+    for block in elements.chunks(codec.block_elements() * dtype.size_bytes()) {
+        let encoded = oracle::encode_block(dtype, quantization, block);
+        back.extend(oracle::decode_block(dtype, quantization, &encoded, block.len() / dtype.size_bytes()));
+        wire.extend(encoded);
+    }
+    (wire, back)
+}
+
+/// From nothing to several blocks, and every rest of a vector between.
+fn a_count() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 0usize..80, 2 => 0usize..2100, 1 => 2040usize..5000]
+}
+
+fn a_case() -> impl Strategy<Value = (DType, Quantization, Vec<u8>)> {
+    (a_way(), a_count()).prop_flat_map(|((dtype, quantization), count)| {
+        (Just(dtype), Just(quantization), a_span(dtype, count))
+    })
+}
+
+/// Two spans of one length.
+fn two_spans() -> impl Strategy<Value = (DType, Quantization, Vec<u8>, Vec<u8>)> {
+    (a_way(), a_count()).prop_flat_map(|((dtype, quantization), count)| {
+        (Just(dtype), Just(quantization), a_span(dtype, count), a_span(dtype, count))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(800))]
+
+    #[test]
+    fn every_path_gives_the_bytes_that_the_rule_says(cpu in a_path(), (dtype, quantization, elements) in a_case()) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let (wire, back) = by_oracle(dtype, quantization, &elements);
+        prop_assert_eq!(encoded(cpu, &codec, &elements), &wire[..], "{} of {}", quantization, dtype);
+        prop_assert_eq!(decoded(cpu, &codec, &wire, elements.len()), back, "{} of {}", quantization, dtype);
+    }
+
+    #[test]
+    fn alignment_changes_nothing(
+        cpu in a_path(), (dtype, quantization, elements) in a_case(), offsets in (0usize..9, 0usize..9),
+    ) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let expected = encoded(cpu, &codec, &elements);
+        let shifted = [vec![0; offsets.0], elements.clone()].concat();
+        let mut wire = vec![0xa5; offsets.1 + expected.len() + 3];
+        let end = wire.len() - 3;
+        codec.encode_on(cpu, &shifted[offsets.0..], &mut wire[offsets.1..end]);
+        prop_assert_eq!(&wire[offsets.1..end], &expected[..]);
+        prop_assert!(wire[..offsets.1].iter().chain(&wire[end..]).all(|byte| *byte == 0xa5));
+    }
+
+    #[test]
+    fn parts_that_are_cut_where_blocks_end_give_the_same(
+        cpu in a_path(), (dtype, quantization, elements) in a_case(), cut in 0usize..6,
+    ) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let whole = encoded(cpu, &codec, &elements);
+        let cut_wire = (cut * codec.block_wire_bytes()).min(whole.len());
+        let at = codec.elements_at(cut_wire).min(elements.len());
+        let at = if cut_wire == whole.len() { elements.len() } else { at };
+        let parts = [encoded(cpu, &codec, &elements[..at]), encoded(cpu, &codec, &elements[at..])].concat();
+        prop_assert_eq!(parts, whole);
+    }
+
+    #[test]
+    fn in_place_is_as_from_one_place_to_another(cpu in a_path(), (dtype, quantization, elements) in a_case()) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let wire = encoded(cpu, &codec, &elements);
+        let mut span = elements.clone();
+        prop_assert_eq!(codec.encode_in_place_on(cpu, &mut span, None), wire.len());
+        prop_assert_eq!(&span[..wire.len()], &wire[..]);
+        codec.decode_in_place_on(cpu, &mut span);
+        prop_assert_eq!(span, decoded(cpu, &codec, &wire, elements.len()));
+    }
+
+    #[test]
+    fn reducing_is_decoding_and_then_reducing(
+        cpu in a_path(),
+        op in prop::sample::select(ReduceOp::ALL.to_vec()),
+        (dtype, quantization, own, theirs) in two_spans(),
+    ) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let wire = encoded(cpu, &codec, &theirs);
+        let theirs = decoded(cpu, &codec, &wire, theirs.len());
+        let (mut expected, mut found) = (own.clone(), own.clone());
+        reduce_into(op, dtype, &mut expected, &theirs);
+        codec.reduce_into_on(cpu, op, &mut found, &wire);
+        prop_assert_eq!(&found, &expected);
+        reduce_pair(op, dtype, &mut expected, &own, &theirs);
+        found.fill(0);
+        codec.reduce_pair_on(cpu, op, &mut found, &own, &wire);
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn errors_are_what_was_there_less_what_was_sent(
+        cpu in a_path(), (dtype, quantization, elements) in a_case(), times in 1u64..5,
+    ) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let (mut span, mut kept) = (elements.clone(), vec![0xa5; elements.len()]);
+        codec.encode_in_place_on(cpu, &mut span, Some(Errors { kept: &mut kept, times }));
+        codec.decode_in_place_on(cpu, &mut span);
+        let exact = oracle::numbers(dtype, &elements);
+        let sent = oracle::numbers(dtype, &span);
+        let single = |x: f64| if dtype == DType::F64 { x } else { f64::from(x as f32) };
+        let expected: Vec<f64> = exact.iter().zip(&sent)
+            .map(|(exact, sent)| single(single(exact - sent) * times as f64))
+            .map(|error| if error.is_finite() { error } else { 0.0 })
+            .collect();
+        prop_assert_eq!(kept, bytes_of(dtype, &expected));
+    }
+
+    #[test]
+    fn the_modes_of_the_host_program_change_no_bits(cpu in a_path(), (dtype, quantization, elements) in a_case()) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let run = || {
+            let mut span = elements.clone();
+            let len = codec.encode_in_place_on(cpu, &mut span, None);
+            let wire = span[..len].to_vec();
+            codec.decode_in_place_on(cpu, &mut span);
+            (wire, span)
+        };
+        let expected = run();
+        let host = imp::read();
+        imp::write(imp::FLUSH_AND_ROUND_UP);
+        let under_other_modes = run();
+        imp::write(host);
+        prop_assert_eq!(under_other_modes, expected);
+    }
+
+    #[test]
+    fn whatever_arrives_gives_elements(
+        cpu in a_path(), (dtype, quantization) in a_way(), count in 0usize..300, seed in any::<[u8; 16]>(),
+    ) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let wire: Vec<u8> = seed.iter().copied().cycle().take(codec.wire_bytes(count as u64) as usize).collect();
+        let elements = decoded(cpu, &codec, &wire, count * dtype.size_bytes());
+        let same = decoded(Cpu::best(), &codec, &wire, elements.len());
+        let numbers = |bytes: &[u8]| -> Vec<f64> { oracle::numbers(dtype, bytes) };
+        let both = numbers(&elements).into_iter().zip(numbers(&same));
+        prop_assert!(both.into_iter().all(|(a, b)| a == b || a.is_nan() && b.is_nan()));
+    }
+}
