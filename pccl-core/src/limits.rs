@@ -168,6 +168,9 @@ pub const BLOCKED_REPORT_MS: u64 = 1_000;
 /// beside which nothing else is called.
 pub const BLOCKED_ALONE_REPORT_MS: u64 = 30_000;
 
+/// A wait that can be given up asks so often: whoever presses Ctrl-C gets an answer within 100 ms.
+pub const WATCH_INTERVAL_MS: u64 = 40;
+
 /// Log lines about strangers, per listening port and second; the rest are counted.
 pub const MAX_STRANGER_LOG_LINES_PER_S: u32 = 5;
 

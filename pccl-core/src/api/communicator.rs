@@ -126,7 +126,7 @@ impl Communicator {
         max_in_flight: usize,
     ) -> Result<ReduceInfo> {
         self.running()?;
-        retry::check(requests, max_in_flight)?;
+        retry::check(requests.iter().map(|request| request.tag), max_in_flight)?;
         let requests = &*requests;
         mem::lend(|lending| {
             retry::run_all(requests.len(), max_in_flight, |index| {
@@ -135,6 +135,22 @@ impl Communicator {
                     lending.memory(&request.memory).map_err(|error| no_buffers(request.tag, error))?;
                 self.all_reduce_buffers(buffers, request.descriptor, request.tag)
             })
+        })
+    }
+
+    /// As `all_reduce_multiple_with_retry`, over memory that is not borrowed: `buffers` gives that of an index, anew for
+    /// each try.
+    pub fn all_reduce_buffers_with_retry(
+        &self,
+        operations: &[(OpDescriptor, Tag)],
+        max_in_flight: usize,
+        mut buffers: impl FnMut(usize) -> Result<Buffers>,
+    ) -> Result<ReduceInfo> {
+        self.running()?;
+        retry::check(operations.iter().map(|(_, tag)| *tag), max_in_flight)?;
+        retry::run_all(operations.len(), max_in_flight, |index| {
+            let (descriptor, tag) = operations[index];
+            self.all_reduce_buffers(buffers(index)?, descriptor, tag)
         })
     }
 

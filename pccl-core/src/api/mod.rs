@@ -21,8 +21,11 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::mem::{Buffers, Element, Memory};
 pub use crate::obs::{Counters, LinkStats, Stats};
 pub use crate::proto::peer::{ReduceInfo, SyncInfo};
+pub use crate::shell::watched;
 pub use crate::state::Condition;
-pub use crate::types::{DType, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, SyncStrategy, Tag};
+pub use crate::types::{
+    DType, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, SyncStrategy, Tag, TensorKey,
+};
 
 /// A forked child has the handles but not the threads behind them.
 fn check_process(pid: u32, what: &str) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOCKED_ALONE_REPORT_MS, BLOCKED_REPORT_MS};
 use crate::mem::{Element, Memory};
 use crate::proto::peer::ReduceInfo;
+use crate::shell::{check_watch, watch_interval};
 use crate::types::{OpDescriptor, ReduceOp, Tag};
 
 /// One all-reduce of a list.
@@ -49,19 +50,16 @@ impl<'a> ReduceRequest<'a> {
 }
 
 /// What can be known to be wrong before anything is started.
-pub(super) fn check(requests: &[ReduceRequest<'_>], max_in_flight: usize) -> Result<()> {
+pub(super) fn check(mut wanted: impl Iterator<Item = Tag>, max_in_flight: usize) -> Result<()> {
     let invalid = |reason: String| Err(Error::new(ErrorKind::InvalidArgument, reason));
     if max_in_flight == 0 {
         return invalid("max_in_flight is 0: nothing could ever run".into());
     }
     let mut tags = BTreeSet::new();
     if max_in_flight > 1
-        && let Some(twice) = requests.iter().find(|request| !tags.insert(request.tag))
+        && let Some(twice) = wanted.find(|tag| !tags.insert(*tag))
     {
-        return invalid(format!(
-            "{} is in the list twice: those in flight at once need different tags",
-            twice.tag
-        ));
+        return invalid(format!("{twice} is in the list twice: those in flight at once need different tags"));
     }
     Ok(())
 }
@@ -104,7 +102,8 @@ pub(super) fn run_all<W: Waitable>(
         if in_flight.is_empty() {
             break;
         }
-        let (at, outcome) = wait_any(&mut in_flight);
+        // Who gives up leaves those in flight to themselves.
+        let (at, outcome) = wait_any(&mut in_flight)?;
         drop(in_flight.remove(at));
         let index = indices.remove(at);
         match outcome {
@@ -134,8 +133,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Blocks until one of them has ended; which, and how.
-fn wait_any<W: Waitable>(works: &mut [W]) -> (usize, Result<ReduceInfo>) {
+/// Blocks until one of them has ended; which, and how. An error if whoever watches this thread's waits has given up.
+fn wait_any<W: Waitable>(works: &mut [W]) -> Result<(usize, Result<ReduceInfo>)> {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let begun = Instant::now();
@@ -143,23 +142,29 @@ fn wait_any<W: Waitable>(works: &mut [W]) -> (usize, Result<ReduceInfo>) {
     loop {
         for (at, work) in works.iter_mut().enumerate() {
             if let Poll::Ready(outcome) = Pin::new(work).poll(&mut context) {
-                return (at, outcome);
+                return Ok((at, outcome));
             }
         }
-        let Some(&(after_ms, long)) = reports.peek() else {
-            std::thread::park();
+        check_watch()?;
+        let report = reports
+            .peek()
+            .map(|&(after_ms, long)| (Duration::from_millis(after_ms).saturating_sub(begun.elapsed()), long));
+        let Some((Duration::ZERO, long)) = report else {
+            park(report.map(|(patience, _)| patience).into_iter().chain(watch_interval()).min());
             continue;
         };
-        let patience = Duration::from_millis(after_ms).saturating_sub(begun.elapsed());
-        if !patience.is_zero() {
-            std::thread::park_timeout(patience);
-            continue;
-        }
         reports.next();
         // With several under way the program can go on when any of them ends: it is not blocked in one.
         if let [only] = &*works {
             only.blocked(long);
         }
+    }
+}
+
+fn park(patience: Option<Duration>) {
+    match patience {
+        Some(patience) => std::thread::park_timeout(patience),
+        None => std::thread::park(),
     }
 }
 

@@ -84,7 +84,11 @@ fn a_tag_twice_in_flight_is_refused_before_anything_is_started() {
         ReduceRequest::in_place(&mut a, ReduceOp::Sum, Tag(1)),
         ReduceRequest::in_place(&mut b, ReduceOp::Sum, Tag(1)),
     ];
-    assert_eq!(check(&requests, 1), Ok(()));
-    assert_eq!(check(&requests, 2).unwrap_err().kind, ErrorKind::InvalidArgument);
-    assert_eq!(check(&requests[..1], 0).unwrap_err().kind, ErrorKind::InvalidArgument);
+    assert_eq!(check(tags(&requests), 1), Ok(()));
+    assert_eq!(check(tags(&requests), 2).unwrap_err().kind, ErrorKind::InvalidArgument);
+    assert_eq!(check(tags(&requests[..1]), 0).unwrap_err().kind, ErrorKind::InvalidArgument);
+}
+
+fn tags(requests: &[ReduceRequest<'_>]) -> impl Iterator<Item = Tag> {
+    requests.iter().map(|request| request.tag)
 }

@@ -1,16 +1,16 @@
 //! A program's shared state, and the call that makes it the same everywhere.
 
-use std::sync::TryLockError;
+use std::sync::{MutexGuard, TryLockError, mpsc};
 
 use super::communicator::unexpected;
-use super::{Communicator, Element, Memory};
+use super::{Buffers, Communicator, Element, Memory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{MAX_HASH_THREADS, STATE_BLOCK_BYTES};
 use crate::mem;
 use crate::proto::peer::{Done, SyncInfo};
 use crate::shell::node::Request;
-use crate::shell::{SyncReport, SyncRequest};
-use crate::state::{Condition, Tensors, TensorsError};
+use crate::shell::{PeerThread, SyncReport, SyncRequest, check_watch, watch_interval};
+use crate::state::{Condition, Survey, Tensors, TensorsError};
 use crate::types::{DType, SyncStrategy, TensorKey};
 
 /// Named tensors and their revision: what all peers of a group are to hold alike.
@@ -102,34 +102,64 @@ impl Communicator {
         strategy: SyncStrategy,
     ) -> Result<SyncInfo> {
         let thread = self.running()?;
-        let _only_one = match self.syncing.try_lock() {
-            Ok(guard) => guard,
-            // A panic in another call has left nothing behind.
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(usage("another thread is in this call already")),
-        };
+        let _only_one = self.only_synchronization()?;
         self.check_company()?;
         state.conditions.clear();
         let report = SyncReport::default();
-        let (keys, memory, revision) = (&state.keys, &state.memory, state.revision);
+        let (keys, memory) = (&state.keys, &state.memory);
+        let request = (state.revision, strategy, report.clone());
         let done = mem::lend(|lending| {
             let lent = |(key, memory): (&TensorKey, _)| match lending.memory(memory) {
                 Ok(buffers) => Ok((key.clone(), buffers)),
                 Err(error) => Err(invalid(&format!("tensor {key}: {error}"))),
             };
             let given = keys.iter().zip(memory).map(lent).collect::<Result<Vec<_>>>()?;
-            let tensors = Tensors::new(given).map_err(|error: TensorsError| invalid(&error.to_string()))?;
-            let survey = tensors.survey(STATE_BLOCK_BYTES, self.hash_threads());
-            let request = SyncRequest { revision, strategy, tensors, survey, report: report.clone() };
-            thread.call(Request::Synchronize(Box::new(request))).1.wait()
+            self.synchronize(thread, request, given)
         });
         state.conditions = report.conditions();
-        match done? {
-            Done::Synchronized(info) => {
-                state.revision = info.revision;
-                Ok(info)
-            }
+        let info = done?;
+        state.revision = info.revision;
+        Ok(info)
+    }
+
+    /// As `synchronize_shared_state`, over memory the caller vouches for (see `Buffers::new`; received in place), for
+    /// bindings. Beside the outcome, what has become of each tensor, as `SharedState::conditions` tells it.
+    pub fn synchronize_buffers(
+        &self,
+        revision: u64,
+        strategy: SyncStrategy,
+        tensors: Vec<(TensorKey, Buffers)>,
+    ) -> (Result<SyncInfo>, Vec<Condition>) {
+        let report = SyncReport::default();
+        let done = self.running().and_then(|thread| {
+            let _only_one = self.only_synchronization()?;
+            self.check_company()?;
+            self.synchronize(thread, (revision, strategy, report.clone()), tensors)
+        });
+        (done, report.conditions())
+    }
+
+    fn synchronize(
+        &self,
+        thread: &PeerThread,
+        (revision, strategy, report): (u64, SyncStrategy, SyncReport),
+        given: Vec<(TensorKey, Buffers)>,
+    ) -> Result<SyncInfo> {
+        let tensors = Tensors::new(given).map_err(|error: TensorsError| invalid(&error.to_string()))?;
+        let (tensors, survey) = surveyed(tensors, self.hash_threads())?;
+        let request = SyncRequest { revision, strategy, tensors, survey, report };
+        match thread.call(Request::Synchronize(Box::new(request))).1.wait()? {
+            Done::Synchronized(info) => Ok(info),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    fn only_synchronization(&self) -> Result<MutexGuard<'_, ()>> {
+        match self.syncing.try_lock() {
+            Ok(guard) => Ok(guard),
+            // A panic in another call has left nothing behind.
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(usage("another thread is in this call already")),
         }
     }
 
@@ -148,6 +178,33 @@ impl Communicator {
             threads => threads,
         }
     }
+}
+
+/// Hashes all of it. Where this thread's waits are watched, another one does, so that this one can give up.
+fn surveyed(tensors: Tensors, threads: usize) -> Result<(Tensors, Survey)> {
+    let hash = move || {
+        let survey = tensors.survey(STATE_BLOCK_BYTES, threads);
+        (tensors, survey)
+    };
+    let Some(interval) = watch_interval() else { return Ok(hash()) };
+    let (to, from) = mpsc::channel();
+    let hashing = std::thread::Builder::new().name("pccl-hash".into());
+    // Nobody may listen any more.
+    let hashing = hashing.spawn(move || drop(to.send(hash())));
+    hashing.map_err(|error| internal(&format!("the system gives no thread: {error}")))?;
+    loop {
+        match from.recv_timeout(interval) {
+            Ok(surveyed) => return Ok(surveyed),
+            Err(mpsc::RecvTimeoutError::Timeout) => check_watch()?,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(internal("the thread that hashes panicked"));
+            }
+        }
+    }
+}
+
+fn internal(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("synchronize_shared_state: {what}"))
 }
 
 fn usage(what: &str) -> Error {

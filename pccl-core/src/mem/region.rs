@@ -4,6 +4,8 @@
 //! that the memory is valid for `len` bytes (readable, and writable where received into), and that nobody
 //! else writes it, nor reads what is received into, until the `Buffers` is dropped.
 
+use std::fmt;
+
 use super::lend::Loan;
 
 /// Read-only memory of the caller.
@@ -37,6 +39,17 @@ pub struct Buffers {
     target: Target,
     /// Whoever lent the memory waits for this to be dropped.
     _loan: Option<Loan>,
+    /// What the memory is part of.
+    _kept: Option<Kept>,
+}
+
+/// Something that lives as long as the library has the memory.
+struct Kept(#[expect(dead_code, reason = "it is dropped, nothing else")] Box<dyn Send + Sync>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
 }
 
 /// Why two pointers cannot be one operation's buffers.
@@ -61,12 +74,17 @@ impl Buffers {
         }
         let target = Target { base: recv, len };
         if std::ptr::eq(send, recv) {
-            return Ok(Buffers { source: None, target, _loan: None });
+            return Ok(Buffers { source: None, target, _loan: None, _kept: None });
         }
         if (send as usize) < recv as usize + len && (recv as usize) < send as usize + len {
             return Err(BuffersError::Overlap);
         }
-        Ok(Buffers { source: Some(Source { base: send, len }), target, _loan: None })
+        Ok(Buffers { source: Some(Source { base: send, len }), target, _loan: None, _kept: None })
+    }
+
+    /// Keeps `owner` until the library has let go of the memory: a call may be given up before.
+    pub fn keeping(self, owner: impl Send + Sync + 'static) -> Buffers {
+        Buffers { _kept: Some(Kept(Box::new(owner))), ..self }
     }
 
     pub(super) fn on_loan(self, loan: Loan) -> Buffers {

@@ -10,6 +10,7 @@ mod peer_loop;
 mod slot;
 mod status;
 mod threads;
+mod watch;
 
 pub use node_sync::{SyncReport, SyncRequest};
 pub use observe::Observed;
@@ -17,3 +18,4 @@ pub use peer_loop::Command;
 pub use slot::Slot;
 pub use status::Snapshot;
 pub use threads::{MasterThread, PeerThread};
+pub use watch::{check as check_watch, interval as watch_interval, watched};

@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::proto::peer::Done;
 
@@ -31,7 +32,36 @@ impl Slot {
         (Completer(Some(slot.clone())), slot)
     }
 
+    /// Blocks until there is an outcome, or whoever watches this thread's waits has given up.
     pub fn wait(&self) -> Result<Done> {
+        loop {
+            let Some(interval) = watch::interval() else { return self.wait_unwatched() };
+            if let Some(outcome) = self.wait_until(Instant::now() + interval) {
+                return outcome;
+            }
+            watch::check()?;
+        }
+    }
+
+    /// `None` if there is no outcome within `ms`.
+    pub fn wait_timeout(&self, ms: u64) -> Option<Result<Done>> {
+        let deadline = Instant::now() + Duration::from_millis(ms);
+        loop {
+            let Some(interval) = watch::interval() else { return self.wait_until(deadline) };
+            let outcome = self.wait_until(deadline.min(Instant::now() + interval));
+            if outcome.is_some() {
+                return outcome;
+            }
+            if let Err(given_up) = watch::check() {
+                return Some(Err(given_up));
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+        }
+    }
+
+    fn wait_unwatched(&self) -> Result<Done> {
         let mut state = self.lock();
         loop {
             if let Some(outcome) = &state.outcome {
@@ -41,9 +71,7 @@ impl Slot {
         }
     }
 
-    /// `None` if there is no outcome within `ms`.
-    pub fn wait_timeout(&self, ms: u64) -> Option<Result<Done>> {
-        let deadline = Instant::now() + Duration::from_millis(ms);
+    fn wait_until(&self, deadline: Instant) -> Option<Result<Done>> {
         let mut state = self.lock();
         loop {
             if state.outcome.is_some() {
@@ -117,6 +145,23 @@ mod tests {
         assert_eq!(thread.join().unwrap(), Ok(Done::Left));
         assert_eq!(slot.wait_timeout(0), Some(Ok(Done::Left)));
         assert!(slot.is_done());
+    }
+
+    #[test]
+    fn a_watched_wait_ends_when_the_program_gives_up_and_the_outcome_still_comes() {
+        let (completer, slot) = Slot::new();
+        let mut asked = 0;
+        let gives_up = move || {
+            asked += 1;
+            asked > 1
+        };
+        let given_up = watch::watched(gives_up, || slot.wait());
+        assert_eq!(given_up.unwrap_err().kind, ErrorKind::InvalidUsage);
+        let given_up = watch::watched(|| true, || slot.wait_timeout(u64::from(u32::MAX)));
+        assert!(given_up.is_some_and(|outcome| outcome.is_err()));
+        assert_eq!(watch::watched(|| false, || slot.wait_timeout(1)), None);
+        completer.complete(Ok(Done::Left));
+        assert_eq!(watch::watched(|| true, || slot.wait()), Ok(Done::Left));
     }
 
     #[test]

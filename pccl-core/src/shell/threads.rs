@@ -13,6 +13,7 @@ use super::observe::Observed;
 use super::peer_loop::{self, Command, PeerLoopConfig};
 use super::slot::{Completer, Slot};
 use super::status::{Snapshot, Status};
+use super::watch;
 use crate::config::{MasterSettings, PeerSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::EngineConfig;
@@ -148,8 +149,18 @@ impl MasterThread {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Waits until the thread has ended. Whoever comes second waits as long.
+    /// Waits until the thread has ended, or whoever watches this thread's waits has given up. Whoever comes second waits
+    /// as long.
     pub fn join(&self) -> Result<()> {
+        while let Some(interval) = watch::interval() {
+            // Who cannot look waits for one who joins.
+            if self.thread.try_lock().is_ok_and(|thread| thread.as_ref().is_none_or(JoinHandle::is_finished))
+            {
+                break;
+            }
+            watch::check()?;
+            std::thread::park_timeout(interval);
+        }
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         match thread.take().map(JoinHandle::join) {
             None | Some(Ok(Ok(()))) => Ok(()),
