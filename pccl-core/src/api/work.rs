@@ -66,6 +66,13 @@ impl Work {
         self.slot.is_done()
     }
 
+    /// As `Future::poll`, for those who share it. The last waker given is the one that is woken.
+    pub fn poll_outcome(&self, context: &mut Context<'_>) -> Poll<Result<ReduceInfo>> {
+        check_process(self.pid, "operation")?;
+        self.callers.note();
+        Poll::Ready(reduced(ready!(self.slot.poll(context))))
+    }
+
     /// Tells the master that the program waits for this, so that it can look for calls that never meet. Only
     /// after a `long` time does a single caller show that there is no other: a second thread may be about to
     /// make its first call.
@@ -80,9 +87,7 @@ impl Future for Work {
     type Output = Result<ReduceInfo>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        check_process(self.pid, "operation")?;
-        self.callers.note();
-        Poll::Ready(reduced(ready!(self.slot.poll(context))))
+        self.poll_outcome(context)
     }
 }
 

@@ -1,0 +1,242 @@
+//! A peer of a run.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pccl_core::api::{
+    self, Buffers, Condition, DType, ErrorKind, OpDescriptor, Quantization, ReduceOp, Result, SyncStrategy,
+    Tag, TensorKey,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::failure::{failure, invalid, usage};
+use crate::kept::Kept;
+use crate::wait::blocking;
+use crate::work::Work;
+
+#[pyclass(frozen)]
+pub struct Communicator {
+    /// `None` once destroyed. Calls under way hold a clone.
+    inner: Mutex<Option<Arc<api::Communicator>>>,
+}
+
+/// Where the bytes are and what is to become of them: addresses of what is sent and received, elements, type,
+/// operation, tag, kind of quantization and its type. `_buffers.py` checked them.
+type Operation = (usize, usize, u64, u8, u8, u64, u8, u8);
+/// Name, address, elements, type, may differ.
+type StateTensor = (String, usize, u64, u8, bool);
+/// Result code, reason, revision, bytes sent and received.
+type SyncOutcome = (i32, String, u64, u64, u64);
+
+impl Communicator {
+    fn living(&self) -> Result<Arc<api::Communicator>> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.clone().ok_or_else(|| usage("this communicator was destroyed"))
+    }
+
+    fn blocking<T: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&api::Communicator) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        let living = self.living().map_err(failure)?;
+        blocking(py, move || call(&living))
+    }
+
+    fn started(&self, operation: Operation, kept: &Kept) -> PyResult<api::Work> {
+        let (descriptor, tag) = descriptor(operation).map_err(failure)?;
+        let buffers = buffers(operation, descriptor, kept).map_err(|e| PyValueError::new_err(e.reason))?;
+        self.living().and_then(|comm| comm.all_reduce_buffers(buffers, descriptor, tag)).map_err(failure)
+    }
+}
+
+#[pymethods]
+impl Communicator {
+    #[new]
+    fn new(address: &str, peer_group: u32, pool: u16) -> PyResult<Communicator> {
+        let builder = api::Communicator::builder(address).group(peer_group).pool(pool);
+        let inner = builder.build().map_err(failure)?;
+        Ok(Communicator { inner: Mutex::new(Some(Arc::new(inner))) })
+    }
+
+    fn connect(&self, py: Python<'_>) -> PyResult<()> {
+        self.blocking(py, api::Communicator::connect)
+    }
+
+    fn get_attribute(&self, attribute: i32) -> PyResult<u32> {
+        let living = self.living().map_err(failure)?;
+        match attribute {
+            1 => Ok(living.world_size()),
+            2 => Ok(living.group_world_size()),
+            3 => Ok(living.num_groups()),
+            4 => Ok(living.largest_group()),
+            other => Err(failure(invalid(format!("{other} is no attribute")))),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.living().is_ok_and(|comm| comm.is_connected())
+    }
+
+    fn rank(&self) -> PyResult<u16> {
+        Ok(self.living().map_err(failure)?.rank())
+    }
+
+    fn peers_pending(&self) -> PyResult<u32> {
+        Ok(self.living().map_err(failure)?.peers_pending())
+    }
+
+    fn update_topology(&self, py: Python<'_>) -> PyResult<()> {
+        self.blocking(py, api::Communicator::update_topology)
+    }
+
+    fn are_peers_pending(&self, py: Python<'_>) -> PyResult<bool> {
+        self.blocking(py, api::Communicator::are_peers_pending)
+    }
+
+    fn optimize_topology(&self) -> PyResult<()> {
+        let living = self.living().map_err(failure)?;
+        let reason = if living.is_connected() {
+            "this version of the library does not measure links yet; the run goes on in the order it has"
+        } else {
+            "this communicator is not connected: call connect first"
+        };
+        Err(failure(api::Error::new(ErrorKind::TopologyOptimizationFailed, reason)))
+    }
+
+    /// `owner` holds the memory, and is kept until the library has let go of it. On an interrupted wait that may be later.
+    fn all_reduce(
+        &self,
+        py: Python<'_>,
+        operation: Operation,
+        owner: Py<PyAny>,
+    ) -> PyResult<(u32, u64, u64)> {
+        let kept = Kept::new(owner);
+        let work = self.started(operation, &kept)?;
+        let info = blocking(py, || work.wait())?;
+        kept.release(py);
+        Ok((info.group_world_size, info.tx_bytes, info.rx_bytes))
+    }
+
+    fn all_reduce_async(&self, operation: Operation, owner: Py<PyAny>) -> PyResult<Work> {
+        let kept = Kept::new(owner);
+        Ok(Work::new(self.started(operation, &kept)?, kept))
+    }
+
+    fn all_reduce_multiple_with_retry(
+        &self,
+        py: Python<'_>,
+        operations: Vec<Operation>,
+        max_in_flight: usize,
+        owner: Py<PyAny>,
+    ) -> PyResult<(u32, u64, u64)> {
+        let kept = Kept::new(owner);
+        let described = operations.iter().map(|operation| descriptor(*operation)).collect::<Result<Vec<_>>>();
+        let described = described.map_err(failure)?;
+        for (operation, (descriptor, _)) in operations.iter().zip(&described) {
+            // Before anything is started.
+            buffers(*operation, *descriptor, &kept).map_err(|e| PyValueError::new_err(e.reason))?;
+        }
+        let keeps = kept.clone();
+        let info = self.blocking(py, move |comm| {
+            let buffers = |index: usize| buffers(operations[index], described[index].0, &keeps);
+            comm.all_reduce_buffers_with_retry(&described, max_in_flight, buffers)
+        })?;
+        kept.release(py);
+        Ok((info.group_world_size, info.tx_bytes, info.rx_bytes))
+    }
+
+    /// Result code, reason, revision, bytes sent and received; and what has become of each tensor.
+    fn synchronize(
+        &self,
+        py: Python<'_>,
+        revision: u64,
+        strategy: u8,
+        tensors: Vec<StateTensor>,
+        owner: Py<PyAny>,
+    ) -> PyResult<(SyncOutcome, Vec<&'static str>)> {
+        let kept = Kept::new(owner);
+        let strategy = SyncStrategy::from_code(strategy)
+            .ok_or_else(|| failure(invalid(format!("{strategy} is no strategy"))))?;
+        let tensors =
+            tensors.into_iter().map(|tensor| state_tensor(tensor, &kept)).collect::<Result<Vec<_>>>();
+        let tensors = tensors.map_err(failure)?;
+        let (outcome, conditions) =
+            self.blocking(py, move |comm| Ok(comm.synchronize_buffers(revision, strategy, tensors)))?;
+        kept.release(py);
+        let outcome = match outcome {
+            Ok(info) => (0, String::new(), info.revision, info.tx_bytes, info.rx_bytes),
+            Err(error) => (error.kind.code(), error.reason, revision, 0, 0),
+        };
+        Ok((outcome, conditions.into_iter().map(named).collect()))
+    }
+
+    fn destroy(&self, py: Python<'_>) -> PyResult<()> {
+        let inner = {
+            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            if inner.as_ref().is_some_and(|inner| Arc::strong_count(inner) > 1) {
+                let reason = "another thread is in a call of this communicator: wait for it first";
+                return Err(failure(usage(reason)));
+            }
+            inner.take()
+        };
+        py.detach(move || drop(inner));
+        Ok(())
+    }
+}
+
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // Python drops it with the interpreter's lock held; leaving the run may take a moment.
+        if inner.is_some() {
+            Python::try_attach(|py| py.detach(move || drop(inner)));
+        }
+    }
+}
+
+fn dtype_of(code: u8) -> Result<DType> {
+    DType::from_code(code).ok_or_else(|| invalid(format!("{code} is no data type")))
+}
+
+fn descriptor((_, _, count, dtype, op, tag, algorithm, quantized): Operation) -> Result<(OpDescriptor, Tag)> {
+    let op = ReduceOp::from_code(op).ok_or_else(|| invalid(format!("{op} is no reduce operation")))?;
+    let quantization = match algorithm {
+        0 => Quantization::None,
+        1 => Quantization::MinMax(dtype_of(quantized)?),
+        2 => Quantization::ZeroPointScale(dtype_of(quantized)?),
+        other => return Err(invalid(format!("{other} is no quantization"))),
+    };
+    Ok((OpDescriptor { quantization, ..OpDescriptor::plain(count, dtype_of(dtype)?, op) }, Tag(tag)))
+}
+
+fn buffers(operation: Operation, descriptor: OpDescriptor, kept: &Kept) -> Result<Buffers> {
+    let (send, recv, ..) = operation;
+    let len = usize::try_from(descriptor.size_bytes()).map_err(|e| invalid(e.to_string()))?;
+    // SAFETY: `_buffers.py` took address and length from one contiguous object each; `kept` holds them until these
+    // buffers are dropped, and the documentation tells the program to leave them alone until then.
+    let buffers = unsafe { Buffers::new(send as *const u8, recv as *mut u8, len) };
+    Ok(buffers.map_err(|e| invalid(e.to_string()))?.keeping(kept.clone()))
+}
+
+fn state_tensor(
+    (name, address, count, dtype, may_differ): StateTensor,
+    kept: &Kept,
+) -> Result<(TensorKey, Buffers)> {
+    let dtype = dtype_of(dtype)?;
+    let len = usize::try_from(count).ok().and_then(|count| count.checked_mul(dtype.size_bytes()));
+    let len = len.ok_or_else(|| invalid(format!("{name:?}: {count} elements are too many")))?;
+    // An empty tensor may lie nowhere.
+    let at = if len == 0 { std::ptr::dangling_mut::<u8>() } else { address as *mut u8 };
+    // SAFETY: as in `buffers`.
+    let buffers = unsafe { Buffers::new(at, at, len) }.map_err(|e| invalid(format!("{name:?}: {e}")))?;
+    Ok((TensorKey { name, dtype, count, may_differ }, buffers.keeping(kept.clone())))
+}
+
+fn named(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Kept => "kept",
+        Condition::Elected => "elected",
+        Condition::Mixed => "mixed",
+    }
+}

@@ -1,0 +1,50 @@
+//! Waits: without the interpreter's lock, and with an ear for signals.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pccl_core::api::{self, Result};
+use pyo3::prelude::*;
+
+use crate::failure::failure;
+
+/// How long Ctrl-C may go unnoticed in a plain pause.
+const SLICE: Duration = Duration::from_millis(40);
+
+/// Runs a call that may block, while other Python threads go on. When a signal's handler raises (Ctrl-C), the wait ends
+/// with that exception and the call is left to itself.
+pub fn blocking<T: Send>(py: Python<'_>, call: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    let (outcome, raised) = py.detach(move || {
+        let raised = Rc::new(RefCell::new(None));
+        let seen = raised.clone();
+        let outcome = api::watched(move || signalled(&seen), call);
+        (outcome, raised.take())
+    });
+    match raised {
+        Some(exception) => Err(exception),
+        None => outcome.map_err(failure),
+    }
+}
+
+/// Only Python's main thread ever sees one.
+fn signalled(seen: &RefCell<Option<PyErr>>) -> bool {
+    // An interpreter that is shutting down has no handlers any more.
+    let raised = Python::try_attach(|py| py.check_signals().err()).flatten();
+    let given_up = raised.is_some();
+    if given_up {
+        seen.replace(raised);
+    }
+    given_up
+}
+
+/// Sleeps, unless a signal's handler raises.
+#[pyfunction]
+pub fn pause(py: Python<'_>, ms: u64) -> PyResult<()> {
+    let until = Instant::now() + Duration::from_millis(ms);
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        py.detach(|| std::thread::sleep(left.min(SLICE)));
+        py.check_signals()?;
+    }
+    Ok(())
+}
