@@ -1,0 +1,102 @@
+"""From the arguments of an all-reduce to what `_pccl` takes; everything that does not fit is refused here."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional, Union
+
+from ._descriptors import QuantizationOptions, ReduceOpDescriptor, ReduceOperandDescriptor
+from ._enums import DataType, QuantizationAlgorithm, ReduceOp
+from ._places import Place, place
+from ._staging import Staged
+
+_QUANTIZED = {
+    "u8": DataType.UINT8,
+    "i8": DataType.INT8,
+    "u16": DataType.UINT16,
+    "i16": DataType.INT16,
+}
+_MAX_TAG = (1 << 64) - 1
+
+
+class Reduction:
+    """`operation` and `owner` are for `_pccl`; `finish` brings the result to where it belongs."""
+
+    __slots__ = ("operation", "owner", "finish")
+
+    def __init__(
+        self,
+        send: Any,
+        recv: Any,
+        op: Union[ReduceOp, int],
+        tag: int,
+        operand: Optional[ReduceOperandDescriptor],
+        quantization: Optional[QuantizationOptions],
+    ) -> None:
+        send_at = place(send, "send")
+        recv_at = send_at if recv is None or recv is send else place(recv, "recv")
+        _check(send_at, recv_at, operand)
+        if not 0 <= tag <= _MAX_TAG:
+            raise ValueError(f"tag is {tag}: a whole number of 64 bits is needed")
+        self.finish: Optional[Callable[[], None]] = None
+        self.owner: Any = (send_at.owner, recv_at.owner)
+        if send_at.device is not None:
+            staged = Staged(send)
+            self.owner, self.finish = (staged, send, recv), staged.to(send if recv is None else recv)
+            send_at = recv_at = place(staged.host, "send")
+        algorithm, quantized = _codes(quantization)
+        self.operation = (
+            send_at.address,
+            recv_at.address,
+            send_at.count,
+            send_at.dtype.value,
+            (op if type(op) is ReduceOp else ReduceOp(op)).value,
+            tag,
+            algorithm,
+            quantized,
+        )
+
+
+def of_descriptor(descriptor: ReduceOpDescriptor) -> Reduction:
+    what = descriptor.reduce_descriptor
+    reduction = Reduction(
+        descriptor.send, descriptor.recv, what.op, what.tag, what.operand_descriptor, what.quantization_options
+    )
+    if reduction.operation[2] != what.count:
+        raise ValueError(f"tag {what.tag}: count is {what.count}, the tensors have {reduction.operation[2]} elements")
+    return reduction
+
+
+def quantization(options: Optional[QuantizationOptions], quantize: Optional[str]) -> Optional[QuantizationOptions]:
+    """`quantize` is the short form."""
+    if quantize is None:
+        return options
+    if options is not None:
+        raise ValueError("quantize and quantization_options say the same thing: give one of them")
+    if quantize not in _QUANTIZED:
+        raise ValueError(f"quantize is {quantize!r}: one of {', '.join(map(repr, _QUANTIZED))} is needed")
+    return QuantizationOptions(_QUANTIZED[quantize], QuantizationAlgorithm.MIN_MAX)
+
+
+def _codes(options: Optional[QuantizationOptions]) -> tuple[int, int]:
+    if options is None or options.algorithm is QuantizationAlgorithm.NONE:
+        return 0, 0
+    return QuantizationAlgorithm(options.algorithm).value, DataType(options.quantized_datatype).value
+
+
+def _check(send: Place, recv: Place, operand: Optional[ReduceOperandDescriptor]) -> None:
+    if send.count == 0:
+        raise ValueError("send has no elements")
+    if recv.read_only:
+        raise ValueError("recv is read-only; the result is written there" if recv is not send else
+                         "send is read-only; in place the result is written there: pass a writable recv")
+    if recv is not send:
+        if recv.dtype is not send.dtype:
+            raise TypeError(f"send has elements of {send.dtype.name}, recv of {recv.dtype.name}: they must be alike")
+        if recv.count != send.count:
+            raise ValueError(f"send has {send.count} elements, recv has {recv.count}: they must be alike")
+        if recv.device != send.device:
+            raise ValueError(f"send is on {send.device or 'cpu'}, recv on {recv.device or 'cpu'}: one device is needed")
+    if operand is not None and DataType(operand.datatype) is not send.dtype:
+        raise TypeError(
+            f"operand_descriptor says {DataType(operand.datatype).name}, the tensors have {send.dtype.name}"
+        )
