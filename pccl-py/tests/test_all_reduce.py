@@ -1,156 +1,217 @@
-"""The module with nothing but the standard library: a master and two peers, as threads of this process."""
+"""All-reduces over every kind of memory, and what is refused before anything is sent."""
 
 import array
-import subprocess
-import sys
-import threading
-import unittest
+import gc
+import weakref
+
+import pytest
+from conftest import each, together
 
 import pccl
 
-LIMIT_S = 60
-
-
-def in_threads(*functions):
-    """Runs all at once, and gives what they return or raises what the first of them raised."""
-    results = [None] * len(functions)
-    errors = []
-
-    def run(index, function):
-        try:
-            results[index] = function()
-        except BaseException as error:  # noqa: BLE001: it is raised again below
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(functions)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT_S)
-        if thread.is_alive():
-            raise AssertionError(f"still waiting after {LIMIT_S} s, others raised {errors}")
-    if errors:
-        raise errors[0]
-    return results
-
-
-class RunOfTwo(unittest.TestCase):
-    def setUp(self):
-        self.master = pccl.MasterNode("127.0.0.1:0")
-        self.master.run()
-        self.addCleanup(self.master.interrupt)
-        self.first = pccl.Communicator(self.master.address)
-        self.addCleanup(self.first.destroy)
-        self.first.connect()
-        self.second = pccl.Communicator(self.master.address)
-        self.addCleanup(self.second.destroy)
-
-        def admit():
-            while self.first.get_attribute(pccl.Attribute.GLOBAL_WORLD_SIZE) < 2:
-                self.first.update_topology()
-
-        in_threads(self.second.connect, admit)
-        self.assertEqual(self.second.get_attribute(pccl.Attribute.GLOBAL_WORLD_SIZE), 2)
-
-
-class Reduces(RunOfTwo):
-    def test_sums_are_the_same_at_both(self):
-        inputs = [array.array("f", [rank + i / 2 for i in range(1000)]) for rank in (1, 2)]
-        outputs = [array.array("f", bytes(4000)) for _ in inputs]
-        infos = in_threads(
-            lambda: self.first.all_reduce(inputs[0], outputs[0], op=pccl.ReduceOp.SUM, tag=7),
-            lambda: self.second.all_reduce(inputs[1], outputs[1], op=pccl.ReduceOp.SUM, tag=7),
-        )
-        self.assertEqual(list(outputs[0]), [3.0 + i for i in range(1000)])
-        self.assertEqual(outputs[0].tobytes(), outputs[1].tobytes())
-        self.assertEqual([info.local_world_size for info in infos], [2, 2])
-        self.assertGreater(infos[0].tx_bytes, 0)
-
-    def test_in_place_and_other_types(self):
-        for code, values in (("q", [5, -7, 1 << 40]), ("B", [1, 2, 3]), ("d", [0.5, -0.25, 1e300])):
-            buffers = [array.array(code, values), array.array(code, values)]
-            in_threads(
-                lambda: self.first.all_reduce(buffers[0], op=pccl.ReduceOp.MAX),
-                lambda: self.second.all_reduce(buffers[1], op=pccl.ReduceOp.MAX),
-            )
-            self.assertEqual([list(b) for b in buffers], [values, values])
-
-    def test_disagreement_is_an_error_at_both(self):
-        def reduce(comm, count):
-            with self.assertRaises(pccl.PCCLError) as caught:
-                comm.all_reduce(array.array("f", [1.0] * count), tag=3)
-            self.assertIs(caught.exception.result, pccl.Result.INVALID_ARGUMENT)
-
-        in_threads(lambda: reduce(self.first, 10), lambda: reduce(self.second, 11))
-
-    def test_what_does_not_fit_is_refused_before_anything_is_sent(self):
-        f, d = array.array("f", [1.0]), array.array("d", [1.0])
-        with self.assertRaisesRegex(ValueError, "must be alike"):
-            self.first.all_reduce(f, d)
-        with self.assertRaisesRegex(ValueError, "read-only"):
-            self.first.all_reduce(b"abcd")
-        with self.assertRaisesRegex(ValueError, "no elements"):
-            self.first.all_reduce(bytearray())
-        with self.assertRaisesRegex(TypeError, "list"):
-            self.first.all_reduce([1.0])
-
-    def test_nobody_is_pending(self):
-        self.assertEqual(in_threads(self.first.are_peers_pending, self.second.are_peers_pending), [False, False])
-
-
-class Alone(unittest.TestCase):
-    def test_an_all_reduce_alone_has_too_few_peers(self):
-        with pccl.MasterNode("127.0.0.1:0") as master:
-            master.run()
-            with pccl.Communicator(master.address) as comm:
-                comm.connect()
-                with self.assertRaises(pccl.PCCLError) as caught:
-                    comm.all_reduce(array.array("f", [1.0]))
-                self.assertIs(caught.exception.result, pccl.Result.TOO_FEW_PEERS)
-
-    def test_a_master_that_is_not_there_is_an_error_with_its_address(self):
-        with pccl.MasterNode("127.0.0.1:0") as master:
-            master.run()
-            address = master.address
-        with pccl.Communicator(address) as comm:
-            with self.assertRaises(pccl.PCCLError) as caught:
-                comm.connect(n_attempts=1)
-            self.assertIs(caught.exception.result, pccl.Result.MASTER_CONNECTION_FAILED)
-            self.assertIn(address, str(caught.exception))
-
-    def test_a_port_in_use_is_an_error(self):
-        with pccl.MasterNode("127.0.0.1:0") as master:
-            master.run()
-            with self.assertRaises(pccl.PCCLError), pccl.MasterNode(master.address) as other:
-                other.run()
-
-    def test_a_destroyed_communicator_says_so(self):
-        comm = pccl.Communicator("127.0.0.1:1")
-        comm.destroy()
-        with self.assertRaises(pccl.PCCLError) as caught:
-            comm.connect()
-        self.assertIs(caught.exception.result, pccl.Result.INVALID_USAGE)
-
-    def test_import_brings_in_neither_numpy_nor_torch(self):
-        check = "import sys, pccl; sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
-        self.assertEqual(subprocess.run([sys.executable, "-c", check], check=False).returncode, 0)
-
-
+numpy = None
 try:
     import numpy
 except ImportError:
-    numpy = None
+    pass
 
 
-class Arrays(RunOfTwo):
-    @unittest.skipUnless(numpy, "numpy is not installed")
-    def test_numpy_arrays_are_reduced_where_they_are(self):
-        arrays = [numpy.full((4, 5), rank, dtype=numpy.float16) for rank in (1, 2)]
-        in_threads(lambda: self.first.all_reduce(arrays[0]), lambda: self.second.all_reduce(arrays[1]))
-        self.assertTrue((arrays[0] == 3).all() and (arrays[1] == 3).all())
-        with self.assertRaisesRegex(ValueError, "contiguous"):
-            self.first.all_reduce(numpy.zeros((4, 4)).T[1:])
+def test_sums_are_the_same_at_both(two):
+    inputs = [array.array("f", [rank + i / 2 for i in range(1000)]) for rank in (1, 2)]
+    outputs = [array.array("f", bytes(4000)) for _ in inputs]
+    infos = each(two, lambda peer, i: peer.all_reduce(inputs[i], outputs[i], op=pccl.ReduceOp.SUM, tag=7))
+    assert list(outputs[0]) == [3.0 + i for i in range(1000)]
+    assert outputs[0].tobytes() == outputs[1].tobytes()
+    assert inputs[1][0] == 2.0
+    assert [info.local_world_size for info in infos] == [2, 2]
+    assert infos[0].tx_bytes > 0 and infos[0].rx_bytes > 0
 
 
-if __name__ == "__main__":
-    unittest.main()
+@pytest.mark.parametrize(("code", "values"), [("q", [5, -7, 1 << 40]), ("B", [1, 2, 3]), ("d", [0.5, -0.25, 1e300])])
+def test_in_place_and_other_types(two, code, values):
+    buffers = [array.array(code, values), array.array(code, values)]
+    each(two, lambda peer, i: peer.all_reduce(buffers[i], op=pccl.ReduceOp.MAX))
+    assert [list(buffer) for buffer in buffers] == [values, values]
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        (pccl.ReduceOp.SUM, 8.0),
+        (pccl.ReduceOp.AVG, 4.0),
+        (pccl.ReduceOp.PROD, 12.0),
+        (pccl.ReduceOp.MAX, 6.0),
+        (pccl.ReduceOp.MIN, 2.0),
+    ],
+)
+def test_each_operation(two, op, expected):
+    buffers = [array.array("d", [2.0]), array.array("d", [6.0])]
+    each(two, lambda peer, i: peer.all_reduce(buffers[i], op=op))
+    assert [buffer[0] for buffer in buffers] == [expected, expected]
+
+
+def test_a_bytearray_and_a_read_only_send(two):
+    outputs = [bytearray(3), bytearray(3)]
+    each(two, lambda peer, i: peer.all_reduce(bytes([1, 2, 250]), outputs[i]))
+    assert outputs == [bytearray([2, 4, 244])] * 2
+
+
+def test_disagreement_is_an_error_at_both(two):
+    def reduce(peer, index):
+        with pytest.raises(pccl.PCCLError) as caught:
+            peer.all_reduce(array.array("f", [1.0] * (10 + index)), tag=3)
+        assert caught.value.result is pccl.Result.INVALID_ARGUMENT
+
+    each(two, reduce)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_sent(two):
+    peer = two[0]
+    f, d = array.array("f", [1.0]), array.array("d", [1.0])
+    before = peer.group_world_size
+    with pytest.raises(TypeError, match="FLOAT.*DOUBLE.*must be alike"):
+        peer.all_reduce(f, d)
+    with pytest.raises(ValueError, match="1 elements.*2.*must be alike"):
+        peer.all_reduce(f, array.array("f", [1.0, 2.0]))
+    with pytest.raises(ValueError, match="read-only"):
+        peer.all_reduce(b"abcd")
+    with pytest.raises(ValueError, match="recv is read-only"):
+        peer.all_reduce(bytearray(4), bytes(4))
+    with pytest.raises(ValueError, match="no elements"):
+        peer.all_reduce(bytearray())
+    with pytest.raises(TypeError, match="list"):
+        peer.all_reduce([1.0])
+    with pytest.raises(TypeError, match="format"):
+        peer.all_reduce(memoryview(bytearray(4)).cast("?"))
+    with pytest.raises(ValueError, match="overlap"):
+        whole = memoryview(bytearray(8))
+        peer.all_reduce(whole[:6], whole[2:])
+    with pytest.raises(ValueError, match="contiguous"):
+        peer.all_reduce(memoryview(bytearray(8))[::2])
+    with pytest.raises(ValueError, match="tag"):
+        peer.all_reduce(f, tag=-1)
+    with pytest.raises(ValueError):
+        peer.all_reduce(f, op=17)
+    with pytest.raises(TypeError, match="operand_descriptor says DOUBLE"):
+        peer.all_reduce(f, operand_descriptor=pccl.ReduceOperandDescriptor(pccl.DataType.DOUBLE))
+    with pytest.raises(ValueError, match="'u8'"):
+        peer.all_reduce(f, quantize="u7")
+    with pytest.raises(ValueError, match="one of them"):
+        peer.all_reduce(f, quantize="u8", quantization_options=pccl.QuantizationOptions())
+    wrong = pccl.ReduceDescriptor(count=2, op=pccl.ReduceOp.SUM, tag=0)
+    with pytest.raises(ValueError, match="count is 2"):
+        peer.all_reduce_multiple_with_retry([pccl.ReduceOpDescriptor(f, f, wrong)])
+    # Nobody else has heard of any of these.
+    buffers = [array.array("f", [1.0]), array.array("f", [1.0])]
+    each(two, lambda peer, i: peer.all_reduce(buffers[i]))
+    assert buffers[0][0] == 2.0 and peer.group_world_size == before
+
+
+def test_a_resized_bytearray_is_impossible_meanwhile(two):
+    data = [bytearray(1000), bytearray(1000)]
+    handle = two[0].all_reduce_async(data[0])
+    with pytest.raises(BufferError):
+        data[0].extend(b"more")
+    together(lambda: two[1].all_reduce(data[1]), handle.wait)
+
+
+def test_the_operand_and_unused_quantization_of_older_scripts_are_accepted(two):
+    buffers = [array.array("f", [1.0]), array.array("f", [2.0])]
+    each(
+        two,
+        lambda peer, i: peer.all_reduce(
+            buffers[i],
+            buffers[i],
+            op=pccl.ReduceOp.SUM,
+            operand_descriptor=pccl.ReduceOperandDescriptor(
+                datatype=pccl.DataType.FLOAT, distribution_hint=pccl.DistributionHint.NORMAL
+            ),
+            quantization_options=pccl.QuantizationOptions(
+                quantized_datatype=pccl.DataType.FLOAT, algorithm=pccl.QuantizationAlgorithm.NONE
+            ),
+        ),
+    )
+    assert buffers[0][0] == 3.0
+
+
+def test_a_list_is_reduced_whole(two):
+    def described(rank):
+        tensors = [array.array("f", [float(rank + tag)] * (tag + 1)) for tag in range(20)]
+        what = [pccl.ReduceDescriptor(count=tag + 1, op=pccl.ReduceOp.SUM, tag=tag) for tag in range(20)]
+        return tensors, [pccl.ReduceOpDescriptor.from_numpy(t, t, w) for t, w in zip(tensors, what)]
+
+    both = [described(rank) for rank in (0, 1)]
+    infos = each(two, lambda peer, i: peer.all_reduce_multiple_with_retry(both[i][1], max_in_flight=4))
+    assert infos[0].local_world_size == 2 and infos[0].tx_bytes > 0
+    for tag in range(20):
+        assert list(both[0][0][tag]) == [2.0 * tag + 1] * (tag + 1)
+        assert both[0][0][tag] == both[1][0][tag]
+
+
+def test_memory_goes_when_nobody_needs_it(two):
+    class Owned(bytearray):
+        """Can be referred to weakly."""
+
+    gone = []
+    for index in range(2):
+        data = Owned(100)
+        gone.append(weakref.ref(data))
+        handle = two[0].all_reduce_async(data, tag=index)
+        del data
+        gc.collect()
+        assert gone[index]() is not None, "the handle holds it"
+        together(lambda tag=index: two[1].all_reduce(bytearray(100), tag=tag), handle.wait)
+        del handle
+        gc.collect()
+        assert gone[index]() is None
+
+
+@pytest.mark.skipif(numpy is None, reason="numpy is not installed")
+class TestNumpy:
+    def test_every_type(self, two):
+        for dtype in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"):
+            arrays = [numpy.full((4, 5), rank, dtype=dtype) for rank in (1, 2)]
+            each(two, lambda peer, i, arrays=arrays: peer.all_reduce(arrays[i]))
+            assert (arrays[0] == 3).all() and (arrays[1] == 3).all()
+
+    def test_wrong_arrays_are_refused(self, two):
+        peer = two[0]
+        with pytest.raises(ValueError, match="contiguous"):
+            peer.all_reduce(numpy.zeros((4, 4)).T[1:])
+        with pytest.raises(TypeError, match="cannot be reduced"):
+            peer.all_reduce(numpy.zeros(4, dtype=">f4"))
+        with pytest.raises(TypeError, match="cannot be reduced"):
+            peer.all_reduce(numpy.zeros(4, dtype=numpy.complex64))
+        fixed = numpy.zeros(4)
+        fixed.flags.writeable = False
+        with pytest.raises(ValueError, match="read-only"):
+            peer.all_reduce(fixed)
+
+    def test_dlpack_alone_is_enough(self, two):
+        class Only:
+            def __init__(self, array):
+                self.array = array
+
+            def __dlpack__(self, **options):
+                return self.array.__dlpack__(**options)
+
+            def __dlpack_device__(self):
+                return self.array.__dlpack_device__()
+
+        arrays = [numpy.arange(6, dtype=numpy.int16).reshape(2, 3) for _ in two]
+        each(two, lambda peer, i: peer.all_reduce(Only(arrays[i])))
+        assert arrays[0].ravel().tolist() == [0, 2, 4, 6, 8, 10]
+        with pytest.raises(ValueError, match="contiguous"):
+            two[0].all_reduce(Only(numpy.zeros((4, 4)).T))
+        with pytest.raises(TypeError, match="DLPack type"):
+            two[0].all_reduce(Only(numpy.zeros(4, dtype=numpy.complex64)))
+
+    def test_array_interface_alone_is_enough(self, two):
+        class Only:
+            def __init__(self, array):
+                self.array = array
+                self.__array_interface__ = array.__array_interface__
+
+        arrays = [numpy.ones(3) for _ in two]
+        each(two, lambda peer, i: peer.all_reduce(Only(arrays[i])))
+        assert arrays[1].tolist() == [2, 2, 2]

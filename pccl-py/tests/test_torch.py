@@ -1,0 +1,85 @@
+"""Tensors of torch."""
+
+import pytest
+from conftest import each
+
+import pccl
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8])
+def test_every_kind_of_number(two, dtype):
+    tensors = [torch.full((3, 4), rank, dtype=dtype) for rank in (1, 2)]
+    each(two, lambda peer, i: peer.all_reduce(tensors[i]))
+    assert torch.equal(tensors[0], torch.full((3, 4), 3, dtype=dtype)) and torch.equal(*tensors)
+
+
+def test_parameters_are_reduced_where_they_are(two):
+    parameters = [torch.nn.Parameter(torch.full((5,), float(rank))) for rank in (1, 3)]
+    each(two, lambda peer, i: peer.all_reduce(parameters[i], op=pccl.ReduceOp.AVG))
+    assert parameters[0].tolist() == [2.0] * 5
+
+
+def test_wrong_tensors_are_refused_in_words(two):
+    peer = two[0]
+    with pytest.raises(ValueError, match=r"contiguous\(\)"):
+        peer.all_reduce(torch.zeros(4, 4).t())
+    with pytest.raises(TypeError, match="torch.bool"):
+        peer.all_reduce(torch.zeros(4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="meta"):
+        peer.all_reduce(torch.zeros(4, device="meta"))
+    with pytest.raises(ValueError, match="sparse"):
+        peer.all_reduce(torch.zeros(4).to_sparse())
+    with pytest.raises(ValueError, match="resolve_neg"):
+        peer.all_reduce(torch.zeros(1, dtype=torch.complex64).conj().imag)
+
+
+def test_shared_state_of_a_model(two):
+    models = [torch.nn.Linear(10, 10) for _ in two]
+
+    def sync(peer, i):
+        infos = [pccl.TensorInfo.from_torch(p.data, name) for name, p in models[i].named_parameters()]
+        return peer.sync_shared_state(pccl.SharedState(infos))
+
+    infos = each(two, sync)
+    assert sum(info.rx_bytes for info in infos) > 0
+    for a, b in zip(models[0].parameters(), models[1].parameters()):
+        assert torch.equal(a, b)
+
+
+def test_a_forking_data_loader_during_a_run(two):
+    """Workers are forked while both peers are in a run; what they inherit harms nobody."""
+    data = torch.utils.data.TensorDataset(torch.arange(64.0))
+
+    def epoch(peer):
+        loader = torch.utils.data.DataLoader(data, batch_size=16, num_workers=2, multiprocessing_context="fork")
+        total = sum(batch[0].sum() for batch in loader).reshape(1)
+        peer.all_reduce(total)
+        return total.item()
+
+    assert each(two, lambda peer, _: epoch(peer)) == [2 * 2016.0] * 2
+    each(two, lambda peer, _: peer.update_topology())
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@cuda
+def test_tensors_on_a_gpu(two):
+    tensors = [torch.full((1000,), float(rank), device="cuda") for rank in (1, 2)]
+    each(two, lambda peer, i: peer.all_reduce(tensors[i]))
+    assert tensors[0].tolist() == [3.0] * 1000
+    outputs = [torch.zeros_like(tensor) for tensor in tensors]
+    handles = [peer.all_reduce_async(tensors[i], outputs[i]) for i, peer in enumerate(two)]
+    assert all(handle.wait()[0] for handle in handles)
+    assert outputs[1].tolist() == [6.0] * 1000 and tensors[1].tolist() == [3.0] * 1000
+    with pytest.raises(ValueError, match="one device"):
+        two[0].all_reduce(tensors[0], torch.zeros(1000))
+
+
+@cuda
+def test_shared_state_on_a_gpu(two):
+    tensors = [torch.full((1000,), float(rank), device="cuda") for rank in (1, 2)]
+    each(two, lambda peer, i: peer.sync_shared_state(pccl.SharedState([pccl.TensorInfo.from_torch(tensors[i], "a")])))
+    assert torch.equal(*tensors)
