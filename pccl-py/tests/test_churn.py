@@ -98,6 +98,8 @@ os.kill(os.getpid(), 9)
 def test_who_left_may_come_back(peers_of, master):
     a, b = peers_of(2)
     b.destroy()
+    while a.world_size > 1:
+        a.update_topology()
     with pccl.Communicator(master.address) as again:
         join(again, [a])
         each([a, again], lambda peer, _: peer.all_reduce(array.array("f", [1.0])))

@@ -66,7 +66,7 @@ fn headers(steps: &mut Steps) {
     }
 }
 
-/// Puts the extension module beside the Python sources in a scratch package, and runs the unit tests.
+/// Puts the extension module beside the Python sources in a scratch package, and runs the tests.
 pub fn python(steps: &mut Steps) {
     if !answers("python3", &["--version"]) {
         return steps.skip("Python tests", "python3 is not installed");
@@ -75,24 +75,55 @@ pub fn python(steps: &mut Steps) {
         return;
     }
     let scratch = target().join("python");
-    if let Err(e) = assemble(&scratch.join("pccl")) {
+    if let Err(e) = assemble(&root().join("pccl-py/python/pccl"), &scratch.join("pccl")) {
         steps.note("Python package", Err(format!("{}: {e}", scratch.display())));
         return;
     }
-    let mut unittest = command("python3", &["-B", "-m", "unittest", "discover", "-v", "-s", "pccl-py/tests"]);
-    unittest.env("PYTHONPATH", &scratch).env(PATIENT.0, PATIENT.1);
-    steps.run("Python tests", PROGRAM_LIMIT, unittest);
+    // With nothing but the standard library.
+    let script =
+        "import sys, pccl; assert not {'numpy', 'torch'} & set(sys.modules); print(pccl.__version__)";
+    let mut bare = command("python3", &["-B", "-I", "-c", &format!("{PATH_FIRST}; {script}")]);
+    bare.env("PCCL_SCRATCH", &scratch);
+    steps.run("Python import", PROGRAM_LIMIT, bare);
+    let Some(python) = python_with_pytest() else {
+        let how = "pytest is not installed: .ci/run makes an environment with it, target/python-env";
+        return steps.skip("Python tests", how);
+    };
+    let mut pytest =
+        command(&python, &["-B", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "pccl-py/tests"]);
+    pytest.env("PYTHONPATH", &scratch).env(PATIENT.0, PATIENT.1);
+    steps.run("Python tests", LIMIT, pytest);
 }
 
-fn assemble(package: &Path) -> io::Result<()> {
-    fs::create_dir_all(package)?;
-    for entry in fs::read_dir(root().join("pccl-py/python/pccl"))? {
-        let path = entry?.path();
-        if path.is_file() {
-            fs::copy(&path, package.join(path.file_name().unwrap_or_default()))?;
+/// `-I` ignores PYTHONPATH.
+const PATH_FIRST: &str = "import os, sys; sys.path.insert(0, os.environ['PCCL_SCRATCH'])";
+
+fn python_with_pytest() -> Option<String> {
+    let own = target().join("python-env/bin/python").to_string_lossy().into_owned();
+    [own, "python3".to_owned()].into_iter().find(|python| answers(python, &["-m", "pytest", "--version"]))
+}
+
+/// The package as a wheel would have it, without what an earlier run left.
+fn assemble(sources: &Path, package: &Path) -> io::Result<()> {
+    if package.exists() {
+        fs::remove_dir_all(package)?;
+    }
+    copy_tree(sources, package)?;
+    fs::copy(target().join("debug/lib_pccl.so"), package.join("_pccl.abi3.so"))?;
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        match path.is_dir() {
+            true if entry.file_name() == "__pycache__" => {}
+            true => copy_tree(&path, &copy)?,
+            false => drop(fs::copy(&path, &copy)?),
         }
     }
-    fs::copy(target().join("debug/lib_pccl.so"), package.join("_pccl.abi3.so"))?;
     Ok(())
 }
 

@@ -21,8 +21,6 @@ impl AddAssign for Tally {
 #[derive(Debug, Default)]
 pub struct Reader {
     tally: Option<Tally>,
-    /// unittest says how many ran in one line, and how they fared in a later one.
-    unittest_ran: Option<u64>,
 }
 
 impl Reader {
@@ -34,11 +32,8 @@ impl Reader {
             Some(cargo_test(rest))
         } else if line.starts_with("Summary [") {
             line.split_once("run:").map(|(_, rest)| nextest(rest))
-        } else if let Some(count) = line.strip_prefix("Ran ").and_then(number_first) {
-            self.unittest_ran = Some(count);
-            None
-        } else if line == "OK" || line.starts_with("OK (") || line.starts_with("FAILED (") {
-            self.unittest_ran.take().map(|ran| unittest(ran, line))
+        } else if let Some((counts, seconds)) = line.rsplit_once(" in ") {
+            seconds.starts_with(|c: char| c.is_ascii_digit()).then(|| pytest(counts)).flatten()
         } else {
             None
         };
@@ -66,10 +61,6 @@ fn without_colours(line: &str) -> String {
     plain
 }
 
-fn number_first(text: &str) -> Option<u64> {
-    text.split_whitespace().next()?.parse().ok()
-}
-
 /// The number before a word: `3 passed`.
 fn before(text: &str, word: &str) -> u64 {
     text.split([',', ';', '(']).filter(|part| part.contains(word)).find_map(number_in).unwrap_or(0)
@@ -88,10 +79,21 @@ fn nextest(rest: &str) -> Tally {
     Tally { passed: before(rest, "passed"), failed, skipped: before(rest, "skipped") }
 }
 
-fn unittest(ran: u64, line: &str) -> Tally {
-    let failed = before(line, "failures") + before(line, "errors");
-    let skipped = before(line, "skipped");
-    Tally { passed: ran.saturating_sub(failed + skipped), failed, skipped }
+/// `1 failed, 125 passed, 4 skipped`; every part is a number and a word.
+fn pytest(counts: &str) -> Option<Tally> {
+    let counts = counts.trim_matches(['=', ' ']);
+    const WORDS: [&str; 8] =
+        ["passed", "failed", "error", "errors", "skipped", "warning", "warnings", "deselected"];
+    let is_count = |part: &str| {
+        let (number, word) = part.trim().split_once(' ')?;
+        (number.parse::<u64>().is_ok() && WORDS.contains(&word)).then_some(())
+    };
+    let failed = before(counts, "failed") + before(counts, "error");
+    counts.split(',').all(|part| is_count(part).is_some()).then(|| Tally {
+        passed: before(counts, "passed"),
+        failed,
+        skipped: before(counts, "skipped"),
+    })
 }
 
 #[cfg(test)]
@@ -122,10 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn closing_lines_of_unittest_are_read() {
-        assert_eq!(read("Ran 5 tests in 0.1s\n\nOK\n"), tally(5, 0, 0));
-        assert_eq!(read("Ran 5 tests in 0.1s\n\nOK (skipped=2)\n"), tally(3, 0, 2));
-        assert_eq!(read("Ran 5 tests in 0.1s\n\nFAILED (failures=1, errors=1, skipped=1)\n"), tally(2, 2, 1));
+    fn closing_lines_of_pytest_are_read() {
+        assert_eq!(read("127 passed, 4 skipped in 23.20s"), tally(127, 0, 4));
+        assert_eq!(read("==== 1 failed, 2 passed, 1 skipped, 3 errors in 0.10s ====\n"), tally(2, 4, 1));
+        assert_eq!(read("==== 1 failed, 2 passed in 67.36s (0:01:07) ===="), tally(2, 1, 0));
+        assert_eq!(read("1 thing, as it was in 1999"), None);
     }
 
     #[test]

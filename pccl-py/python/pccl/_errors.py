@@ -33,4 +33,8 @@ def call(name: str, function: Callable[..., _T], *arguments: Any) -> _T:
         return function(*arguments)
     except Failure as failure:
         error = of(name, failure)
-    raise error
+    try:
+        raise error
+    finally:
+        # Else it and this frame would keep each other, and the caller's tensors with them, until they are collected.
+        del error
