@@ -201,12 +201,8 @@ fn dtype_of(code: u8) -> Result<DType> {
 
 fn descriptor((_, _, count, dtype, op, tag, algorithm, quantized): Operation) -> Result<(OpDescriptor, Tag)> {
     let op = ReduceOp::from_code(op).ok_or_else(|| invalid(format!("{op} is no reduce operation")))?;
-    let quantization = match algorithm {
-        0 => Quantization::None,
-        1 => Quantization::MinMax(dtype_of(quantized)?),
-        2 => Quantization::ZeroPointScale(dtype_of(quantized)?),
-        other => return Err(invalid(format!("{other} is no quantization"))),
-    };
+    let quantization = Quantization::from_codes(algorithm, DType::from_code(quantized))
+        .ok_or_else(|| invalid(format!("{algorithm} to {quantized} is no quantization")))?;
     Ok((OpDescriptor { quantization, ..OpDescriptor::plain(count, dtype_of(dtype)?, op) }, Tag(tag)))
 }
 

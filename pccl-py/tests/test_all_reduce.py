@@ -215,3 +215,33 @@ class TestNumpy:
         arrays = [numpy.ones(3) for _ in two]
         each(two, lambda peer, i: peer.all_reduce(Only(arrays[i])))
         assert arrays[1].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("quantize", "share", "error"),
+    [
+        ("u8", 0.26, 0.02),
+        ("i8", 0.26, 0.02),
+        ("u16", 0.51, 0.0001),
+        ("i16", 0.51, 0.0001),
+        ("4bit", 0.13, 0.3),
+        ("fp8_e4m3", 0.26, 0.2),
+        ("fp8_e5m2", 0.26, 0.4),
+        ("f16", 0.51, 0.002),
+        ("bf16", 0.51, 0.02),
+    ],
+)
+def test_quantized_sums_are_the_same_bits_and_close(two, quantize, share, error):
+    count = 50_000
+    values = [[((at * 37 + index) % 1000) / 500 - 1 for at in range(count)] for index in range(2)]
+    tensors = [array.array("f", own) for own in values]
+    infos = each(two, lambda peer, index: peer.all_reduce(tensors[index], quantize=quantize))
+    assert tensors[0].tobytes() == tensors[1].tobytes()
+    assert max(abs(found - a - b) for found, a, b in zip(tensors[0], *values)) <= error
+    assert all(info.tx_bytes <= share * 4 * count for info in infos)
+
+
+def test_quantization_of_integers_is_refused_in_words(two):
+    with pytest.raises(pccl.PCCLError, match="integers") as raised:
+        two[0].all_reduce(bytearray(8), quantize="u8")
+    assert raised.value.result is pccl.Result.INVALID_ARGUMENT

@@ -27,7 +27,10 @@ import pccl
         (pccl.SharedStateSyncStrategy, {"ENFORCE_POPULAR": 0, "RECEIVE_ONLY": 1, "SEND_ONLY": 2}),
         (pccl.DeviceType, {"CPU": 0, "CUDA": 1}),
         (pccl.DistributionHint, {"NONE": 0, "NORMAL": 1, "UNIFORM": 2}),
-        (pccl.QuantizationAlgorithm, {"NONE": 0, "MIN_MAX": 1, "ZERO_POINT_SCALE": 2}),
+        (pccl.QuantizationAlgorithm, {
+            "NONE": 0, "MIN_MAX": 1, "ZERO_POINT_SCALE": 2,
+            "BITS4": 3, "FLOAT8_E4M3": 4, "FLOAT8_E5M2": 5, "FLOAT16": 6, "BFLOAT16": 7,
+        }),
         (
             pccl.DataType,
             {

@@ -25,6 +25,21 @@ pub enum Quantization {
 }
 
 impl Quantization {
+    /// As the bindings number them: the algorithm, and the integers it makes, which only the first two have.
+    pub fn from_codes(algorithm: u8, integers: Option<DType>) -> Option<Quantization> {
+        Some(match (algorithm, integers) {
+            (0, _) => Quantization::None,
+            (1, Some(integers)) => Quantization::MinMax(integers),
+            (2, Some(integers)) => Quantization::ZeroPointScale(integers),
+            (3, _) => Quantization::Bits4,
+            (4, _) => Quantization::Float8E4M3,
+            (5, _) => Quantization::Float8E5M2,
+            (6, _) => Quantization::Float16,
+            (7, _) => Quantization::BFloat16,
+            _ => return None,
+        })
+    }
+
     /// Why an operation cannot be quantized so; `None` if it can.
     pub fn refusal(self, dtype: DType, op: ReduceOp) -> Option<&'static str> {
         let is_float = matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);

@@ -63,6 +63,12 @@ class QuantizationAlgorithm(enum.Enum):
     NONE = 0
     MIN_MAX = 1
     ZERO_POINT_SCALE = 2
+    # Ours: these have no type of integers, so `quantized_datatype` is ignored.
+    BITS4 = 3
+    FLOAT8_E4M3 = 4
+    FLOAT8_E5M2 = 5
+    FLOAT16 = 6
+    BFLOAT16 = 7
 
 
 class DataType(enum.Enum):

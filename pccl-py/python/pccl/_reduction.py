@@ -9,11 +9,17 @@ from ._enums import DataType, QuantizationAlgorithm, ReduceOp
 from ._places import Place, place
 from ._staging import Staged
 
+# The short forms.
 _QUANTIZED = {
-    "u8": DataType.UINT8,
-    "i8": DataType.INT8,
-    "u16": DataType.UINT16,
-    "i16": DataType.INT16,
+    "u8": (QuantizationAlgorithm.MIN_MAX, DataType.UINT8),
+    "i8": (QuantizationAlgorithm.MIN_MAX, DataType.INT8),
+    "u16": (QuantizationAlgorithm.MIN_MAX, DataType.UINT16),
+    "i16": (QuantizationAlgorithm.MIN_MAX, DataType.INT16),
+    "4bit": (QuantizationAlgorithm.BITS4, DataType.UINT8),
+    "fp8_e4m3": (QuantizationAlgorithm.FLOAT8_E4M3, DataType.UINT8),
+    "fp8_e5m2": (QuantizationAlgorithm.FLOAT8_E5M2, DataType.UINT8),
+    "f16": (QuantizationAlgorithm.FLOAT16, DataType.UINT8),
+    "bf16": (QuantizationAlgorithm.BFLOAT16, DataType.UINT8),
 }
 _MAX_TAG = (1 << 64) - 1
 
@@ -74,7 +80,8 @@ def quantization(options: Optional[QuantizationOptions], quantize: Optional[str]
         raise ValueError("quantize and quantization_options say the same thing: give one of them")
     if quantize not in _QUANTIZED:
         raise ValueError(f"quantize is {quantize!r}: one of {', '.join(map(repr, _QUANTIZED))} is needed")
-    return QuantizationOptions(_QUANTIZED[quantize], QuantizationAlgorithm.MIN_MAX)
+    algorithm, quantized = _QUANTIZED[quantize]
+    return QuantizationOptions(quantized, algorithm)
 
 
 def _codes(options: Optional[QuantizationOptions]) -> tuple[int, int]:
