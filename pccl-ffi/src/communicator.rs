@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_int;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use pccl_core::api::{Communicator, Error, ErrorKind, Result, Work};
+use pccl_core::api::{Communicator, CommunicatorBuilder, Error, ErrorKind, Result, Work};
 
+use crate::config::Config;
 use crate::guard::{entry, invalid, not_null, required};
 use crate::layout::CommCreateParams;
 
@@ -17,7 +18,7 @@ static INITIALIZED: AtomicBool = AtomicBool::new(false);
 pub struct Comm {
     pub(crate) communicator: Communicator,
     /// Started and not awaited yet, by tag.
-    pub(crate) works: Mutex<BTreeMap<u64, Work>>,
+    pub(crate) works: Mutex<BTreeMap<u64, Arc<Work>>>,
 }
 
 pub(crate) fn check_initialized() -> Result<()> {
@@ -51,21 +52,41 @@ pub unsafe extern "C" fn pcclCreateCommunicator(
     params: *const CommCreateParams,
     comm_out: *mut *mut Comm,
 ) -> c_int {
-    entry("pcclCreateCommunicator", || {
-        check_initialized()?;
+    // SAFETY: the contract of this function.
+    entry("pcclCreateCommunicator", || unsafe { create(params, &Config::default(), comm_out) })
+}
+
+/// # Safety
+/// As `include/pccl.h` says: pointers are NULL or valid for what they point to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclCreateCommunicatorWithConfig(
+    params: *const CommCreateParams,
+    config: *const Config,
+    comm_out: *mut *mut Comm,
+) -> c_int {
+    entry("pcclCreateCommunicatorWithConfig", || {
         // SAFETY: the contract of this function.
-        let params = unsafe { required(params, "params") }?;
-        let comm_out = not_null(comm_out, "comm_out")?;
-        let pool = u16::try_from(params.p2p_connection_pool_size).map_err(|_| {
-            invalid(format!("a pool of {} connections is too large", params.p2p_connection_pool_size))
-        })?;
-        let master = params.master_address.to_rust()?.to_string();
-        let communicator = Communicator::builder(&master).group(params.peer_group).pool(pool).build()?;
-        let comm = Box::new(Comm { communicator, works: Mutex::default() });
-        // SAFETY: the contract of this function; it was checked for NULL.
-        unsafe { comm_out.write(Box::into_raw(comm)) };
-        Ok(())
+        unsafe { create(params, required(config, "config")?, comm_out) }
     })
+}
+
+/// # Safety
+/// `params` and `comm_out` are NULL or valid for what they point to.
+unsafe fn create(params: *const CommCreateParams, config: &Config, comm_out: *mut *mut Comm) -> Result<()> {
+    check_initialized()?;
+    // SAFETY: the caller's contract.
+    let params = unsafe { required(params, "params") }?;
+    let comm_out = not_null(comm_out, "comm_out")?;
+    let pool = u16::try_from(params.p2p_connection_pool_size).map_err(|_| {
+        invalid(format!("a pool of {} connections is too large", params.p2p_connection_pool_size))
+    })?;
+    let master = params.master_address.to_rust()?.to_string();
+    let builder = Communicator::builder(&master).group(params.peer_group).pool(pool);
+    let communicator = config.apply(builder, CommunicatorBuilder::set)?.build()?;
+    let comm = Box::new(Comm { communicator, works: Mutex::default() });
+    // SAFETY: the caller's contract; it was checked for NULL.
+    unsafe { comm_out.write(Box::into_raw(comm)) };
+    Ok(())
 }
 
 /// # Safety
@@ -138,5 +159,25 @@ pub unsafe extern "C" fn pcclArePeersPending(comm: *const Comm, pending_out: *mu
         // SAFETY: the contract of this function; it was checked for NULL.
         unsafe { pending_out.write(pending) };
         Ok(())
+    })
+}
+
+/// # Safety
+/// As `include/pccl.h` says: `comm` is NULL or a communicator.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclOptimizeTopology(comm: *const Comm) -> c_int {
+    entry("pcclOptimizeTopology", || {
+        // SAFETY: the contract of this function.
+        let comm = unsafe { living(comm) }?;
+        let usage = |reason: &str| Err(Error::new(ErrorKind::InvalidUsage, reason));
+        if !comm.communicator.is_connected() {
+            return usage("not connected: call pcclConnect first");
+        }
+        if comm.communicator.world_size() < 2 {
+            return usage("this peer is alone in the run: there is no link to measure");
+        }
+        let reason =
+            "this version of the library does not measure links yet; the run goes on in the order it has";
+        Err(Error::new(ErrorKind::TopologyOptimizationFailed, reason))
     })
 }

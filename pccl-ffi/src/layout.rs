@@ -1,7 +1,7 @@
 //! The structs of `include/pccl.h`, field by field, and their translation. Enums come in as integers, since C
 //! can put any integer there.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pccl_core::error::Result;
@@ -72,6 +72,64 @@ pub struct AsyncReduceOp {
     pub tag: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ReduceOpDescriptor {
+    pub sendbuf: *mut c_void,
+    pub recvbuf: *mut c_void,
+    pub descriptor: ReduceDescriptor,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TensorInfo {
+    pub name: *const c_char,
+    pub data: *mut c_void,
+    pub count: usize,
+    pub datatype: c_int,
+    pub device_type: c_int,
+    pub allow_content_inequality: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SharedState {
+    pub revision: u64,
+    pub count: usize,
+    pub infos: *mut TensorInfo,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SharedStateSyncInfo {
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct BuildInfo {
+    pub has_cuda_support: bool,
+}
+
+/// Grows at its end only: `struct_size` says how much of it the program knows.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Stats {
+    pub struct_size: usize,
+    pub ops_reduced: u64,
+    pub ops_aborted: u64,
+    pub ops_failed: u64,
+    pub syncs: u64,
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+    pub epochs: u64,
+    pub links_up: u64,
+    pub links_closed: u64,
+    pub wire_tx_bytes: u64,
+    pub wire_rx_bytes: u64,
+}
+
 impl SocketAddress {
     pub fn to_rust(self) -> Result<SocketAddr> {
         let ip = match self.inet.protocol {
@@ -92,7 +150,7 @@ impl SocketAddress {
     }
 }
 
-fn dtype(code: c_int) -> Result<DType> {
+pub fn dtype(code: c_int) -> Result<DType> {
     let known = u8::try_from(code).ok().and_then(DType::from_code);
     known.ok_or_else(|| invalid(format!("{code} is no data type")))
 }
@@ -106,17 +164,13 @@ impl ReduceDescriptor {
             return Err(invalid(format!("{hint} is no distribution hint")));
         }
         let options = self.quantization_options;
-        let quantization = match options.algorithm {
-            0 => Quantization::None,
-            1 => Quantization::MinMax(dtype(options.quantized_datatype)?),
-            2 => Quantization::ZeroPointScale(dtype(options.quantized_datatype)?),
-            other => return Err(invalid(format!("{other} is no quantization algorithm"))),
-        };
-        if quantization != Quantization::None {
-            return Err(invalid(format!(
-                "quantization ({quantization}) is not in this version: use pcclQuantNone"
-            )));
-        }
+        let integers = u8::try_from(options.quantized_datatype).ok().and_then(DType::from_code);
+        let quantization = u8::try_from(options.algorithm).ok();
+        let quantization = quantization.and_then(|algorithm| Quantization::from_codes(algorithm, integers));
+        let quantization = quantization.ok_or_else(|| {
+            let QuantizationOptions { algorithm, quantized_datatype } = options;
+            invalid(format!("algorithm {algorithm} with data type {quantized_datatype} is no quantization"))
+        })?;
         if self.count == 0 {
             return Err(invalid("count is 0"));
         }
@@ -155,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn quantization_is_what_its_numbers_say() {
+        let quantized = |algorithm, quantized_datatype| {
+            let quantization_options = QuantizationOptions { quantized_datatype, algorithm };
+            ReduceDescriptor { quantization_options, ..descriptor() }.to_rust().map(|op| op.quantization)
+        };
+        assert_eq!(quantized(1, 0), Ok(Quantization::MinMax(DType::U8)));
+        assert_eq!(quantized(2, 3), Ok(Quantization::ZeroPointScale(DType::U16)));
+        assert_eq!(quantized(3, 99), Ok(Quantization::Bits4));
+    }
+
+    #[test]
     fn every_number_out_of_range_is_refused() {
         let bad = [
             ReduceDescriptor { count: 0, ..descriptor() },
@@ -173,7 +238,11 @@ mod tests {
                 ..descriptor()
             },
             ReduceDescriptor {
-                quantization_options: QuantizationOptions { quantized_datatype: 0, algorithm: 3 },
+                quantization_options: QuantizationOptions { quantized_datatype: 0, algorithm: 8 },
+                ..descriptor()
+            },
+            ReduceDescriptor {
+                quantization_options: QuantizationOptions { quantized_datatype: 12, algorithm: 1 },
                 ..descriptor()
             },
         ];

@@ -7,14 +7,20 @@
 #![allow(non_snake_case)]
 
 mod communicator;
+mod config;
 mod guard;
+mod info;
 mod layout;
 mod master;
 mod reduce;
+mod state;
 mod words;
 
 pub use communicator::*;
+pub use config::*;
+pub use info::*;
 pub use layout::*;
 pub use master::*;
 pub use reduce::*;
+pub use state::*;
 pub use words::*;

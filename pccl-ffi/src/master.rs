@@ -2,8 +2,9 @@
 
 use std::ffi::c_int;
 
-use pccl_core::api::{Error, ErrorKind, Master};
+use pccl_core::api::{Error, ErrorKind, Master, MasterBuilder, Result};
 
+use crate::config::Config;
 use crate::guard::{entry, not_null, required};
 use crate::layout::SocketAddress;
 
@@ -14,13 +15,33 @@ pub unsafe extern "C" fn pcclCreateMaster(
     listen_address: SocketAddress,
     master_handle_out: *mut *mut Master,
 ) -> c_int {
-    entry("pcclCreateMaster", || {
-        let master_handle_out = not_null(master_handle_out, "master_handle_out")?;
-        let master = Master::builder(&listen_address.to_rust()?.to_string()).build()?;
-        // SAFETY: the contract of this function; it was checked for NULL.
-        unsafe { master_handle_out.write(Box::into_raw(Box::new(master))) };
-        Ok(())
+    // SAFETY: the contract of this function.
+    entry("pcclCreateMaster", || unsafe { create(listen_address, &Config::default(), master_handle_out) })
+}
+
+/// # Safety
+/// As `include/pccl.h` says: pointers are NULL or valid for what they point to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclCreateMasterWithConfig(
+    listen_address: SocketAddress,
+    config: *const Config,
+    master_handle_out: *mut *mut Master,
+) -> c_int {
+    entry("pcclCreateMasterWithConfig", || {
+        // SAFETY: the contract of this function.
+        unsafe { create(listen_address, required(config, "config")?, master_handle_out) }
     })
+}
+
+/// # Safety
+/// `out` is NULL or valid for a write.
+unsafe fn create(listen: SocketAddress, config: &Config, out: *mut *mut Master) -> Result<()> {
+    let out = not_null(out, "master_handle_out")?;
+    let builder = Master::builder(&listen.to_rust()?.to_string());
+    let master = config.apply(builder, MasterBuilder::set)?.build()?;
+    // SAFETY: the caller's contract; it was checked for NULL.
+    unsafe { out.write(Box::into_raw(Box::new(master))) };
+    Ok(())
 }
 
 /// # Safety

@@ -2,14 +2,31 @@
 
 use std::collections::btree_map::Entry;
 use std::ffi::{c_int, c_void};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use pccl_core::api::{Buffers, Error, ErrorKind, Result, Tag, Work};
+use pccl_core::api::{Buffers, Communicator, Error, ErrorKind, OpDescriptor, Result, Tag, Work};
 use pccl_core::limits::MAX_OP_BYTES;
 
 use crate::communicator::{Comm, living};
-use crate::guard::{entry, invalid, not_null, required};
-use crate::layout::{AsyncReduceOp, ReduceDescriptor, ReduceInfo};
+use crate::guard::{entry, invalid, not_null, required, timed_entry};
+use crate::layout::{AsyncReduceOp, ReduceDescriptor, ReduceInfo, ReduceOpDescriptor};
+
+/// # Safety
+/// As the header says of an all-reduce's buffers: valid for `count` elements until the operation has ended.
+unsafe fn buffers(send: *const c_void, recv: *mut c_void, operation: &OpDescriptor) -> Result<Buffers> {
+    let size_bytes = operation.size_bytes();
+    let len = usize::try_from(size_bytes).ok().filter(|_| size_bytes <= MAX_OP_BYTES);
+    let len = len.ok_or_else(|| invalid(format!("{size_bytes} bytes are too many for one operation")))?;
+    // SAFETY: the caller's contract is that of `Buffers`.
+    unsafe { Buffers::new(send.cast(), recv.cast(), len) }.map_err(|error| invalid(error.to_string()))
+}
+
+fn check_company(communicator: &Communicator) -> Result<()> {
+    if communicator.is_connected() && communicator.group_world_size() < 2 {
+        return Err(Error::new(ErrorKind::TooFewPeers, "this peer is alone in its group"));
+    }
+    Ok(())
+}
 
 /// # Safety
 /// As the header says of an all-reduce's buffers: valid for `count` elements until the operation has ended.
@@ -20,17 +37,10 @@ unsafe fn start(
     comm: &Comm,
 ) -> Result<Work> {
     let operation = descriptor.to_rust()?;
-    let size_bytes = operation.size_bytes();
-    let len = usize::try_from(size_bytes).ok().filter(|_| size_bytes <= MAX_OP_BYTES);
-    let len = len.ok_or_else(|| invalid(format!("{size_bytes} bytes are too many for one operation")))?;
-    // SAFETY: the caller's contract is that of `Buffers`.
-    let buffers =
-        unsafe { Buffers::new(send.cast(), recv.cast(), len) }.map_err(|e| invalid(e.to_string()))?;
-    let communicator = &comm.communicator;
-    if communicator.is_connected() && communicator.group_world_size() < 2 {
-        return Err(Error::new(ErrorKind::TooFewPeers, "this peer is alone in its group"));
-    }
-    communicator.all_reduce_buffers(buffers, operation, Tag(descriptor.tag))
+    // SAFETY: the caller's contract.
+    let buffers = unsafe { buffers(send, recv, &operation) }?;
+    check_company(&comm.communicator)?;
+    comm.communicator.all_reduce_buffers(buffers, operation, Tag(descriptor.tag))
 }
 
 /// # Safety
@@ -88,11 +98,40 @@ pub unsafe extern "C" fn pcclAllReduceAsync(
             return Err(invalid(format!("tag {tag} is in flight: await it first")));
         };
         // SAFETY: the contract of this function.
-        place.insert(unsafe { start(sendbuf, recvbuf, descriptor, living) }?);
+        place.insert(Arc::new(unsafe { start(sendbuf, recvbuf, descriptor, living) }?));
         // SAFETY: the contract of this function; it was checked for NULL.
         unsafe { reduce_handle_out.write(AsyncReduceOp { comm: comm.cast_mut(), tag }) };
         Ok(())
     })
+}
+
+/// A handle's communicator, and its operation if it is in flight.
+///
+/// # Safety
+/// `handle` is NULL or valid, and its communicator is not destroyed while the result is used.
+unsafe fn in_flight<'a>(handle: *const AsyncReduceOp) -> Result<(&'a Comm, u64, Arc<Work>)> {
+    // SAFETY: the caller's contract.
+    let handle = unsafe { required(handle, "reduce_handle") }?;
+    // SAFETY: the caller's contract.
+    let comm = unsafe { living(handle.comm) }?;
+    let work = comm.works.lock().unwrap_or_else(PoisonError::into_inner).get(&handle.tag).cloned();
+    Ok((comm, handle.tag, work.ok_or_else(|| not_in_flight(handle.tag))?))
+}
+
+fn not_in_flight(tag: u64) -> Error {
+    invalid(format!("tag {tag} is not in flight: never started, or awaited already"))
+}
+
+/// The handle is used up; only one of several threads that await it may have the outcome.
+fn used_up(comm: &Comm, tag: u64, work: &Arc<Work>) -> Result<()> {
+    let mut works = comm.works.lock().unwrap_or_else(PoisonError::into_inner);
+    match works.get(&tag) {
+        Some(current) if Arc::ptr_eq(current, work) => {
+            works.remove(&tag);
+            Ok(())
+        }
+        _ => Err(not_in_flight(tag)),
+    }
 }
 
 /// # Safety
@@ -104,16 +143,99 @@ pub unsafe extern "C" fn pcclAwaitAsyncReduce(
 ) -> c_int {
     entry("pcclAwaitAsyncReduce", || {
         // SAFETY: the contract of this function.
-        let handle = unsafe { required(reduce_handle, "reduce_handle") }?;
+        let (comm, tag, work) = unsafe { in_flight(reduce_handle) }?;
+        let outcome = work.wait();
+        used_up(comm, tag, &work)?;
         // SAFETY: the contract of this function.
-        let comm = unsafe { living(handle.comm) }?;
-        let work = comm.works.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle.tag);
-        let work = work.ok_or_else(|| {
-            invalid(format!("tag {} is not in flight: never started, or awaited already", handle.tag))
+        unsafe { write_info(reduce_info_out, outcome?) };
+        Ok(())
+    })
+}
+
+/// # Safety
+/// As `include/pccl.h` says: pointers are NULL or valid, and the handle's communicator is not destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclAwaitAsyncReduceTimeout(
+    reduce_handle: *const AsyncReduceOp,
+    timeout_ms: u64,
+    reduce_info_out: *mut ReduceInfo,
+) -> c_int {
+    let late = || format!("not done after {timeout_ms} ms; it goes on");
+    timed_entry("pcclAwaitAsyncReduceTimeout", late, || {
+        // SAFETY: the contract of this function.
+        let (comm, tag, work) = unsafe { in_flight(reduce_handle) }?;
+        // A wait of more than a century is one without end.
+        let Some(outcome) = work.wait_timeout(timeout_ms.min(u64::from(u32::MAX) * 1000)) else {
+            return Ok(None);
+        };
+        used_up(comm, tag, &work)?;
+        // SAFETY: the contract of this function.
+        unsafe { write_info(reduce_info_out, outcome?) };
+        Ok(Some(()))
+    })
+}
+
+/// # Safety
+/// As `include/pccl.h` says: pointers are NULL or valid, and the handle's communicator is not destroyed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclTestAsyncReduce(
+    reduce_handle: *const AsyncReduceOp,
+    done_out: *mut bool,
+) -> c_int {
+    entry("pcclTestAsyncReduce", || {
+        let done_out = not_null(done_out, "done_out")?;
+        // SAFETY: the contract of this function.
+        let (_, _, work) = unsafe { in_flight(reduce_handle) }?;
+        // SAFETY: the contract of this function; it was checked for NULL.
+        unsafe { done_out.write(work.is_done()) };
+        Ok(())
+    })
+}
+
+/// # Safety
+/// As `include/pccl.h` says: `descriptors` is NULL or valid for `descriptor_count` of them, and each as in `pcclAllReduce`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclAllReduceMultipleWithRetry(
+    descriptors: *const ReduceOpDescriptor,
+    descriptor_count: usize,
+    comm: *const Comm,
+    reduce_info_out: *mut ReduceInfo,
+    max_in_flight: c_int,
+) -> c_int {
+    entry("pcclAllReduceMultipleWithRetry", || {
+        // SAFETY: the contract of this function.
+        let (comm, first) = unsafe { (living(comm)?, required(descriptors, "descriptors")?) };
+        if descriptor_count > MAX_DESCRIPTORS {
+            return Err(invalid(format!("{descriptor_count} operations; {MAX_DESCRIPTORS} are the most")));
+        }
+        let max_in_flight = usize::try_from(max_in_flight).unwrap_or(0);
+        // SAFETY: the contract of this function.
+        let descriptors = unsafe { std::slice::from_raw_parts(first, descriptor_count) };
+        let operations = descriptors.iter().enumerate().map(|(index, one)| {
+            let operation = one.descriptor.to_rust().map_err(|error| named(index, error))?;
+            // SAFETY: the contract of this function; dropped at once, only to know before anything is sent.
+            drop(
+                unsafe { buffers(one.sendbuf, one.recvbuf, &operation) }
+                    .map_err(|error| named(index, error))?,
+            );
+            Ok((operation, Tag(one.descriptor.tag)))
+        });
+        let operations = operations.collect::<Result<Vec<_>>>()?;
+        check_company(&comm.communicator)?;
+        let info = comm.communicator.all_reduce_buffers_with_retry(&operations, max_in_flight, |index| {
+            let one = &descriptors[index];
+            // SAFETY: the contract of this function; the call returns when all have ended.
+            unsafe { buffers(one.sendbuf, one.recvbuf, &operations[index].0) }
         })?;
-        let info = work.wait()?;
         // SAFETY: the contract of this function.
         unsafe { write_info(reduce_info_out, info) };
         Ok(())
     })
+}
+
+/// What does not fit into memory as a list is no list.
+const MAX_DESCRIPTORS: usize = isize::MAX as usize / size_of::<ReduceOpDescriptor>();
+
+fn named(index: usize, error: Error) -> Error {
+    Error::new(error.kind, format!("descriptors[{index}]: {}", error.reason))
 }

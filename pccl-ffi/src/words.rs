@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
-use crate::guard::{entry, last_error, not_null};
+use crate::guard::{TIMEOUT, entry, last_error, not_null};
 
 /// The table of `pcclResult_t`; the index is the code.
 const WORDS: [&CStr; 13] = [
@@ -23,8 +23,9 @@ const WORDS: [&CStr; 13] = [
 
 #[unsafe(no_mangle)]
 pub extern "C" fn pcclGetErrorString(result: c_int) -> *const c_char {
-    let known = usize::try_from(result).ok().and_then(|code| WORDS.get(code));
-    known.copied().unwrap_or(c"unknown result code").as_ptr()
+    let known = usize::try_from(result).ok().and_then(|code| WORDS.get(code)).copied();
+    let ours = (result == TIMEOUT).then_some(c"not done in time: it goes on, wait for it again");
+    known.or(ours).unwrap_or(c"unknown result code").as_ptr()
 }
 
 /// # Safety
@@ -62,6 +63,7 @@ mod tests {
     fn every_code_has_words() {
         assert_eq!(words(0), "success");
         assert!(words(ErrorKind::Aborted.code()).contains("call again"));
+        assert!(words(TIMEOUT).contains("in time"));
         assert_eq!(words(13), "unknown result code");
         assert_eq!(words(-1), "unknown result code");
     }

@@ -1,78 +1,23 @@
 /* A master and two peers in one process: connect, all-reduce out of place, in place and asynchronously, and what
  * wrong arguments get. Exits with 0 only if everything was as the header says. */
-#define _POSIX_C_SOURCE 200809L
-
-#include <pccl.h>
-#include <ccoip.h>
-
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "harness.h"
 
 #define COUNT 100003
 #define PEERS 2
 
-static void fail(const char *file, int line, const char *what)
-{
-    char words[512] = "";
-    pcclGetLastError(words, sizeof words);
-    fprintf(stderr, "%s:%d: %s (last error: %s)\n", file, line, what, words);
-    exit(1);
-}
-
-#define CHECK(condition) ((condition) ? (void)0 : fail(__FILE__, __LINE__, #condition))
-#define OK(call) CHECK((call) == pcclSuccess)
-
-static ccoip_socket_address_t loopback(uint16_t port)
-{
-    ccoip_socket_address_t address;
-    memset(&address, 0, sizeof address);
-    address.inet.protocol = inetIPv4;
-    address.inet.ipv4.data[0] = 127;
-    address.inet.ipv4.data[3] = 1;
-    address.port = port;
-    return address;
-}
-
-static pcclReduceDescriptor_t floats(size_t count, uint64_t tag)
-{
-    pcclReduceDescriptor_t descriptor;
-    memset(&descriptor, 0, sizeof descriptor);
-    descriptor.count = count;
-    descriptor.op = pcclSum;
-    descriptor.tag = tag;
-    descriptor.src_descriptor.datatype = pcclFloat;
-    return descriptor;
-}
-
-static pcclComm_t *communicator(const ccoip_socket_address_t *master)
-{
-    pcclCommCreateParams_t params;
-    pcclComm_t *comm = NULL;
-    params.master_address = *master;
-    params.peer_group = 0;
-    params.p2p_connection_pool_size = 2;
-    OK(pcclCreateCommunicator(&params, &comm));
-    return comm;
-}
-
-struct peer {
+struct reducer {
     ccoip_socket_address_t master;
     int rank;
     pcclComm_t *comm;
     float *result;
 };
 
-static int world_size(const pcclComm_t *comm)
+static pcclReduceDescriptor_t floats(size_t count, uint64_t tag)
 {
-    int size = 0;
-    OK(pcclGetAttribute(comm, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE, &size));
-    return size;
+    return operation(count, pcclFloat, pcclSum, tag);
 }
 
-static void reduce(struct peer *peer)
+static void reduce(struct reducer *peer)
 {
     const pcclReduceDescriptor_t sum = floats(COUNT, 1);
     pcclReduceDescriptor_t one = floats(1, 2), two = floats(1, 3);
@@ -103,13 +48,13 @@ static void reduce(struct peer *peer)
     free(send);
 }
 
-static void *run_peer(void *argument)
+static void *run_reducer(void *argument)
 {
-    struct peer *peer = argument;
+    struct reducer *peer = argument;
     bool pending = true;
     int size = 0;
 
-    peer->comm = communicator(&peer->master);
+    peer->comm = communicator(peer->master);
     CHECK(pcclGetAttribute(peer->comm, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE, &size) == pcclInvalidUsage);
     OK(pcclConnect(peer->comm));
     CHECK(pcclConnect(peer->comm) == pcclInvalidUsage);
@@ -123,7 +68,7 @@ static void *run_peer(void *argument)
     return NULL;
 }
 
-static void wrong_arguments(const ccoip_socket_address_t *master)
+static void wrong_arguments(ccoip_socket_address_t master)
 {
     pcclReduceDescriptor_t descriptor = floats(4, 0);
     pcclComm_t *comm = communicator(master);
@@ -155,7 +100,7 @@ int main(void)
     ccoip_socket_address_t master_address = loopback(0);
     pcclMasterInstance_t *master = NULL, *other = NULL;
     pthread_t threads[PEERS];
-    struct peer peers[PEERS];
+    struct reducer peers[PEERS];
     pcclCommCreateParams_t params;
     pcclComm_t *comm = NULL;
     int i;
@@ -176,12 +121,12 @@ int main(void)
     CHECK(pcclRunMaster(other) != pcclSuccess);
     OK(pcclDestroyMaster(other));
 
-    wrong_arguments(&master_address);
+    wrong_arguments(master_address);
     for (i = 0; i < PEERS; i++) {
         peers[i].master = master_address;
         peers[i].rank = i;
         peers[i].result = malloc(COUNT * sizeof(float));
-        CHECK(pthread_create(&threads[i], NULL, run_peer, &peers[i]) == 0);
+        CHECK(pthread_create(&threads[i], NULL, run_reducer, &peers[i]) == 0);
     }
     for (i = 0; i < PEERS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);

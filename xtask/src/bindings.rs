@@ -1,5 +1,6 @@
 //! The bindings, tested by programs of their own languages.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -29,6 +30,7 @@ pub fn c(steps: &mut Steps) {
         return;
     }
     headers(steps);
+    steps.note("exported symbols", symbols(&built.join("libpccl.so")));
     for program in programs {
         let name = program.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         let binary = out.join(&name);
@@ -47,13 +49,45 @@ pub fn c(steps: &mut Steps) {
     }
 }
 
+/// What the library exports, what the header declares, and the committed list are the same.
+fn symbols(library: &Path) -> Result<(), String> {
+    let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+    let listed = read(&root().join("include/pccl.symbols"))?;
+    let listed: BTreeSet<&str> = listed.lines().collect();
+    let header = read(&root().join("include/pccl.h"))?;
+    // Declarations begin with PCCL_EXPORT; the name stands before the first parenthesis.
+    let declared = header.split("PCCL_EXPORT ").skip(1).filter_map(|rest| rest.split('(').next());
+    let declared: BTreeSet<&str> = declared
+        .filter_map(|head| head.split([' ', '*']).next_back())
+        .filter(|name| name.starts_with("pccl"))
+        .collect();
+    same("include/pccl.h declares", &declared, &listed)?;
+    let nm = command("nm", &["-D", "--defined-only", &library.to_string_lossy()]).output();
+    let nm = nm.map_err(|error| format!("nm: {error}"))?;
+    let text = String::from_utf8_lossy(&nm.stdout);
+    let exported: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next_back()).collect();
+    same("the library exports", &exported, &listed)
+}
+
+fn same(what: &str, found: &BTreeSet<&str>, listed: &BTreeSet<&str>) -> Result<(), String> {
+    let more: Vec<&&str> = found.difference(listed).collect();
+    let less: Vec<&&str> = listed.difference(found).collect();
+    match more.is_empty() && less.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{what} {more:?} beside include/pccl.symbols, and lacks {less:?}")),
+    }
+}
+
 /// The header on its own, in the languages it is promised for.
 fn headers(steps: &mut Steps) {
     for (compiler, language, standard) in [
         ("gcc", "c", "-std=c99"),
         ("gcc", "c", "-std=c11"),
         ("g++", "c++", "-std=c++11"),
+        ("g++", "c++", "-std=c++17"),
         ("clang", "c", "-std=c99"),
+        ("clang", "c", "-std=c11"),
+        ("clang++", "c++", "-std=c++17"),
     ] {
         let name = format!("header as {}, {compiler}", &standard[5..]);
         if !answers(compiler, &["--version"]) {

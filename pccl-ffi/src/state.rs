@@ -1,0 +1,77 @@
+//! Shared state.
+
+use std::ffi::c_int;
+
+use pccl_core::api::{Buffers, Result, SyncStrategy, TensorKey};
+use pccl_core::limits::MAX_TENSORS;
+
+use crate::communicator::{Comm, living};
+use crate::guard::{entry, invalid, not_null, text};
+use crate::layout::{SharedState, SharedStateSyncInfo, TensorInfo, dtype};
+
+/// # Safety
+/// As the header says of a tensor: `data` is valid for `count` elements until the call has returned.
+unsafe fn tensor(index: usize, info: &TensorInfo) -> Result<(TensorKey, Buffers)> {
+    // SAFETY: the caller's contract.
+    let name = unsafe { text(info.name, &format!("infos[{index}].name")) }?;
+    let wrong = |what: String| invalid(format!("tensor {name:?}: {what}"));
+    match info.device_type {
+        0 => {}
+        1 => return Err(wrong("this build has no CUDA support: bring it to the host".to_owned())),
+        other => return Err(wrong(format!("{other} is no device type"))),
+    }
+    let dtype = dtype(info.datatype).map_err(|error| wrong(error.reason))?;
+    let len = info.count.checked_mul(dtype.size_bytes()).filter(|len| *len <= isize::MAX as usize);
+    let len = len.ok_or_else(|| wrong(format!("{} elements are too many", info.count)))?;
+    let data = match len {
+        0 => std::ptr::dangling_mut(),
+        _ => not_null(info.data, "data").map_err(|error| wrong(error.reason))?.cast(),
+    };
+    // SAFETY: the caller's contract is that of `Buffers`; of an empty one nothing is touched.
+    let buffers = unsafe { Buffers::new(data, data, len) }.map_err(|error| wrong(error.to_string()))?;
+    let may_differ = info.allow_content_inequality;
+    let key = TensorKey { name: name.to_owned(), dtype, count: info.count as u64, may_differ };
+    Ok((key, buffers))
+}
+
+/// # Safety
+/// As `include/pccl.h` says: pointers are NULL or valid for what they point to, tensors for their elements, and nobody
+/// else uses them until the call has returned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclSynchronizeSharedState(
+    comm: *const Comm,
+    shared_state: *mut SharedState,
+    strategy: c_int,
+    sync_info_out: *mut SharedStateSyncInfo,
+) -> c_int {
+    entry("pcclSynchronizeSharedState", || {
+        // SAFETY: the contract of this function.
+        let comm = unsafe { living(comm) }?;
+        let shared_state = not_null(shared_state, "shared_state")?;
+        // SAFETY: the contract of this function; it was checked for NULL.
+        let SharedState { revision, count, infos } = unsafe { *shared_state };
+        let known = u8::try_from(strategy).ok().and_then(SyncStrategy::from_code);
+        let strategy = known.ok_or_else(|| invalid(format!("{strategy} is no strategy")))?;
+        if count > MAX_TENSORS {
+            return Err(invalid(format!("{count} tensors; {MAX_TENSORS} are the most")));
+        }
+        let infos = match count {
+            0 => &[][..],
+            // SAFETY: the contract of this function; it was checked for NULL.
+            _ => unsafe { std::slice::from_raw_parts(not_null(infos, "infos")?, count) },
+        };
+        // SAFETY: the contract of this function.
+        let tensors = infos.iter().enumerate().map(|(index, info)| unsafe { tensor(index, info) });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let info = comm.communicator.synchronize_buffers(revision, strategy, tensors).0?;
+        // SAFETY: the contract of this function; they were checked for NULL.
+        unsafe {
+            (*shared_state).revision = info.revision;
+            if !sync_info_out.is_null() {
+                let (tx_bytes, rx_bytes) = (info.tx_bytes, info.rx_bytes);
+                sync_info_out.write(SharedStateSyncInfo { tx_bytes, rx_bytes });
+            }
+        }
+        Ok(())
+    })
+}
