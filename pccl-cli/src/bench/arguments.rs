@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::case::{Case, Job, dtype_named, op_named};
+use super::case::{Case, Job, dtype_named, op_named, quantization_named};
 use super::numbers::MAX_WORLD;
 use crate::arguments::duration;
 use crate::master::Schedule;
@@ -65,6 +65,9 @@ pub struct BenchArgs {
     /// sum, avg, prod, max, min
     #[arg(short, long, value_delimiter = ',', default_value = "sum", value_parser = |s: &str| op_named(s).map(|_| s.to_string()))]
     op: Vec<String>,
+    /// What travels instead of the elements: none, u8, i8, u16, i16, zps-u8 ..., 4bit, fp8_e4m3, fp8_e5m2, f16, bf16
+    #[arg(short, long, value_delimiter = ',', default_value = "none", value_parser = |s: &str| quantization_named(s).map(|_| s.to_string()))]
+    quantize: Vec<String>,
     /// Where results go: memory of their own, or in place of the input
     #[arg(long, value_enum, value_delimiter = ',', default_value = "out")]
     place: Vec<Place>,
@@ -178,8 +181,14 @@ impl BenchArgs {
                     for &tags in &self.tags {
                         for size_bytes in self.sizes()? {
                             let in_place = *place == Place::In;
-                            let (dtype, op) = (dtype.clone(), op.clone());
-                            cases.push(Case { size_bytes, dtype, op, in_place, tags });
+                            cases.extend(self.quantize.iter().map(|quantize| Case {
+                                size_bytes,
+                                dtype: dtype.clone(),
+                                op: op.clone(),
+                                in_place,
+                                tags,
+                                quantize: quantize.clone(),
+                            }));
                         }
                     }
                 }

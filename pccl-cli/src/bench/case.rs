@@ -1,6 +1,6 @@
 //! What is measured, and what came out.
 
-use pccl_core::api::{DType, ReduceOp};
+use pccl_core::api::{DType, Quantization, ReduceOp};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::statistics::median;
@@ -15,6 +15,8 @@ pub struct Case {
     pub in_place: bool,
     /// Operations under way at once; the size is divided among them.
     pub tags: u32,
+    /// What travels instead of the elements; "none".
+    pub quantize: String,
 }
 
 impl Case {
@@ -24,6 +26,10 @@ impl Case {
 
     pub fn op(&self) -> Result<ReduceOp, String> {
         op_named(&self.op)
+    }
+
+    pub fn quantization(&self) -> Result<Quantization, String> {
+        quantization_named(&self.quantize)
     }
 }
 
@@ -35,6 +41,29 @@ pub fn dtype_named(name: &str) -> Result<DType, String> {
 pub fn op_named(name: &str) -> Result<ReduceOp, String> {
     let names = ReduceOp::ALL.map(ReduceOp::name).join(", ");
     ReduceOp::ALL.into_iter().find(|o| o.name() == name).ok_or(format!("there are {names}"))
+}
+
+/// As the Python package names them; `u8` to `i16` are min-max, `zps-` is zero-point-scale.
+const QUANTIZATIONS: [(&str, Quantization); 14] = [
+    ("none", Quantization::None),
+    ("u8", Quantization::MinMax(DType::U8)),
+    ("i8", Quantization::MinMax(DType::I8)),
+    ("u16", Quantization::MinMax(DType::U16)),
+    ("i16", Quantization::MinMax(DType::I16)),
+    ("zps-u8", Quantization::ZeroPointScale(DType::U8)),
+    ("zps-i8", Quantization::ZeroPointScale(DType::I8)),
+    ("zps-u16", Quantization::ZeroPointScale(DType::U16)),
+    ("zps-i16", Quantization::ZeroPointScale(DType::I16)),
+    ("4bit", Quantization::Bits4),
+    ("fp8_e4m3", Quantization::Float8E4M3),
+    ("fp8_e5m2", Quantization::Float8E5M2),
+    ("f16", Quantization::Float16),
+    ("bf16", Quantization::BFloat16),
+];
+
+pub fn quantization_named(name: &str) -> Result<Quantization, String> {
+    let known = QUANTIZATIONS.iter().find(|(known, _)| *known == name).map(|(_, quantization)| *quantization);
+    known.ok_or_else(|| format!("there are {}", QUANTIZATIONS.map(|(name, _)| name).join(", ")))
 }
 
 /// What one participant is to do. All of a run get the same, but for the rank.
@@ -103,6 +132,10 @@ pub struct Row {
     /// Elements that are not what they must be, of all processes. `None`: not looked at.
     pub wrong: Option<u64>,
     pub congestion_control: String,
+    pub quantize: String,
+    /// The worst element by the range of the exact result, of a quantized operation whose results were looked at. `wrong`
+    /// counts elements that are not the same bits everywhere there.
+    pub error: Option<f64>,
     pub sockets: Option<SocketRow>,
 }
 
@@ -178,6 +211,8 @@ pub fn row_for_tests(size_bytes: u64, schedule: &str, busbw_gb_s: f64) -> Row {
         peak_memory_mib: None,
         wrong: Some(0),
         congestion_control: "bbr".into(),
+        quantize: "none".into(),
+        error: None,
         sockets: None,
     }
 }
@@ -210,5 +245,7 @@ mod tests {
         assert!(dtype_named("float").unwrap_err().contains("f32, f64"));
         assert_eq!(op_named("avg"), Ok(ReduceOp::Avg));
         assert!(op_named("mean").unwrap_err().contains("avg"));
+        assert_eq!(quantization_named("4bit"), Ok(Quantization::Bits4));
+        assert!(quantization_named("u4").unwrap_err().contains("zps-u8"));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use half::{bf16, f16};
-use pccl_core::api::{DType, Error, ReduceOp, Tag};
+use pccl_core::api::{DType, Error, Quantization, ReduceOp, Tag};
 
 use super::case::{Case, Row, SocketRow, Spread, bus_factor};
 use super::numbers::{Number, Numbers};
@@ -50,10 +50,18 @@ impl Samples {
     }
 }
 
+/// About the results.
+struct Findings {
+    wrong: u64,
+    /// NaN if they must be exact.
+    error: f64,
+}
+
 struct Cell<'a, T> {
     worker: &'a Worker<'a>,
     case: &'a Case,
     op: ReduceOp,
+    quantization: Quantization,
     numbers: Numbers<T>,
     /// The input, and in place the output too.
     send: Vec<T>,
@@ -64,14 +72,19 @@ struct Cell<'a, T> {
 
 impl<T: Number> Cell<'_, T> {
     fn run(worker: &Worker<'_>, case: &Case) -> Result<Row, String> {
-        let op = case.op()?;
+        let (op, quantization) = (case.op()?, case.quantization()?);
+        let numbers = match quantization {
+            Quantization::None => Numbers::new,
+            _ => Numbers::for_quantization,
+        };
         let count = (case.size_bytes / u64::from(case.tags) / size_of::<T>() as u64).max(1) as usize;
         let all = count * case.tags as usize;
         let mut cell = Cell {
             worker,
             case,
             op,
-            numbers: Numbers::new(op, worker.job.world, worker.job.rank),
+            quantization,
+            numbers: numbers(op, worker.job.world, worker.job.rank),
             send: vec![T::default(); all],
             recv: vec![T::default(); if case.in_place { 0 } else { all }],
             count,
@@ -104,8 +117,8 @@ impl<T: Number> Cell<'_, T> {
         }
         let peak_bytes = usage::peak_memory_bytes();
         let add_cpu_s = self.add_cpu_s()?;
-        let wrong = if self.worker.job.check { Some(self.wrong()?) } else { None };
-        self.row(ours, theirs, add_cpu_s, peak_bytes, wrong)
+        let found = if self.worker.job.check { Some(self.found()?) } else { None };
+        self.row(ours, theirs, add_cpu_s, peak_bytes, found)
     }
 
     /// All concurrent operations, once. In place the input is written anew first, outside of the time.
@@ -118,18 +131,18 @@ impl<T: Number> Cell<'_, T> {
     }
 
     fn reduce(&mut self) -> Result<(), Error> {
-        let (communicator, op) = (&self.worker.communicator, self.op);
+        let (communicator, op, quantization) = (&self.worker.communicator, self.op, self.quantization);
         let tags = (1..).map(Tag);
         communicator.scope(|scope| {
             let mut works = Vec::with_capacity(self.case.tags as usize);
             if self.case.in_place {
                 for (data, tag) in self.send.chunks_mut(self.count).zip(tags) {
-                    works.push(scope.all_reduce_in_place(data, op, tag)?);
+                    works.push(scope.all_reduce_quantized_in_place(data, op, quantization, tag)?);
                 }
             } else {
                 let parts = self.send.chunks(self.count).zip(self.recv.chunks_mut(self.count));
                 for ((send, recv), tag) in parts.zip(tags) {
-                    works.push(scope.all_reduce(send, recv, op, tag)?);
+                    works.push(scope.all_reduce_quantized(send, recv, op, quantization, tag)?);
                 }
             }
             works.iter().try_for_each(|work| work.wait().map(|_| ()))
@@ -176,11 +189,31 @@ impl<T: Number> Cell<'_, T> {
     }
 
     /// Looks at the last result, then at one more that finds nothing right in place before.
-    fn wrong(&mut self) -> Result<u64, String> {
-        let before = self.numbers.wrong(self.result());
+    fn found(&mut self) -> Result<Findings, String> {
+        let before = self.look()?;
         self.recv.fill(T::default());
         self.iteration(&mut Samples::default())?;
-        Ok(before.max(self.numbers.wrong(self.result())))
+        let after = self.look()?;
+        // NaN is as wrong as can be, and `max` would pass over it.
+        let error = if before.error > after.error { before.error } else { after.error + 0.0 * before.error };
+        Ok(Findings { wrong: before.wrong.max(after.wrong), error })
+    }
+
+    fn look(&self) -> Result<Findings, String> {
+        if self.quantization == Quantization::None {
+            return Ok(Findings { wrong: self.numbers.wrong(self.result()), error: f64::NAN });
+        }
+        // Nobody knows the bits, but they are the same everywhere.
+        let bits = f64::from(self.result().iter().fold(0, |hash: u32, element| {
+            hash.rotate_left(5)
+                ^ (element.value().to_bits() as u32)
+                ^ (element.value().to_bits() >> 32) as u32
+        }));
+        let mut ends = [bits, -bits];
+        self.worker.reduce(&mut ends, ReduceOp::Max)?;
+        let same = ends[0] == -ends[1];
+        let wrong = if same { 0 } else { self.send.len() as u64 };
+        Ok(Findings { wrong, error: self.numbers.error(self.result()) })
     }
 
     fn result(&self) -> &[T] {
@@ -200,15 +233,19 @@ impl<T: Number> Cell<'_, T> {
         mut theirs: Samples,
         add_cpu_s: f64,
         peak_bytes: Option<u64>,
-        wrong: Option<u64>,
+        found: Option<Findings>,
     ) -> Result<Row, String> {
         let worker = self.worker;
         // Before the sums below: after the last of them the others may be gone, and their links with them.
         let links = worker.links();
         worker.reduce(&mut ours.times_us, ReduceOp::Avg)?;
         let per_iteration = 1.0 / ours.times_us.len() as f64;
-        let mut sums =
-            [ours.cpu_s * per_iteration, theirs.cpu_s * per_iteration, add_cpu_s, wrong.unwrap_or(0) as f64];
+        let mut sums = [
+            ours.cpu_s * per_iteration,
+            theirs.cpu_s * per_iteration,
+            add_cpu_s,
+            found.as_ref().map_or(0, |found| found.wrong) as f64,
+        ];
         worker.reduce(&mut sums, ReduceOp::Sum)?;
         let mut peak =
             [peak_bytes.map_or(f64::NAN, |peak| peak.saturating_sub(self.own_buffer_bytes()) as f64)];
@@ -251,8 +288,10 @@ impl<T: Number> Cell<'_, T> {
             busbw_gb_s: bus_factor(world) * algbw_gb_s,
             cpu_s_per_gb: by_gb(cpu_s),
             peak_memory_mib: Some(peak[0] / f64::from(1 << 20)).filter(|x| x.is_finite()),
-            wrong: wrong.map(|_| wrong_sum as u64),
+            wrong: found.as_ref().map(|_| wrong_sum as u64),
             congestion_control: links.congestion,
+            quantize: self.case.quantize.clone(),
+            error: found.filter(|_| self.quantization != Quantization::None).map(|found| found.error),
             sockets,
         })
     }

@@ -18,6 +18,8 @@ const _: () = assert!(MAX_WORLD * (VALUES - 1) <= 256);
 pub trait Number: Element + PartialEq + Default {
     /// Whole types take the whole part and wrap.
     fn of(value: f64) -> Self;
+
+    fn value(self) -> f64;
 }
 
 macro_rules! whole {
@@ -25,6 +27,10 @@ macro_rules! whole {
         impl Number for $type {
             fn of(value: f64) -> Self {
                 value as i64 as $type
+            }
+
+            fn value(self) -> f64 {
+                self as f64
             }
         }
     )*};
@@ -35,20 +41,36 @@ impl Number for f32 {
     fn of(value: f64) -> Self {
         value as f32
     }
+
+    fn value(self) -> f64 {
+        f64::from(self)
+    }
 }
 impl Number for f64 {
     fn of(value: f64) -> Self {
         value
+    }
+
+    fn value(self) -> f64 {
+        self
     }
 }
 impl Number for f16 {
     fn of(value: f64) -> Self {
         f16::from_f32(value as f32)
     }
+
+    fn value(self) -> f64 {
+        self.to_f64()
+    }
 }
 impl Number for bf16 {
     fn of(value: f64) -> Self {
         bf16::from_f32(value as f32)
+    }
+
+    fn value(self) -> f64 {
+        self.to_f64()
     }
 }
 
@@ -56,6 +78,8 @@ impl Number for bf16 {
 pub struct Numbers<T> {
     own: Vec<T>,
     result: Vec<T>,
+    /// The same, not rounded to the type.
+    exact: Vec<f64>,
 }
 
 impl<T: Number> Numbers<T> {
@@ -63,7 +87,38 @@ impl<T: Number> Numbers<T> {
         Numbers {
             own: (0..PERIOD).map(|i| T::of(contribution(op, i, rank))).collect(),
             result: (0..PERIOD).map(|i| result::<T>(op, i, world)).collect(),
+            exact: Vec::new(),
         }
+    }
+
+    /// Of all sizes from -1 to 1, for operations whose results are near the exact ones and not the same.
+    pub fn for_quantization(op: ReduceOp, world: u32, rank: u32) -> Numbers<T> {
+        let own = |rank| (0..PERIOD).map(move |i| T::of(between(i, rank)));
+        let mut exact: Vec<f64> = own(0).map(T::value).collect();
+        for rank in 1..world {
+            for (so_far, next) in exact.iter_mut().zip(own(rank)) {
+                *so_far = match op {
+                    ReduceOp::Sum | ReduceOp::Avg => *so_far + next.value(),
+                    ReduceOp::Prod => *so_far * next.value(),
+                    ReduceOp::Max => so_far.max(next.value()),
+                    ReduceOp::Min => so_far.min(next.value()),
+                };
+            }
+        }
+        if op == ReduceOp::Avg {
+            exact.iter_mut().for_each(|sum| *sum /= f64::from(world));
+        }
+        Numbers { own: own(rank).collect(), result: Vec::new(), exact }
+    }
+
+    /// How far the worst element is from the exact one, by the range of those.
+    pub fn error(&self, found: &[T]) -> f64 {
+        let fold = |start, f: fn(f64, f64) -> f64| self.exact.iter().copied().fold(start, f);
+        let range = fold(f64::NEG_INFINITY, f64::max) - fold(f64::INFINITY, f64::min);
+        let pairs = found.chunks(PERIOD).flat_map(|part| part.iter().zip(&self.exact));
+        // NaN is as wrong as can be, and `max` would pass over it.
+        let off = pairs.map(|(found, exact)| (found.value() - exact).abs());
+        off.fold(0.0, |worst, off| if off.is_nan() || off > worst { off } else { worst }) / range
     }
 
     pub fn fill(&self, into: &mut [T]) {
@@ -89,6 +144,11 @@ fn contribution(op: ReduceOp, i: usize, rank: u32) -> f64 {
         ReduceOp::Prod => f64::from(1 + u32::from((hash + rank).is_multiple_of(8))),
         _ => f64::from((hash + 3 * rank) % VALUES),
     }
+}
+
+fn between(i: usize, rank: u32) -> f64 {
+    let hash = (i as u32 + 1).wrapping_mul(0x9E37_79B1).wrapping_mul(2 * rank + 1) >> 8;
+    f64::from(hash) / f64::from(1 << 23) - 1.0
 }
 
 fn result<T: Number>(op: ReduceOp, i: usize, world: u32) -> T {
@@ -152,6 +212,18 @@ mod tests {
         moved.copy_within(0..65_536, 65_536);
         assert!(numbers.wrong(&moved) > 10_000);
         assert!(numbers.wrong(&vec![0.0; 100]) > 50);
+    }
+
+    #[test]
+    fn the_error_is_that_of_the_worst_element() {
+        let numbers = Numbers::<f64>::for_quantization(ReduceOp::Max, 2, 0);
+        let mut found: Vec<f64> = (0..20_000).map(|i| numbers.exact[i % PERIOD]).collect();
+        assert_eq!(numbers.error(&found), 0.0);
+        found[9000] += 0.5;
+        let error = numbers.error(&found);
+        assert!(0.25 < error && error < 0.3, "{error}: the range is nearly 2");
+        found[3] = f64::NAN;
+        assert!(numbers.error(&found).is_nan());
     }
 
     #[test]

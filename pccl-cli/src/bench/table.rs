@@ -7,7 +7,7 @@ pub fn head(report: &Report, sockets: bool) -> String {
     let mut out = format!("# pccl bench {}: all-reduce, {place}, {cores} cores here\n", report.version);
     let names = [
         "size", "count", "type", "op", "place", "schedule", "pool", "world", "tags", "iters", "time", "min",
-        "max", "algbw", "busbw", "CPU", "memory", "wrong", "cc",
+        "max", "algbw", "busbw", "CPU", "memory", "wrong", "cc", "quantize", "error",
     ];
     let units = [
         "(B)",
@@ -29,6 +29,8 @@ pub fn head(report: &Report, sockets: bool) -> String {
         "(MiB)",
         "",
         "",
+        "",
+        "(of range)",
     ];
     let theirs = ["sockets", "ours/", "sockets", "add", "ours/"];
     let units_of_theirs = ["(GB/s)", "sockets", "(s/GB)", "(s/GB)", "both"];
@@ -63,6 +65,8 @@ pub fn row(row: &Row) -> String {
         optional(row.peak_memory_mib, 1),
         row.wrong.map_or("-".into(), |wrong| wrong.to_string()),
         row.congestion_control.clone(),
+        row.quantize.clone(),
+        row.error.map_or("-".into(), |error| format!("{error:.6}")),
     ];
     if let Some(sockets) = &row.sockets {
         cells.extend([
@@ -86,7 +90,8 @@ pub fn foot(report: &Report) -> String {
 }
 
 fn line(cells: Vec<String>) -> String {
-    const WIDTHS: [usize; 24] = [11, 10, 5, 5, 6, 9, 5, 6, 5, 6, 11, 11, 11, 8, 8, 7, 7, 6, 6, 8, 8, 8, 7, 6];
+    const WIDTHS: [usize; 26] =
+        [11, 10, 5, 5, 6, 9, 5, 6, 5, 6, 11, 11, 11, 8, 8, 7, 7, 6, 6, 8, 10, 8, 8, 8, 7, 6];
     let cells = cells.iter().zip(WIDTHS).map(|(cell, width)| format!("{cell:>width$}"));
     cells.collect::<Vec<_>>().join(" ")
 }

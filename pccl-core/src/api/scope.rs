@@ -4,7 +4,7 @@ use super::communicator::no_buffers;
 use super::{Communicator, Work};
 use crate::error::Result;
 use crate::mem::{Element, Lending};
-use crate::types::{OpDescriptor, ReduceOp, Tag};
+use crate::types::{OpDescriptor, Quantization, ReduceOp, Tag};
 
 /// Within it several all-reduces can be under way; made by `Communicator::scope`, which ends when all have ended.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,21 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         op: ReduceOp,
         tag: Tag,
     ) -> Result<Work> {
+        self.all_reduce_quantized(send, recv, op, Quantization::None, tag)
+    }
+
+    /// The same with something else on the wire than the elements (docs/QUANTIZATION.md): `InvalidArgument` with the reason
+    /// where type or operation do not allow it. All peers must name the same.
+    pub fn all_reduce_quantized<T: Element>(
+        &self,
+        send: &'scope [T],
+        recv: &'scope mut [T],
+        op: ReduceOp,
+        quantization: Quantization,
+        tag: Tag,
+    ) -> Result<Work> {
         self.communicator.running()?;
-        let descriptor = OpDescriptor::plain(send.len() as u64, T::DTYPE, op);
+        let descriptor = OpDescriptor { count: send.len() as u64, dtype: T::DTYPE, op, quantization };
         let buffers = self.lending.buffers(send, recv).map_err(|error| no_buffers(tag, error))?;
         self.communicator.all_reduce_buffers(buffers, descriptor, tag)
     }
@@ -39,8 +52,19 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         op: ReduceOp,
         tag: Tag,
     ) -> Result<Work> {
+        self.all_reduce_quantized_in_place(data, op, Quantization::None, tag)
+    }
+
+    /// As `all_reduce_quantized`, in place.
+    pub fn all_reduce_quantized_in_place<T: Element>(
+        &self,
+        data: &'scope mut [T],
+        op: ReduceOp,
+        quantization: Quantization,
+        tag: Tag,
+    ) -> Result<Work> {
         self.communicator.running()?;
-        let descriptor = OpDescriptor::plain(data.len() as u64, T::DTYPE, op);
+        let descriptor = OpDescriptor { count: data.len() as u64, dtype: T::DTYPE, op, quantization };
         let buffers = self.lending.buffers_in_place(data).map_err(|error| no_buffers(tag, error))?;
         self.communicator.all_reduce_buffers(buffers, descriptor, tag)
     }
