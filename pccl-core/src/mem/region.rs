@@ -5,6 +5,7 @@
 //! else writes it, nor reads what is received into, until the `Buffers` is dropped.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::lend::Loan;
 
@@ -93,6 +94,12 @@ impl Buffers {
 
     pub fn len(&self) -> usize {
         self.target.len
+    }
+
+    /// Where the memory of the result lies, to compare with that of others.
+    pub fn addresses(&self) -> Range<usize> {
+        let base = self.target.base as usize;
+        base..base + self.target.len
     }
 
     pub fn is_empty(&self) -> bool {

@@ -25,6 +25,13 @@ impl TestMemory {
         unsafe { Buffers::new(send, recv, len) }.unwrap()
     }
 
+    /// A part of it, in place.
+    pub(crate) fn lend_part(&mut self, from: usize, len: usize) -> Buffers {
+        let part = self.recv[from..from + len].as_mut_ptr();
+        // SAFETY: as above.
+        unsafe { Buffers::new(part, part, len) }.unwrap()
+    }
+
     /// What the caller finds where its input was.
     pub(crate) fn input(&self) -> &[u8] {
         self.send.as_ref().unwrap_or(&self.recv)

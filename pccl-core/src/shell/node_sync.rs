@@ -46,12 +46,17 @@ pub(super) struct Syncs {
     /// All tensors, as a broken transfer has left them. While they are like that they have no vote; if the program has
     /// put something else there since, they do.
     left: Option<Digest>,
+    /// All that was elected in a synchronization that did not succeed, and its revision. Who brings just that to the next
+    /// one brings this revision, although the program was not told of it: the run must not fall back.
+    holds: Option<(Digest, u64)>,
 }
 
 impl Syncs {
     pub fn take_call(&mut self, work: WorkId, request: SyncRequest) -> Call {
         let SyncRequest { revision, strategy, tensors, survey, .. } = &request;
-        let offer = survey.offer(*revision, *strategy, self.left == Some(survey.full()));
+        let held = self.holds.filter(|(full, _)| *full == survey.full()).map(|(_, revision)| revision);
+        let revision = held.map_or(*revision, |held| held.max(*revision));
+        let offer = survey.offer(revision, *strategy, self.left == Some(survey.full()));
         let keys = tensors.keys().clone();
         self.resting.insert(work, request);
         Call::Synchronize { offer, keys }
@@ -63,7 +68,7 @@ impl Syncs {
         let traffic = self.traffic.remove(&work);
         if let Some(info) = info {
             (info.tx_bytes, info.rx_bytes) = traffic.unwrap_or_default();
-            self.left = None;
+            (self.left, self.holds) = (None, None);
         }
     }
 }
@@ -83,6 +88,7 @@ impl<L: Link> Node<L> {
         let Some(end) = self.engine.end_sync() else { return };
         report.fill(end.tensors.in_given_order(&end.conditions));
         self.syncs.traffic.insert(work, (end.tx_bytes, end.rx_bytes));
+        self.syncs.holds = end.holds;
         if let Some(left) = end.left {
             self.syncs.left = Some(left);
             let mixed = end.conditions.iter().filter(|c| **c == Condition::Mixed).count();

@@ -21,6 +21,8 @@ pub enum TensorsError {
     Length { key: TensorKey, len: usize },
     #[error("tensor {key} is received where it lies, so its memory must be one buffer, not two")]
     NotInPlace { key: TensorKey },
+    #[error("tensors {a} and {b} overlap in memory without being the same")]
+    Overlap { a: TensorKey, b: TensorKey },
     #[error("the tensors have more than {MAX_STATE_BYTES} bytes together")]
     TooLarge,
 }
@@ -32,6 +34,8 @@ pub struct Tensors {
     memory: Vec<Buffers>,
     /// Where each tensor stood in the list the caller gave.
     given: Vec<usize>,
+    /// Pairs with the same memory, as tied weights have.
+    tied: Vec<(usize, usize)>,
 }
 
 impl Tensors {
@@ -44,12 +48,18 @@ impl Tensors {
         }
         let given = sorted.iter().map(|(at, _)| *at).collect();
         let (keys, memory): (Vec<TensorKey>, Vec<Buffers>) = sorted.into_iter().map(|(_, t)| t).unzip();
-        Ok(Tensors { keys: keys.into(), memory, given })
+        let tied = tied(&keys, &memory)?;
+        Ok(Tensors { keys: keys.into(), memory, given, tied })
     }
 
     /// In the order of names.
     pub fn keys(&self) -> &Arc<[TensorKey]> {
         &self.keys
+    }
+
+    /// Pairs with the same memory: whatever is received must be the same for both.
+    pub fn tied(&self) -> &[(usize, usize)] {
+        &self.tied
     }
 
     pub fn len(&self) -> usize {
@@ -79,6 +89,26 @@ impl Tensors {
         by_given.sort_by_key(|(given, _)| *given);
         by_given.into_iter().map(|(_, value)| value.clone()).collect()
     }
+}
+
+fn tied(keys: &[TensorKey], memory: &[Buffers]) -> Result<Vec<(usize, usize)>, TensorsError> {
+    let mut places: Vec<(usize, usize, usize)> = memory
+        .iter()
+        .enumerate()
+        .filter(|(_, memory)| !memory.is_empty())
+        .map(|(tensor, memory)| (memory.addresses().start, memory.addresses().end, tensor))
+        .collect();
+    places.sort_unstable();
+    let mut tied = Vec::new();
+    for pair in places.windows(2) {
+        let [(start, end, a), (next, next_end, b)] = [pair[0], pair[1]];
+        if (start, end) == (next, next_end) {
+            tied.push((a, b));
+        } else if next < end {
+            return Err(TensorsError::Overlap { a: keys[a].clone(), b: keys[b].clone() });
+        }
+    }
+    Ok(tied)
 }
 
 fn check(given: &[(TensorKey, Buffers)]) -> Result<(), TensorsError> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::mem::{Buffers, Memory, lend};
+use crate::mem::{Buffers, Memory, TestMemory, lend};
 use crate::types::{DType, SyncStrategy, TensorKey};
 
 fn key(name: &str, count: usize, may_differ: bool) -> TensorKey {
@@ -144,4 +144,20 @@ fn results_go_back_in_the_callers_order() {
         let sizes: Vec<usize> = (0..3).map(|t| tensors.size_bytes(t)).collect();
         assert_eq!((sizes.clone(), tensors.in_given_order(&sizes)), (vec![1, 2, 3], vec![3, 1, 2]));
     });
+}
+
+#[test]
+fn tensors_may_share_all_of_their_memory_or_none() {
+    let mut memory = TestMemory::new(&[0; 24], true);
+    let mut tensors = |places: [(usize, usize); 2]| {
+        let given = ["b", "a"].into_iter().zip(places);
+        Tensors::new(
+            given.map(|(name, (from, len))| (key(name, len, false), memory.lend_part(from, len))).collect(),
+        )
+    };
+    assert_eq!(tensors([(0, 24), (0, 24)]).unwrap().tied(), [(0, 1)]);
+    assert_eq!(tensors([(0, 8), (8, 16)]).unwrap().tied(), []);
+    assert_eq!(tensors([(0, 0), (0, 16)]).unwrap().tied(), []);
+    assert!(matches!(tensors([(0, 9), (8, 16)]), Err(TensorsError::Overlap { .. })));
+    assert!(matches!(tensors([(0, 8), (0, 16)]), Err(TensorsError::Overlap { .. })));
 }

@@ -130,14 +130,15 @@ pub enum Needs {
     Nothing,
     /// Those that must not differ.
     Content,
-    /// The ones that may differ as well: its revision is outdated.
+    /// The ones that may differ as well: its revision is outdated, or a broken transfer has left a mixture.
     All,
 }
 
 impl Offer {
     /// What a peer with this offer lacks of what was elected. Computed by master and peer alike.
     pub fn needs(&self, revision: u64, content: Digest, full: Digest) -> Needs {
-        if self.revision != revision && self.full != full {
+        // What a broken transfer left may be a mixture in the tensors that may differ, too.
+        if (self.revision != revision || self.left_behind) && self.full != full {
             Needs::All
         } else if self.content != content {
             Needs::Content
@@ -158,4 +159,27 @@ pub enum SyncOutcome {
     Aborted { text: String },
     /// Waits that can never meet; the text says who called what.
     Deadlocked { text: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_follows_from_what_was_offered() {
+        let [same, other] = [Digest([1; 16]), Digest([2; 16])];
+        let needs = |revision, left_behind, content, full| {
+            let strategy = SyncStrategy::EnforcePopular;
+            let (tensors, size_bytes, keys) = (1, 1, same);
+            let offer = Offer { revision, strategy, left_behind, tensors, size_bytes, keys, content, full };
+            offer.needs(5, same, same)
+        };
+        assert_eq!(needs(5, false, same, same), Needs::Nothing);
+        assert_eq!(needs(4, false, same, same), Needs::Nothing);
+        assert_eq!(needs(5, false, same, other), Needs::Nothing, "its own may differ");
+        assert_eq!(needs(5, false, other, other), Needs::Content);
+        assert_eq!(needs(4, false, same, other), Needs::All);
+        assert_eq!(needs(5, true, same, other), Needs::All, "what may differ may be a mixture");
+        assert_eq!(needs(5, true, same, same), Needs::Nothing);
+    }
 }

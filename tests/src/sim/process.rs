@@ -28,7 +28,7 @@ use super::pipe::MemLink;
 use super::queue::Us;
 use super::rng::mix_all;
 use super::scenario::{Kind, STEP_TAG, Slot};
-use super::sync::{Brings, StateMemory};
+use super::sync::{Brings, Leavings, StateMemory};
 use super::world::{Bug, Stage, World, trace};
 
 /// A call whose outcome is outstanding.
@@ -58,6 +58,8 @@ pub struct Process {
     pub model: Vec<Vec<u8>>,
     /// What it has brought to its latest synchronization, and what the master has chosen there.
     pub brings: Option<Brings>,
+    /// What broken transfers have left, until a synchronization succeeds.
+    pub leavings: Leavings,
     pub choice: Option<Rc<Choice>>,
     /// How the latest synchronization ended, as the master said.
     pub sync_ended: Option<(SyncNumber, SyncOutcome)>,
@@ -133,6 +135,7 @@ impl World {
             latest: BTreeMap::new(),
             model: self.scenario.first_model(plan.group, index as u64),
             brings: None,
+            leavings: Leavings::default(),
             choice: None,
             sync_ended: None,
             verdicts: BTreeMap::new(),

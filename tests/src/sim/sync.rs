@@ -1,5 +1,6 @@
 //! Shared state in the simulator: what programs bring, and what they find when the call has returned.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pccl_core::error::ErrorKind;
@@ -11,7 +12,7 @@ use pccl_core::wire::message::MasterMessage;
 
 use super::app::{App, Call, Outcome, Stage};
 use super::event::ProcessId;
-use super::invariants::g2_state::{self, Choice};
+use super::invariants::g2_state::{self, Choice, Model};
 use super::invariants::{Verdict, g4_progress};
 use super::memory::CallMemory;
 use super::rng::{Rng, mix_all};
@@ -45,6 +46,17 @@ pub struct TensorKind {
     pub size_bytes: usize,
     pub dtype: DType,
     pub may_differ: bool,
+}
+
+/// What broken transfers have left in a process's tensors.
+#[derive(Clone, Debug, Default)]
+pub struct Leavings {
+    /// All of them after the latest one.
+    model: Option<Model>,
+    /// Those that are a mixture.
+    mixed: BTreeMap<usize, Vec<u8>>,
+    /// All that was elected, and its revision.
+    holds: Option<(Model, u64)>,
 }
 
 /// How a program stands to the state of its group.
@@ -191,6 +203,12 @@ impl World {
         if brings.corrupt {
             self.states.harmed(group);
         }
+        let own_revision = brings.revision;
+        let leavings = &self.processes[process].leavings;
+        let held =
+            leavings.holds.as_ref().filter(|(model, _)| *model == before).map(|(_, revision)| *revision);
+        let brings =
+            Brings { revision: held.map_or(brings.revision, |held| held.max(brings.revision)), ..brings };
         self.processes[process].brings = Some(brings);
         self.processes[process].choice = None;
         let tensors: Vec<CallMemory> = before.iter().map(|bytes| CallMemory::new(bytes, true)).collect();
@@ -209,7 +227,8 @@ impl World {
         let report = SyncReport::default();
         let Brings { revision, strategy, .. } = brings;
         let memory = StateMemory { tensors, before, revision, report: report.clone() };
-        (SyncRequest { revision, strategy, tensors: lent, survey, report }, memory)
+        // The node knows by itself what it holds.
+        (SyncRequest { revision: own_revision, strategy, tensors: lent, survey, report }, memory)
     }
 
     /// The tensors are the program's again: are they as they must be?
@@ -232,6 +251,7 @@ impl World {
         let this = &self.processes[process];
         let at = g2_state::At { peer: this.id, run: this.run, group, survivors: &survivors };
         let choice = this.choice.clone();
+        let heard = choice.clone();
         let found =
             g2_state::Found { kinds: &kinds, before: &before, after: &after, conditions: &conditions };
         found.conditions(&at, choice.as_deref())?;
@@ -242,13 +262,32 @@ impl World {
             };
             self.report.synchronized += 1;
             found.success(&at, number, *info, &choice, self.scenario.block_bytes)?;
-            if revision == info.revision {
+            found.keeps_no_mixture(&at, &this.leavings.mixed)?;
+            if revision == info.revision && this.leavings.model.as_ref() != Some(&before) {
                 found.keeps_what_may_differ(&at)?;
             }
             if self.scenario.calls_obey() {
                 self.states.step_synchronized(&at, this.app.step, number)?;
             }
         }
+        let succeeded = outcome.is_ok();
+        self.processes[process].leavings = match heard.filter(|_| !succeeded) {
+            Some(choice) => {
+                let mut leavings = std::mem::take(&mut self.processes[process].leavings);
+                if conditions.iter().any(|condition| *condition != Condition::Kept) {
+                    leavings.model = Some(after.clone());
+                }
+                // What was replaced since, by whomever, is no mixture any more.
+                leavings.mixed.retain(|tensor, bytes| after[*tensor] == *bytes);
+                let mixed = (0..after.len()).filter(|tensor| conditions[*tensor] == Condition::Mixed);
+                leavings.mixed.extend(mixed.map(|tensor| (tensor, after[tensor].clone())));
+                leavings.holds =
+                    (after == choice.model).then(|| (choice.model.clone(), choice.election.revision));
+                leavings
+            }
+            None if succeeded => Leavings::default(),
+            None => std::mem::take(&mut self.processes[process].leavings),
+        };
         let what = format!("P{process}, {work:?}");
         for (tensor, mut memory) in tensors.into_iter().enumerate() {
             g2_state::nothing_beside(&memory, || format!("{what}, tensor {tensor}"))?;

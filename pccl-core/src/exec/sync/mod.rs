@@ -11,7 +11,7 @@ mod progress;
 mod serve;
 mod source;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::fetch::{Block, Fetch, TENSOR_LIST};
@@ -52,6 +52,8 @@ pub struct SyncEnd {
     pub conditions: Vec<Condition>,
     /// The digest of all tensors, if a transfer has left them a mixture.
     pub left: Option<Digest>,
+    /// The digest of all that was elected and its revision, if the tensors are just that.
+    pub holds: Option<(Digest, u64)>,
 }
 
 /// A frame that is sent whole: asks, or digests.
@@ -110,6 +112,7 @@ impl Held {
 
 struct Sync {
     number: SyncNumber,
+    election: Arc<Election>,
     held: Held,
     serve: Serve,
     fetch: Option<Fetch>,
@@ -133,16 +136,19 @@ impl Syncs {
     pub fn begin(&mut self, start: SyncStart, cx: &mut Context) {
         let number = start.election.number;
         let fetch = (start.needs != Needs::Nothing).then(|| Fetch::new(&start, cx.now));
-        let SyncStart { tensors, survey, .. } = start;
+        let SyncStart { election, tensors, survey, .. } = start;
         let (serve, progress) = (Serve::default(), Progress::new(number, cx.now));
         let next_tick = cx.now.plus_ms(TICK_MS);
         let held = Held { tensors, survey };
-        let sync = Sync { number, held, serve, fetch, progress, next_tick, tx_bytes: 0 };
+        let sync = Sync { number, election, held, serve, fetch, progress, next_tick, tx_bytes: 0 };
         self.latest = number;
         let sync = self.current.insert(sync);
+        let mut blamed = BTreeSet::new();
         for (from, ask) in self.early.take(number) {
             // Whoever asks for what is not there is left without an answer; its link has done nothing wrong just now.
-            if let Err(fault) = sync.serve.ask(from, number, ask, &sync.held.survey) {
+            if let Err(fault) = sync.serve.ask(from, number, ask, &sync.held.survey)
+                && blamed.insert(from)
+            {
                 cx.outputs.push_back(Output::Log { text: format!("peer {from}: {fault}") });
             }
             wake(from, cx);
@@ -160,7 +166,7 @@ impl Syncs {
     }
 
     pub fn end(&mut self) -> Option<SyncEnd> {
-        let Sync { mut held, fetch, tx_bytes, .. } = self.current.take()?;
+        let Sync { election, mut held, fetch, tx_bytes, .. } = self.current.take()?;
         self.notes.clear();
         let rx_bytes = fetch.as_ref().map_or(0, |fetch| fetch.got_bytes);
         let (conditions, mixture) = match fetch {
@@ -168,7 +174,8 @@ impl Syncs {
             None => (vec![Condition::Kept; held.tensors.len()], false),
         };
         let left = mixture.then(|| held.survey.full());
-        Some(SyncEnd { tensors: held.tensors, tx_bytes, rx_bytes, conditions, left })
+        let holds = (held.survey.full() == election.full).then_some((election.full, election.revision));
+        Some(SyncEnd { tensors: held.tensors, tx_bytes, rx_bytes, conditions, left, holds })
     }
 
     /// Numbers count anew. Nothing is under way.
@@ -276,7 +283,7 @@ impl Syncs {
             FrameKind::StateAsk if current.is_some() || number > self.latest => note(),
             FrameKind::StateDigests if current.as_ref().is_some_and(|sync| sync.fetch.is_some()) => note(),
             FrameKind::StateBlock => match current {
-                Some(sync) => sync.begin_block(speaker, header)?,
+                Some(sync) => sync.begin_block(speaker, header, cx.now)?,
                 None => Landing::Sink,
             },
             _ => Landing::Sink,
@@ -412,7 +419,7 @@ pub(super) enum Answer {
 }
 
 impl Sync {
-    fn begin_block(&mut self, speaker: &Speaker, header: &FrameHeader) -> Result<Landing, Fault> {
+    fn begin_block(&mut self, speaker: &Speaker, header: &FrameHeader, now: Time) -> Result<Landing, Fault> {
         let Some(fetch) = &mut self.fetch else { return Ok(Landing::Sink) };
         let (tensor, block) = (header.key.tag.0, header.chunk);
         let tensor_index = usize::try_from(tensor).unwrap_or(usize::MAX);
@@ -421,6 +428,9 @@ impl Sync {
         let id = (tensor as u32, block);
         let len = if is_there { self.held.block_len(id) } else { 0 };
         let ticket = fetch.accept(speaker.id, speaker.link, header, id, len)?;
+        if ticket.is_none() && is_there {
+            fetch.sunk(speaker.id, header.offset as usize + header.len as usize == len, len, now);
+        }
         let (offset, len) = (header.offset as usize, header.len as usize);
         Ok(ticket.map_or(Landing::Sink, |ticket| {
             let at = self.held.block_at(id) + offset;

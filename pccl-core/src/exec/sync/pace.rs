@@ -13,7 +13,7 @@ const SAMPLE_US: u64 = 50_000;
 
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Asked for and not here.
+    /// Asked for and not come: also what is wanted from others by now, since nothing tells the source.
     asked_bytes: u64,
     asked_blocks: usize,
     rate_bytes_per_s: u64,
@@ -70,15 +70,20 @@ impl Pace {
         self.asked_blocks += 1;
     }
 
-    /// It is not to come from here any more.
-    pub fn taken_back(&mut self, bytes: u64) {
-        self.asked_bytes = self.asked_bytes.saturating_sub(bytes);
-        self.asked_blocks = self.asked_blocks.saturating_sub(1);
+    /// Nothing of what was asked will come any more: the links it would have come over are gone.
+    pub fn forgotten(&mut self) {
+        (self.asked_bytes, self.asked_blocks) = (0, 0);
     }
 
     pub fn came(&mut self, bytes: u64, asked_at: Time, now: Time) {
-        self.taken_back(bytes);
         self.delay_us = self.delay_us.min(now.since_us(asked_at));
+        self.came_unwanted(bytes, now);
+    }
+
+    /// Another source was asked for it in the meantime. The path has carried it all the same.
+    pub fn came_unwanted(&mut self, bytes: u64, now: Time) {
+        self.asked_bytes = self.asked_bytes.saturating_sub(bytes);
+        self.asked_blocks = self.asked_blocks.saturating_sub(1);
         self.sample_bytes += bytes;
         let span_us = now.since_us(self.sample_from);
         if span_us >= SAMPLE_US {
@@ -140,7 +145,10 @@ mod tests {
         assert!(pace.takes(u64::MAX) && pace.has_room());
         pace.asked(FIRST_WINDOW_BYTES, Time(0));
         assert!(!pace.takes(1) && !pace.has_room() && !pace.is_idle());
-        pace.taken_back(FIRST_WINDOW_BYTES);
+        pace.came_unwanted(FIRST_WINDOW_BYTES, Time(1));
+        assert!(pace.is_idle());
+        pace.asked(1, Time(2));
+        pace.forgotten();
         assert!(pace.is_idle());
     }
 }

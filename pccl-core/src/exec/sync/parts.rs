@@ -31,6 +31,11 @@ impl Parts {
         (0..len).step_by(PART_DIGESTS).map(move |first| first..len.min(first + PART_DIGESTS))
     }
 
+    /// How many were asked for and are not here.
+    pub fn due(&self) -> usize {
+        self.here.iter().filter(|here| !**here).count()
+    }
+
     /// Takes back what was asked.
     pub fn reset(&mut self) {
         *self = Parts::new();
@@ -65,7 +70,9 @@ mod tests {
         let ranges: Vec<Range<usize>> = parts.ask(len, 3).collect();
         assert_eq!((ranges.as_slice(), parts.from), (&[0..PART_DIGESTS, PART_DIGESTS..len][..], Some(3)));
         assert_eq!(parts.take(PART_DIGESTS, &[7; 16]), None);
+        assert_eq!(parts.due(), 2);
         assert_eq!(parts.take(PART_DIGESTS, &[7; 32]), Some(false));
+        assert_eq!(parts.due(), 1);
         assert_eq!(parts.take(PART_DIGESTS, &[7; 32]), None);
         assert_eq!(parts.take(1, &[1; PART_DIGESTS * 16]), None);
         assert_eq!(parts.take(0, &[1; PART_DIGESTS * 16]), Some(true));

@@ -291,6 +291,14 @@ fn what_a_slow_source_is_late_with_is_not_asked_of_it_again() {
     stage.engine.add_link(LinkId(9), peer(5), 0, end, now);
     stage.engine.on_deadline(now);
     assert_eq!(stage.heard_asks(), []);
-    stage.hears = vec![there];
+    let first = std::mem::replace(&mut stage.hears, vec![there]);
     assert_eq!(stage.heard_asks(), [ask(Wanted::Blocks, 0, 0, 1), ask(Wanted::Blocks, 1, 0, 7)]);
+    // This one is late, too; and the first still has it to send, so it is not idle: it does not go back and forth.
+    for _ in 0..16 {
+        let now = stage.engine.next_deadline().unwrap();
+        stage.engine.on_deadline(now);
+    }
+    assert_eq!(stage.heard_asks(), []);
+    stage.hears = first;
+    assert_eq!(stage.heard_asks(), []);
 }

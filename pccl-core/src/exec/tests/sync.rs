@@ -195,6 +195,57 @@ fn a_source_that_sends_something_else_is_replaced() {
     }
 }
 
+/// Only one of the sources has what may differ, and its blocks are not what they should be.
+#[test]
+fn who_needs_everything_gives_up_when_nobody_has_everything() {
+    let mut world = World::new(Shape { world_size: 3, ..Shape::default() });
+    let of = |seed, own| State::new(&[("m", pattern(300, seed), false), ("own", pattern(90, own), true)]);
+    let mut states = [of(1, 10), of(1, 11), of(2, 12)];
+    let mut elected = (*election(1, &mut states[0], &[0, 1])).clone();
+    elected.sources[1].full = false;
+    let election = Arc::new(elected);
+    let (mut tensors, survey) = states[0].lend();
+    tensors.write(1, 0, 90).fill(0x55);
+    let start = SyncStart { me: peer(0), election: election.clone(), needs: NOTHING, tensors, survey };
+    world.hosts[0].engine.begin_sync(start, world.now);
+    begin(&mut world, 1, &mut states[1], &election, NOTHING);
+    begin(&mut world, 2, &mut states[2], &election, Needs::All);
+    world.run();
+    let (_, failed) = world.hosts[2].synced.pop().expect("it has ended");
+    assert!(failed.as_ref().is_some_and(|text| text.contains("may differ")), "{failed:?}");
+    (0..3).for_each(|rank| drop(end(&mut world, rank)));
+}
+
+#[test]
+fn tied_tensors_are_received_if_they_are_tied_in_what_was_elected() {
+    for tied in [true, false] {
+        let mut world = World::new(Shape::default());
+        let theirs = [pattern(100, 1), pattern(100, if tied { 1 } else { 2 })];
+        let [first, second] = theirs;
+        let mut winner = State::new(&[("a", first, false), ("b", second, false)]);
+        let election = election(1, &mut winner, &[0]);
+        begin(&mut world, 0, &mut winner, &election, NOTHING);
+        let mut own = TestMemory::new(&pattern(100, 9), true);
+        let keys = ["a", "b"].map(|name| TensorKey {
+            name: name.to_owned(),
+            dtype: DType::U8,
+            count: 100,
+            may_differ: false,
+        });
+        let tensors = Tensors::new(keys.into_iter().map(|key| (key, own.lend())).collect()).unwrap();
+        let survey = tensors.survey(BLOCK_BYTES, 1);
+        let start =
+            SyncStart { me: peer(1), election: election.clone(), needs: Needs::Content, tensors, survey };
+        world.hosts[1].engine.begin_sync(start, world.now);
+        world.run();
+        let (_, failed) = world.hosts[1].synced.pop().expect("it has ended");
+        assert_eq!(failed.is_none(), tied, "{failed:?}");
+        assert!(tied || failed.is_some_and(|text| text.contains("same memory")));
+        (0..2).for_each(|rank| drop(end(&mut world, rank)));
+        assert_eq!(own.result(), if tied { pattern(100, 1) } else { pattern(100, 9) });
+    }
+}
+
 /// A source whose tensors change after its survey: digests are right, blocks are not.
 #[test]
 fn a_block_that_is_not_the_elected_one_is_fetched_from_another_source() {

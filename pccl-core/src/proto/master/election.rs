@@ -226,7 +226,11 @@ impl Field {
             return Err(self.nothing());
         };
         let Offer { content, full, .. } = of_winner;
-        self.kick(|o| only_sends(o) && o.content != content, |_| Kick::SendsOtherContent { winner });
+        let is_mixture = |o: &Offer| o.left_behind && o.full != full;
+        self.kick(
+            |o| only_sends(o) && (o.content != content || is_mixture(o)),
+            |_| Kick::SendsOtherContent { winner },
+        );
         let holds =
             |o: &Offer| o.strategy != SyncStrategy::ReceiveOnly && !o.left_behind && o.content == content;
         let sources = self.present.iter().filter(|(_, o)| holds(o));

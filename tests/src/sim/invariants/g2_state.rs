@@ -1,7 +1,7 @@
 //! G1 and G2 for shared state: a synchronization ends the same at everybody, and after a success all tensors that must
 //! not differ are, at everybody, byte by byte what the winner of the election had brought.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pccl_core::proto::peer::SyncInfo;
 use pccl_core::state::Condition;
@@ -116,6 +116,20 @@ impl Found<'_> {
         differing.map(|(block, _)| block.len() as u64).sum()
     }
 
+    /// After a success nothing is what a broken transfer had made of it. `mixed`: the mixtures that were there.
+    pub fn keeps_no_mixture(&self, at: &At<'_>, mixed: &BTreeMap<usize, Vec<u8>>) -> Verdict {
+        let kept = mixed
+            .iter()
+            .find(|(tensor, bytes)| self.after[**tensor] == **bytes && !self.is_elected(**tensor));
+        ensure(kept.is_none(), G2, || {
+            format!("tensor {kept:?} at {} is the mixture that was left there", at.peer)
+        })
+    }
+
+    fn is_elected(&self, tensor: usize) -> bool {
+        self.conditions[tensor] == Condition::Elected
+    }
+
     /// After a success, at a peer that was up to date.
     pub fn keeps_what_may_differ(&self, at: &At<'_>) -> Verdict {
         let replaced =
@@ -147,9 +161,11 @@ impl States {
         self.harmed.insert(group);
     }
 
-    /// Programs that do as they should are never put out over a shared state.
+    /// Programs that do as they should are never put out over a shared state, but for a mixture that nobody in reach can
+    /// mend.
     pub fn may_kick(&self, at: &At<'_>, text: &str) -> Verdict {
-        let may = !text.starts_with("shared state:") || self.harmed.contains(&at.group);
+        let about_state = text.starts_with("shared state:") && !text.contains("has left a mixture");
+        let may = !about_state || self.harmed.contains(&at.group);
         ensure(may, G1, || format!("{} was put out: {text}", at.peer))
     }
 
@@ -249,6 +265,16 @@ mod tests {
     }
 
     #[test]
+    fn a_mixture_that_stays_is_found() {
+        let model = vec![vec![1, 2]];
+        let judge = |mixture: u8, condition| {
+            let found = Found { kinds: &[OWN], before: &model, after: &model, conditions: &[condition] };
+            found.keeps_no_mixture(&AT, &BTreeMap::from([(0, vec![mixture, 2])])).is_ok()
+        };
+        assert!(!judge(1, Condition::Kept) && judge(7, Condition::Kept) && judge(1, Condition::Elected));
+    }
+
+    #[test]
     fn a_winner_without_a_vote_and_a_kick_without_cause_are_found() {
         let mut choice = choice(vec![]);
         assert!(choice.may_win(&AT).is_ok());
@@ -257,6 +283,7 @@ mod tests {
         choice.brings = Brings { revision: 4, strategy: SyncStrategy::ReceiveOnly, ..choice.brings };
         assert!(choice.may_win(&AT).is_err());
         let mut states = States::default();
+        assert!(states.may_kick(&AT, "shared state: a broken transfer has left a mixture").is_ok());
         assert!(states.may_kick(&AT, "silent").is_ok() && states.may_kick(&AT, "shared state: odd").is_err());
         states.harmed(AT.group);
         assert!(states.may_kick(&AT, "shared state: odd").is_ok());

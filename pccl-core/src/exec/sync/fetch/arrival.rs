@@ -59,6 +59,16 @@ impl Fetch {
             self.list.reset();
             return self.discredit(source, "its tensors are not what was elected", held, cx);
         }
+        let tied = held.tensors.tied().iter();
+        let differ = |(a, b): &&(usize, usize)| self.list.digests[*a] != self.list.digests[*b];
+        if let Some((a, b)) = tied.copied().find(|pair| differ(&pair)) {
+            let keys = held.tensors.keys();
+            self.failed = Some(format!(
+                "tensors {} and {} are the same memory here, and differ in what was elected",
+                keys[a], keys[b]
+            ));
+            return;
+        }
         self.listed = true;
         for (tensor, key) in held.tensors.keys().iter().enumerate() {
             if key.may_differ && !all || self.list.digests[tensor] == held.survey.digests()[tensor] {
@@ -153,6 +163,16 @@ impl Fetch {
             lacking.half.insert(block.1);
         }
         Ok(Some(self.next_ticket))
+    }
+
+    /// A segment for which there is no place any more. Its source is not silent, and has less to send.
+    pub fn sunk(&mut self, from: PeerId, is_last: bool, block_len: usize, now: Time) {
+        let Some(source) = self.source_of(from) else { return };
+        let source = &mut self.sources[source];
+        source.heard = now;
+        if is_last {
+            source.pace.came_unwanted(block_len as u64, now);
+        }
     }
 
     /// Whether bytes with this ticket may still be written.

@@ -1,12 +1,13 @@
 //! What becomes of the fetch: sources that are lost, late or of no use, and the end.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::{Asked, Block, Fetch, Held, Lacking, has_links};
 use crate::exec::Output;
 use crate::exec::context::Context;
 use crate::exec::sync::source::{Source, Standing};
-use crate::limits::STATE_SILENCE_MS;
+use crate::limits::{MAX_STATE_ASKS, STATE_SILENCE_MS};
 use crate::state::Condition;
 use crate::types::{Election, Needs, PeerId, Time};
 
@@ -32,6 +33,12 @@ impl Fetch {
         self.needs = Needs::Content;
         self.take_back(held, |block, _| held.may_differ(block.0));
         self.missing_full.clear();
+        for (_, lacking) in self.lacking.iter().filter(|(tensor, _)| held.may_differ(**tensor)) {
+            if let Some(source) = lacking.elected.from {
+                let source = &mut self.sources[source];
+                source.parts_due = source.parts_due.saturating_sub(lacking.elected.due());
+            }
+        }
         self.unknown.retain(|tensor| !held.may_differ(*tensor));
         let needed_bytes = &mut self.needed_bytes;
         self.lacking.retain(|tensor, lacking| {
@@ -69,21 +76,32 @@ impl Fetch {
             // Each tensor was compared with the list, and the list with what was elected.
             return Some((!same).then(|| "what was received is not what was elected: a bug".to_owned()));
         }
-        if self.sources.iter().all(|s| s.standing == Standing::Bad) {
-            self.ended = true;
-            let peers: Vec<String> = self.sources.iter().map(|s| s.peer.to_string()).collect();
-            return Some(Some(format!("no source is left; of no use were peers {}", peers.join(", "))));
+        let lost = self.lost(held)?;
+        self.ended = true;
+        let bad = self.sources.iter().filter(|s| s.standing == Standing::Bad);
+        let peers: Vec<String> = bad.map(|s| s.peer.to_string()).collect();
+        Some(Some(format!("no source is left{lost}; of no use were peers {}", peers.join(", "))))
+    }
+
+    /// What nobody is left for, if there is something.
+    fn lost(&self, held: &Held) -> Option<&'static str> {
+        let mut left = self.sources.iter().filter(|s| s.standing != Standing::Bad).peekable();
+        if left.peek().is_none() {
+            return Some("");
         }
-        None
+        if self.needs != Needs::All || left.any(|s| s.full) {
+            return None;
+        }
+        let open = !self.listed || self.lacking.keys().any(|tensor| held.may_differ(*tensor));
+        open.then_some(" for the tensors that may differ")
     }
 
     /// Every block asked for and not here for which `which` holds is to be asked for anew.
     fn take_back(&mut self, held: &Held, which: impl Fn(Block, &Asked) -> bool) {
         let asked = self.asked.iter().filter(|(block, asked)| which(**block, asked));
-        let back: Vec<(Block, usize)> = asked.map(|(block, asked)| (*block, asked.source)).collect();
-        for (block, source) in back.into_iter().rev() {
+        let back: Vec<Block> = asked.map(|(block, _)| *block).collect();
+        for block in back.into_iter().rev() {
             self.asked.remove(&block);
-            self.sources[source].pace.taken_back(held.block_len(block) as u64);
             self.queue(held.may_differ(block.0)).push_front(block);
         }
     }
@@ -126,6 +144,7 @@ impl Fetch {
         let source = self.source_of(peer).map(|source| &mut self.sources[source]);
         if let Some(source) = source.filter(|s| s.standing == Standing::Torn) {
             source.standing = Standing::Good;
+            source.pace.forgotten();
         }
     }
 
@@ -154,17 +173,23 @@ impl Fetch {
         let full = self.sources[helper].full;
         let late = |block: &Block, asked: &Asked| {
             let serves = full || !held.may_differ(block.0);
-            serves && asked.landing.is_none() && cx.now.since_us(asked.at) > LATE_US
+            let patience_us = if asked.landing.is_some() { 2 * LATE_US } else { LATE_US };
+            serves && cx.now.since_us(asked.at) > patience_us
         };
+        let asked = self.asked.iter().filter(|(block, asked)| late(block, asked));
+        // First those it would come to last, then those of which the least is here.
+        let here = |asked: &Asked| asked.landing.map(|(_, _, got)| got);
+        let mut candidates: Vec<(Option<usize>, Reverse<Block>)> =
+            asked.map(|(block, asked)| (here(asked), Reverse(*block))).collect();
+        candidates.sort_unstable();
         let mut taken: BTreeSet<Block> = BTreeSet::new();
         let mut bytes = 0;
-        // The last ones are those it would come to last.
-        for (block, _) in self.asked.iter().rev().filter(|(block, asked)| late(block, asked)) {
-            bytes += held.block_len(*block);
+        for (_, Reverse(block)) in candidates.into_iter().take(MAX_STATE_ASKS) {
+            bytes += held.block_len(block);
             if bytes > HELP_BYTES && !taken.is_empty() {
                 break;
             }
-            taken.insert(*block);
+            taken.insert(block);
         }
         self.take_back(held, |block, _| taken.contains(&block));
         self.first = helper;

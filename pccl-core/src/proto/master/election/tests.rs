@@ -286,8 +286,11 @@ impl Oracle {
             electors.iter().filter(|a| electors.iter().all(|b| a.0 == b.0 || beats(a, b))).collect();
         assert_eq!(winners.len(), 1);
         let (winner, won) = *winners[0];
-        let may_stay =
-            |o: &Offer| o.strategy != SyncStrategy::SendOnly || o.revision == now && o.content == won.content;
+        // Who only sends must hold what was elected, and where a transfer broke, all of it.
+        let holds = |o: &Offer| {
+            o.revision == now && if o.left_behind { o.full == won.full } else { o.content == won.content }
+        };
+        let may_stay = |o: &Offer| o.strategy != SyncStrategy::SendOnly || holds(o);
         let stay: Vec<Brought> = there.into_iter().filter(|(_, o)| may_stay(o)).collect();
         (ranks(&stay), Some((now, won.content, winner)))
     }

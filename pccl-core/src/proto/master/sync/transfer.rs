@@ -11,6 +11,9 @@ use crate::types::{
 };
 use crate::wire::message::MasterMessage;
 
+const MIXTURE_STAYS: &str = "shared state: a broken transfer has left a mixture in this peer's tensors, and it has no data \
+                             link to anybody who holds all of what was elected; connect again";
+
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub number: SyncNumber,
@@ -30,6 +33,8 @@ struct Waiting {
     needs: Needs,
     /// Whether it will hold the tensors that may differ, too.
     full: bool,
+    /// Whether it may keep its own of those, if it reaches nobody who holds them: not where they may be a mixture.
+    may_settle: bool,
     /// Sources it was told of since the election.
     told: Vec<Source>,
 }
@@ -39,7 +44,7 @@ impl Waiting {
         let needs = offer.needs(revision, content, full);
         // Who receives only what must not differ may hold other things in the rest.
         let full = needs == Needs::All || needs == Needs::Nothing && offer.full == full;
-        Waiting { needs, full, told: Vec::new() }
+        Waiting { needs, full, may_settle: !offer.left_behind, told: Vec::new() }
     }
 }
 
@@ -164,6 +169,7 @@ impl Master {
         }
         // Who lacks nothing needs no source; who has one gets on, and then may be one for the others.
         let mut stuck = starved.len() == waiting.len();
+        let mut hopeless: Vec<PeerId> = Vec::new();
         if stuck {
             // Then those who need everything settle for what must not differ, where somebody in reach holds that: told
             // of a source that has less, they do. The rest stays as it is with them.
@@ -173,6 +179,10 @@ impl Master {
                 let Some(less) = held.iter().find(|s| s.peer != *id && linked.holds(*id, s.peer)) else {
                     continue;
                 };
+                if !receiver.may_settle {
+                    hopeless.push(*id);
+                    continue;
+                }
                 let source = Source { full: false, ..*less };
                 (receiver.needs, receiver.full) = (Needs::Content, false);
                 receiver.told.push(source);
@@ -183,6 +193,13 @@ impl Master {
         transfer.starved = !starved.is_empty();
         for (to, source) in news {
             self.send(to, MasterMessage::SyncSource { number, source });
+        }
+        if stuck && !hopeless.is_empty() {
+            // Calling again would change nothing, and the others are not to wait for ever.
+            for id in hopeless {
+                self.kick(id, MIXTURE_STAYS.to_owned());
+            }
+            return;
         }
         if stuck {
             let text = format!(

@@ -336,6 +336,22 @@ fn who_can_reach_nobody_with_everything_settles_for_what_must_not_differ() {
 }
 
 #[test]
+fn a_mixture_that_nobody_in_reach_can_mend_puts_its_peer_out_and_the_rest_go_on() {
+    let mut world = walled();
+    let mut other = popular(5, 1);
+    other.offer.full = Digest([9; 16]);
+    // Its revision is current, but a broken transfer was in its tensors.
+    let mut left = popular(5, 1);
+    (left.offer.full, left.offer.left_behind) = (Digest([8; 16]), true);
+    let works = world.sync_all(&[popular(5, 1), other.clone(), other, left]);
+    assert!(world.added.is_empty(), "it is told of nobody who has less");
+    assert_eq!(world.kind(3, works[3]), Some(ErrorKind::MasterConnectionFailed));
+    assert!(world.reason(3, works[3]).contains("has left a mixture"), "{}", world.reason(3, works[3]));
+    assert!((0..3).all(|n| world.outcome(n, works[n]) == synchronized(5)), "{:?}", world.events);
+    world.end();
+}
+
+#[test]
 fn a_group_that_falls_apart_in_the_middle_is_over_for_everybody() {
     let mut world = walled();
     world.kill(1);
