@@ -1,9 +1,11 @@
 //! `cargo xtask`: every chore of this repository. CI runs the same recipes a person runs.
 
 mod bench;
-mod bindings;
+mod c;
 mod fix;
+mod install;
 mod place;
+mod python;
 mod sim;
 mod step;
 mod tally;
@@ -50,6 +52,9 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds the C library and installs it with headers, pkg-config and CMake files:
+    /// `cargo xtask install --prefix /usr/local`.
+    Install(install::InstallArgs),
     /// Measures on loopback what docs/PERFORMANCE.md reports: beside plain sockets, and in turns with Gloo where
     /// torch is there.
     Bench(bench::BenchArgs),
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Chore::Fix => fix::run(),
         Chore::Test { only } => test::run(only.as_deref()),
         Chore::Sim { arguments } => sim::run(&arguments),
+        Chore::Install(args) => install::run(&args),
         Chore::Bench(args) => bench::run(&args),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }

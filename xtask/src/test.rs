@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::place::{answers, cargo};
 use crate::step::Steps;
-use crate::{bindings, sim};
+use crate::{c, python, sim};
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Seeds of the simulator in one test run: always the same ones, so that a failure is not luck.
@@ -34,10 +34,10 @@ pub fn run(only: Option<&str>) -> bool {
         stress(&mut steps);
     }
     if wanted("c") {
-        bindings::c(&mut steps);
+        c::run(&mut steps);
     }
     if wanted("python") {
-        bindings::python(&mut steps);
+        python::run(&mut steps);
     }
     steps.close()
 }
