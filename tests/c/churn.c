@@ -130,8 +130,7 @@ int main(int argc, char **argv)
     struct process peers[PEERS], late;
     int i;
 
-    /* A hang is a failure. */
-    alarm(110);
+    hang_is_failure(110);
     if (argc > 1)
         return peer(argv[1]);
     master = running_master(&address);

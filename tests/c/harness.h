@@ -37,6 +37,13 @@ static inline void says(const char *file, int line, const char *word)
         fail(file, line, word);
 }
 
+/* Ends the program after so long; TEST_SLOWNESS says how many times slower it runs than usual, as under valgrind. */
+static inline void hang_is_failure(unsigned seconds)
+{
+    const char *slowness = getenv("TEST_SLOWNESS");
+    alarm(seconds * (unsigned)(slowness ? atoi(slowness) : 1));
+}
+
 static inline ccoip_socket_address_t loopback(uint16_t port)
 {
     ccoip_socket_address_t address;

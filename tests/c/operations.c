@@ -1,6 +1,7 @@
 /* Several all-reduces at once, waits with a time limit, lists with retry, quantization, settings, counters, and a fork. */
 #include "harness.h"
 
+#include <signal.h>
 #include <sys/wait.h>
 
 #define OPERATIONS 20
@@ -210,9 +211,12 @@ static void forked(void)
     if (child == 0) {
         int clean = pcclUpdateTopology(comm) == pcclInvalidUsage && pcclInterruptMaster(master) == pcclInvalidUsage &&
                     pcclDestroyCommunicator(comm) == pcclSuccess && pcclDestroyMaster(master) == pcclSuccess;
-        _exit(clean ? 0 : 1);
+        /* What belonged to the threads that are not here stays: a child that exits would be blamed for it by valgrind. */
+        if (clean)
+            raise(SIGKILL);
+        _exit(1);
     }
-    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     OK(pcclUpdateTopology(comm));
     CHECK(world_size(comm) == 1);
     OK(pcclDestroyCommunicator(comm));
@@ -251,8 +255,7 @@ static void nowhere(void)
 
 int main(void)
 {
-    /* A hang is a failure. */
-    alarm(100);
+    hang_is_failure(100);
     about();
     OK(pcclInit());
     together(3, concurrent);

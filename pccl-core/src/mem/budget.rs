@@ -10,7 +10,25 @@ use crate::limits::{MAX_EAGER_BYTES, MEMORY_BUDGET_BYTES};
 #[derive(Clone, Debug)]
 pub struct Budget {
     limit_bytes: usize,
-    used_bytes: Arc<AtomicUsize>,
+    used_bytes: Sum,
+}
+
+#[derive(Clone, Debug)]
+enum Sum {
+    /// `OF_PROCESS`: a static on the heap would stay behind when the library is unloaded.
+    OfProcess,
+    Own(Arc<AtomicUsize>),
+}
+
+static OF_PROCESS: AtomicUsize = AtomicUsize::new(0);
+
+impl Sum {
+    fn bytes(&self) -> &AtomicUsize {
+        match self {
+            Sum::OfProcess => &OF_PROCESS,
+            Sum::Own(bytes) => bytes,
+        }
+    }
 }
 
 /// Whole contributions sent ahead are set aside: both ends count on their limit, so it cannot shrink.
@@ -22,17 +40,16 @@ impl Default for Budget {
 
 impl Budget {
     pub fn new(limit_bytes: usize) -> Budget {
-        Budget { limit_bytes, used_bytes: Arc::default() }
+        Budget { limit_bytes, used_bytes: Sum::Own(Arc::default()) }
     }
 
     /// The one that all communicators of this process share.
     pub fn of_process() -> Budget {
-        static ONE: std::sync::OnceLock<Budget> = std::sync::OnceLock::new();
-        ONE.get_or_init(Budget::default).clone()
+        Budget { used_bytes: Sum::OfProcess, ..Budget::default() }
     }
 
     pub fn used_bytes(&self) -> usize {
-        self.used_bytes.load(Ordering::Relaxed)
+        self.used_bytes.bytes().load(Ordering::Relaxed)
     }
 
     pub fn free_bytes(&self) -> usize {
@@ -60,7 +77,7 @@ impl Share {
             return false;
         }
         let limit = self.budget.limit_bytes;
-        let used = &self.budget.used_bytes;
+        let used = self.budget.used_bytes.bytes();
         let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
         // Only a sum: no other memory is ordered by it.
         let taken = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
@@ -73,7 +90,7 @@ impl Share {
     pub fn give(&mut self, bytes: usize) {
         assert!(bytes <= self.taken_bytes, "more is given back than was taken");
         self.taken_bytes -= bytes;
-        self.budget.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.used_bytes.bytes().fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The C library, tested by programs in C against its installed form.
 
+mod checked;
 mod outside;
 
 use std::collections::BTreeSet;
@@ -34,18 +35,41 @@ pub fn run(steps: &mut Steps) {
     headers(steps);
     steps.note("exported symbols", symbols(&prefix.join("lib/libpccl.so")));
     steps.note("soname", soname(&prefix.join("lib/libpccl.so")));
-    for program in files_with(&root().join("tests/c"), "c") {
-        let name = program.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let binary = out.join(&name);
-        let mut gcc = command("gcc", &["-std=c99"]);
-        gcc.args(STRICT).arg(&program).arg("-o").arg(&binary).args(plain(&prefix)).arg("-lpthread");
-        if steps.run(&format!("C program {name}, compiled"), LIMIT, gcc) {
-            let mut program = command(&binary.to_string_lossy(), &[]);
-            program.env(PATIENT.0, PATIENT.1);
-            steps.run(&format!("C program {name}"), LIMIT, program);
+    for program in Program::all(&out) {
+        if program.compiled(steps, "", &[], &prefix) {
+            let mut run = command(&program.binary.to_string_lossy(), &[]);
+            run.env(PATIENT.0, PATIENT.1);
+            steps.run(&format!("C program {}", program.name), LIMIT, run);
         }
     }
+    checked::run(steps, &prefix, &out);
     outside::run(steps, &prefix, &out);
+}
+
+/// One of tests/c.
+struct Program {
+    name: String,
+    source: PathBuf,
+    binary: PathBuf,
+}
+
+impl Program {
+    /// Their binaries go into `out`.
+    fn all(out: &Path) -> Vec<Program> {
+        let sources = files_with(&root().join("tests/c"), "c").into_iter();
+        let named =
+            sources.filter_map(|source| Some((source.file_stem()?.to_string_lossy().into_owned(), source)));
+        named.map(|(name, source)| Program { binary: out.join(&name), name, source }).collect()
+    }
+
+    /// As strict C99.
+    fn compiled(&self, steps: &mut Steps, how: &str, options: &[&str], prefix: &Path) -> bool {
+        let mut gcc = command("gcc", &["-std=c99"]);
+        gcc.args(STRICT).args(options).arg(&self.source).arg("-o").arg(&self.binary);
+        // A program that loads the library by itself has no use for it before.
+        gcc.arg("-Wl,--as-needed").args(plain(prefix)).args(["-lpthread", "-ldl"]);
+        steps.run(&format!("C program {}, compiled{how}", self.name), LIMIT, gcc)
+    }
 }
 
 /// What a compiler has to be told without help of pkg-config or CMake.

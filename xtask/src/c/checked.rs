@@ -1,0 +1,57 @@
+//! The C programs once more, by tools that watch every access: valgrind, which sees into the library too, and the address
+//! and undefined-behaviour sanitizers of gcc, which see the C side, and every allocation of both.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{LIMIT, Program};
+use crate::place::{answers, command, root};
+use crate::python::PATIENT;
+use crate::step::Steps;
+
+const VALGRIND_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Its peers are programs that it starts, which valgrind does not follow.
+const STARTS_PROGRAMS: &str = "churn";
+/// Counts what is left itself, by means that these tools take away.
+const COUNTS_ITSELF: &str = "load";
+const SANITIZERS: [&str; 3] = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+
+pub fn run(steps: &mut Steps, prefix: &Path, out: &Path) {
+    valgrind(steps, out);
+    let out = out.join("sanitized");
+    match fs::create_dir_all(&out) {
+        Ok(()) => sanitized(steps, prefix, &out),
+        Err(error) => drop(steps.note("sanitizers", Err(format!("{}: {error}", out.display())))),
+    }
+}
+
+/// No invalid access, and no memory that nobody can free.
+fn valgrind(steps: &mut Steps, out: &Path) {
+    if !answers("valgrind", &["--version"]) {
+        return steps.skip("C programs, valgrind", "valgrind is not installed");
+    }
+    let programs = Program::all(out).into_iter();
+    for program in programs.filter(|one| ![STARTS_PROGRAMS, COUNTS_ITSELF].contains(&one.name.as_str())) {
+        let mut valgrind =
+            command("valgrind", &["--quiet", "--vgdb=no", "--error-exitcode=9", "--num-callers=40"]);
+        valgrind.args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"]);
+        valgrind.arg(format!("--suppressions={}", root().join("tests/c/valgrind.supp").display()));
+        valgrind.arg(&program.binary).env(PATIENT.0, PATIENT.1).env("TEST_SLOWNESS", "8");
+        steps.run(&format!("C program {}, valgrind", program.name), VALGRIND_LIMIT, valgrind);
+    }
+}
+
+fn sanitized(steps: &mut Steps, prefix: &Path, out: &Path) {
+    let nothing = out.join("nothing").to_string_lossy().into_owned();
+    if !answers("gcc", &[&SANITIZERS[..], &["-shared", "-x", "c", "/dev/null", "-o", &nothing]].concat()) {
+        return steps.skip("C programs, sanitizers", "gcc has no libraries for its sanitizers");
+    }
+    for program in Program::all(out).into_iter().filter(|one| one.name != COUNTS_ITSELF) {
+        if program.compiled(steps, " with sanitizers", &SANITIZERS, prefix) {
+            let mut run = command(&program.binary.to_string_lossy(), &[]);
+            run.env(PATIENT.0, PATIENT.1).env("TEST_SLOWNESS", "2");
+            steps.run(&format!("C program {}, sanitizers", program.name), 2 * LIMIT, run);
+        }
+    }
+}
