@@ -199,6 +199,26 @@ fn traffic_is_what_crossed_the_links() {
     }
 }
 
+/// Stops everybody after so many pumps, finds every input as it was, and reduces again. False if the operation was over.
+fn abort_after(shape: &Shape, descriptor: OpDescriptor, before: u64, stopped: impl FnOnce(&World)) -> bool {
+    let inputs = inputs(descriptor, shape.world_size);
+    let mut world =
+        World::new(Shape { seed: before, eager_bytes: MAX_EAGER_BYTES_PER_PEER, ..shape.clone() });
+    world.start_all(key(1, 3, 0), descriptor, &inputs, true);
+    (0..before).for_each(|_| world.poke());
+    let all_done = world.hosts.iter().all(|host| host.done.contains(&key(1, 3, 0)));
+    stopped(&world);
+    for (rank, input) in inputs.iter().enumerate() {
+        assert!(world.hosts[rank].engine.stop(key(1, 3, 0)).is_some());
+        assert_eq!(world.memory[&(rank, key(1, 3, 0))].input(), input, "rank {rank} after {before}");
+        world.hosts[rank].engine.enter_epoch(Epoch(2));
+        world.start(rank, key(2, 3, 0), descriptor, input, true);
+    }
+    world.run();
+    world.commit(key(2, 3, 0), &Walk::new(shape, descriptor, &inputs).result());
+    !all_done
+}
+
 #[test]
 fn an_abort_at_any_time_leaves_every_input_as_it_was() {
     let quantization = Quantization::ZeroPointScale(DType::U8);
@@ -206,27 +226,46 @@ fn an_abort_at_any_time_leaves_every_input_as_it_was() {
     let base = Shape { world_size: 3, step: 5, capacity: 40, pump_budget_bytes: 20, ..Shape::default() };
     let small = Shape { schedule: ScheduleChoice::Auto, piece_bytes: 256, ..base.clone() };
     for shape in schedules(&base).into_iter().chain([small]) {
-        let inputs = inputs(descriptor, 3);
-        let expected = Walk::new(&shape, descriptor, &inputs).result();
         for before in (0..).step_by(7) {
-            let mut world =
-                World::new(Shape { seed: before, eager_bytes: MAX_EAGER_BYTES_PER_PEER, ..shape.clone() });
-            world.start_all(key(1, 3, 0), descriptor, &inputs, true);
-            (0..before).for_each(|_| world.poke());
-            let all_done = world.hosts.iter().all(|host| host.done.contains(&key(1, 3, 0)));
-            for (rank, input) in inputs.iter().enumerate() {
-                assert!(world.hosts[rank].engine.stop(key(1, 3, 0)).is_some());
-                assert_eq!(world.memory[&(rank, key(1, 3, 0))].input(), input, "rank {rank} after {before}");
-                world.hosts[rank].engine.enter_epoch(Epoch(2));
-                world.start(rank, key(2, 3, 0), descriptor, input, true);
-            }
-            world.run();
-            world.commit(key(2, 3, 0), &expected);
-            if all_done {
+            if !abort_after(&shape, descriptor, before, |_| {}) {
                 break;
             }
             assert!(before < 20_000, "the operation never ends");
         }
+    }
+}
+
+/// A piece of several blocks that is overwritten in part: decoded and added, or about to be, block by block.
+#[test]
+fn an_abort_between_two_blocks_leaves_every_input_as_it_was() {
+    let quantization = Quantization::MinMax(DType::U8);
+    let descriptor = OpDescriptor { count: 20_000, dtype: DType::F32, op: ReduceOp::Avg, quantization };
+    const BLOCK_BYTES: u64 = 2_048 * 4;
+    let base = Shape {
+        world_size: 3,
+        piece_bytes: 4 * BLOCK_BYTES as u32,
+        segment_bytes: 2_056,
+        step: 1_500,
+        capacity: 2_000,
+        pump_budget_bytes: 1_500,
+        ..Shape::default()
+    };
+    for shape in schedules(&base) {
+        let mut between = 0;
+        for before in (0..).step_by(5) {
+            let count = |world: &World| {
+                // Whole pieces but for the last of each chunk, which are no whole blocks.
+                let within =
+                    |bytes: u64| !bytes.is_multiple_of(4 * BLOCK_BYTES) && bytes.is_multiple_of(BLOCK_BYTES);
+                between +=
+                    usize::from(world.hosts.iter().any(|host| within(host.engine.counters().bytes_reduced)));
+            };
+            if !abort_after(&shape, descriptor, before, count) {
+                break;
+            }
+            assert!(before < 20_000, "the operation never ends");
+        }
+        assert!(between > 0, "no abort met a piece of which some blocks were added");
     }
 }
 

@@ -17,11 +17,13 @@ pub struct Scratch {
     codes: [u8; MAX_BLOCK_ELEMENTS],
 }
 
+/// Never inlined: so that a profile tells encoding from decoding, and both from what is done with the elements.
 impl Scratch {
     pub fn new() -> Scratch {
         Scratch { singles: [0; 2 * MAX_BLOCK_ELEMENTS * 4], codes: [0; MAX_BLOCK_ELEMENTS] }
     }
 
+    #[inline(never)]
     pub fn encode(&mut self, cpu: Cpu, codec: &Codec, elements: &[u8], wire: &mut [u8]) {
         if wire.len() == elements.len() {
             return wire.copy_from_slice(elements);
@@ -38,6 +40,7 @@ impl Scratch {
         }
     }
 
+    #[inline(never)]
     pub fn decode(&mut self, cpu: Cpu, codec: &Codec, wire: &[u8], elements: &mut [u8]) {
         if wire.len() == elements.len() {
             return elements.copy_from_slice(wire);
@@ -55,6 +58,7 @@ impl Scratch {
     }
 
     /// `kept = (exact − sent) · times`, computed in f32 (f64 of f64); 0 where that is no number.
+    #[inline(never)]
     pub fn errors(&mut self, cpu: Cpu, dtype: DType, exact: &[u8], sent: &[u8], times: u64, kept: &mut [u8]) {
         match dtype {
             DType::F64 => loops::errors_of::<f64>(cpu, exact, sent, times as f64, kept),

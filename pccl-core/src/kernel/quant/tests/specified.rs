@@ -152,9 +152,14 @@ fn no_number_becomes_infinite() {
 }
 
 #[test]
-fn beyond_f16_is_infinite_and_nan_is_the_canonical_one() {
+fn beyond_f16_and_bf16_is_infinite_and_nan_is_the_canonical_one() {
     let back = there_and_back(DType::F32, Quantization::Float16, &[65519.0, 65520.0, -1e9, 1e-9]);
     assert_eq!(back, [65504.0, f64::INFINITY, f64::NEG_INFINITY, 0.0]);
+    let first_beyond = f32::from_bits(0x7f7f_8000);
+    assert_eq!(f64::from(first_beyond), 2f64.powi(128) - 2f64.powi(119));
+    let numbers = [first_beyond.next_down(), first_beyond, -first_beyond].map(f64::from);
+    let back = there_and_back(DType::F32, Quantization::BFloat16, &numbers);
+    assert_eq!(back, [half::bf16::MAX.to_f64(), f64::INFINITY, f64::NEG_INFINITY]);
     let codec = Codec::of(DType::F32, Quantization::BFloat16).unwrap();
     let wire = encoded(Cpu::best(), &codec, &0xff80_0001u32.to_le_bytes());
     assert_eq!(wire, [0xc0, 0x7f]);
