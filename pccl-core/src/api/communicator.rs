@@ -12,7 +12,7 @@ use crate::obs::Stats;
 use crate::proto::peer::{Done, ReduceInfo};
 use crate::shell::node::Request;
 use crate::shell::{PeerThread, Snapshot};
-use crate::types::{Epoch, OpDescriptor, PhaseCall, Rank, ReduceOp, Tag};
+use crate::types::{Epoch, OpDescriptor, PhaseCall, Quantization, Rank, ReduceOp, Tag};
 
 /// A peer of a run: connects, admits others, reduces with the peers of its group.
 ///
@@ -95,6 +95,23 @@ impl Communicator {
         self.scope(|scope| scope.all_reduce_in_place(data, op, tag)?.wait())
     }
 
+    /// A quantized sum or average in place, with error feedback (docs/QUANTIZATION.md): `residual` is added to this peer's
+    /// `data` first, and holds afterwards what quantization lost at this peer, for the next call. It is as long as `data`,
+    /// 0 before the first call, and belongs to this peer, tag and model: not to be shared, reduced or averaged.
+    ///
+    /// On any error `data` and `residual` are as before, bit for bit: after `Aborted` call it again with both. The other
+    /// peers need not have a residual. `InvalidArgument` for other operations than sum and average, and unquantized.
+    pub fn all_reduce_with_feedback<T: Element>(
+        &self,
+        data: &mut [T],
+        residual: &mut [T],
+        op: ReduceOp,
+        quantization: Quantization,
+        tag: Tag,
+    ) -> Result<ReduceInfo> {
+        self.scope(|scope| scope.all_reduce_with_feedback(data, residual, op, quantization, tag)?.wait())
+    }
+
     /// Several all-reduces at once over borrowed memory: returns when all that were started in it have ended.
     pub fn scope<'env, R>(&'env self, f: impl for<'scope> FnOnce(Scope<'scope, 'env>) -> R) -> R {
         mem::lend(|lending| f(Scope::new(self, lending)))
@@ -109,6 +126,14 @@ impl Communicator {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!("all-reduce {tag}: there are no elements"),
+            ));
+        }
+        let refusal = descriptor.quantization.feedback_refusal(descriptor.op);
+        if let Some(reason) = refusal.filter(|_| buffers.has_feedback()) {
+            let OpDescriptor { op, quantization, .. } = descriptor;
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("all-reduce {tag}: no error feedback for {op}, {quantization}: {reason}"),
             ));
         }
         let request = Request::AllReduce { tag, descriptor, buffers };

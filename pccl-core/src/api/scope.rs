@@ -68,4 +68,20 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let buffers = self.lending.buffers_in_place(data).map_err(|error| no_buffers(tag, error))?;
         self.communicator.all_reduce_buffers(buffers, descriptor, tag)
     }
+
+    /// Starts an all-reduce as `Communicator::all_reduce_with_feedback` does, and returns at once.
+    pub fn all_reduce_with_feedback<T: Element>(
+        &self,
+        data: &'scope mut [T],
+        residual: &'scope mut [T],
+        op: ReduceOp,
+        quantization: Quantization,
+        tag: Tag,
+    ) -> Result<Work> {
+        self.communicator.running()?;
+        let descriptor = OpDescriptor { count: data.len() as u64, dtype: T::DTYPE, op, quantization };
+        let buffers =
+            self.lending.buffers_with_feedback(data, residual).map_err(|error| no_buffers(tag, error))?;
+        self.communicator.all_reduce_buffers(buffers, descriptor, tag)
+    }
 }

@@ -284,7 +284,7 @@ impl<L: Link> Engine<L> {
         if let Some(last) = op.key.seq.checked_sub(1) {
             self.core.cx.peers.drop_early_until(OpKey { seq: last, ..op.key });
         }
-        let saves = if op.buffers.in_place() { op.buffers.len() } else { 0 };
+        let saves = if op.buffers.in_place() || op.buffers.has_feedback() { op.buffers.len() } else { 0 };
         self.core.cx.saves.trim(saves);
         self.started = now;
         let slot = self.core.ops.free_slot();

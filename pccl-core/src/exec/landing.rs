@@ -157,8 +157,9 @@ impl Op {
         let before = self.pieces[index].saved as usize;
         if self.buffers.in_place() && before < end {
             self.pieces[index].saved = end as u32;
-            self.saved.save(&mut cx.saves, &self.buffers, at + before, end - before);
-            cx.counters.bytes_copied += (end - before) as u64;
+            let (whole, (at, len)) = (self.buffers.len(), (at + before, end - before));
+            self.saved.save(&mut cx.saves, whole, at, self.buffers.result(at, len));
+            cx.counters.bytes_copied += len as u64;
         }
     }
 
@@ -221,6 +222,9 @@ impl Op {
         match self.buffers.own_and_result_mut(at, len) {
             (Some(own), sum) if turn == 0 => self.coding.reduce_pair(self.reduce, sum, own, bytes),
             (_, sum) => self.coding.reduce_into(self.reduce, sum, bytes),
+        }
+        if turn == 0 {
+            self.add_residual(&(at..at + len));
         }
         cx.counters.bytes_reduced += len as u64;
         let view = &self.view.chunks[chunk as usize];
@@ -304,7 +308,7 @@ impl Op {
             if usize::from(turn) == view.reduce_children.len() {
                 match view.reduce_parent {
                     None => {
-                        self.encode_result(chunk, piece);
+                        self.encode_result(chunk, piece, cx);
                         self.finalize(chunk, piece, cx);
                     }
                     Some(_) => self.summed(chunk, piece, cx),

@@ -23,6 +23,7 @@ pub(super) struct Op {
     pub(super) reduce: ReduceOp,
     pub buffers: Buffers,
     pub saved: SaveArea,
+    pub saved_residual: SaveArea,
     /// For each chunk the index of its first piece in `pieces`.
     first_pieces: Vec<usize>,
     pub(super) pieces: Vec<Piece>,
@@ -77,6 +78,7 @@ impl Op {
             reduce: descriptor.op,
             buffers,
             saved: SaveArea::default(),
+            saved_residual: SaveArea::default(),
             first_pieces,
             pieces: vec![Piece::new(); pieces],
             windows,
@@ -145,7 +147,10 @@ impl Op {
         }
         for piece in 0..self.piece_count(c) {
             if root {
-                self.encode_result(c as u32, piece);
+                let item = Item { direction: Direction::Reduce, chunk: c as u32, piece };
+                let (at, len) = self.span(&item);
+                self.add_residual(&(at..at + len));
+                self.encode_result(c as u32, piece, cx);
                 self.finalize(c as u32, piece, cx);
             } else {
                 self.summed(c as u32, piece, cx);

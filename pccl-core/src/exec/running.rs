@@ -107,10 +107,18 @@ impl Running {
     /// Memory untouched by a planted bug only if `pieces_to_forget` is 0.
     pub fn stop(self, pieces_to_forget: usize, cx: &mut Context) -> Buffers {
         match self {
-            Running::Forest(Op { mut buffers, saved, .. }) => {
-                cx.counters.bytes_copied += saved.bytes();
-                saved.restore(&mut buffers, pieces_to_forget);
+            Running::Forest(Op { mut buffers, saved, saved_residual, .. }) => {
+                cx.counters.bytes_copied += saved.bytes() + saved_residual.bytes();
+                for (at, span) in saved.spans().skip(pieces_to_forget) {
+                    buffers.result_mut(at, span.len()).copy_from_slice(span);
+                }
+                for (at, span) in saved_residual.spans() {
+                    if let (_, Some(residual)) = buffers.result_and_residual_mut(at, span.len()) {
+                        residual.copy_from_slice(span);
+                    }
+                }
                 saved.release(&mut cx.saves);
+                saved_residual.release(&mut cx.saves);
                 buffers
             }
             Running::Small(op) => op.stop(pieces_to_forget > 0, cx),
@@ -119,8 +127,9 @@ impl Running {
 
     pub fn finish(self, cx: &mut Context) -> (Buffers, OpTraffic) {
         match self {
-            Running::Forest(Op { buffers, saved, traffic, .. }) => {
+            Running::Forest(Op { buffers, saved, saved_residual, traffic, .. }) => {
                 saved.release(&mut cx.saves);
+                saved_residual.release(&mut cx.saves);
                 (buffers, traffic)
             }
             Running::Small(op) => op.finish(),

@@ -12,6 +12,7 @@ use super::engine::{OpStart, OpTraffic, Output};
 use super::fault::Fault;
 use super::piece::{Direction, Item};
 use crate::kernel;
+use crate::kernel::quant::Errors;
 use crate::limits::MAX_EAGER_BYTES;
 use crate::mem::Buffers;
 use crate::types::{OpKey, PeerId, Rank, ReduceOp};
@@ -28,6 +29,8 @@ pub(super) struct Small {
     buffers: Buffers,
     /// What the own contribution travels as, and counts as here too; `None` where it is the input itself.
     quantized: Option<Vec<u8>>,
+    /// What that loses of it: the residual, when the result stands.
+    errors: Option<Vec<u8>>,
     /// In place, once the sum has taken the input's place: peers may not have all of it yet.
     saved: Option<Vec<u8>>,
     /// By rank; the own one's is never used.
@@ -53,11 +56,22 @@ enum Theirs {
     Here(Vec<u8>),
 }
 
-fn quantized(coding: Coding, buffers: &Buffers) -> Option<Vec<u8>> {
-    let codec = coding.codec?;
-    let mut wire = vec![0; coding.wire_bytes(buffers.len())];
-    codec.encode(buffers.own(0, buffers.len()), &mut wire);
-    Some(wire)
+/// What the own contribution travels as; and with error feedback what is lost by it.
+fn quantized(coding: Coding, buffers: &mut Buffers) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let Some(codec) = coding.codec else { return (None, None) };
+    let len = buffers.len();
+    let mut wire = buffers.own(0, len).to_vec();
+    let mut errors = None;
+    let wire_bytes = match buffers.result_and_residual_mut(0, len) {
+        (_, None) => codec.encode_in_place(&mut wire),
+        (_, Some(residual)) => {
+            kernel::reduce_into(ReduceOp::Sum, coding.dtype, &mut wire, residual);
+            let kept = errors.insert(vec![0; len]);
+            codec.encode_in_place_with_errors(&mut wire, Errors { kept, times: 1 })
+        }
+    };
+    wire.truncate(wire_bytes);
+    (Some(wire), errors)
 }
 
 /// The only thing that a small operation sends.
@@ -65,11 +79,12 @@ const WHOLE: Item = Item { direction: Direction::Reduce, chunk: 0, piece: 0 };
 
 impl Small {
     pub fn new(slot: usize, start: OpStart, cx: &mut Context) -> Small {
-        let OpStart { key, order, view, descriptor, buffers } = start;
+        let OpStart { key, order, view, descriptor, mut buffers } = start;
         assert_eq!(order.len(), usize::from(view.world_size), "the view is of another group");
         assert_eq!(buffers.len() as u64, descriptor.size_bytes(), "the buffers are not the payload's size");
         let coding = Coding::of(&descriptor);
         let partner = |id: &PeerId| Partner { peer: cx.peers.slot_of(*id), ..Partner::default() };
+        let (quantized, errors) = quantized(coding, &mut buffers);
         let partners: Vec<Partner> = order.iter().map(partner).collect();
         Small {
             slot,
@@ -77,7 +92,8 @@ impl Small {
             order,
             rank: usize::from(view.rank),
             digest: view.digest,
-            quantized: quantized(coding, &buffers),
+            quantized,
+            errors,
             coding,
             reduce: descriptor.op,
             buffers,
@@ -145,7 +161,12 @@ impl Small {
         self.buffers
     }
 
-    pub fn finish(self) -> (Buffers, OpTraffic) {
+    pub fn finish(mut self) -> (Buffers, OpTraffic) {
+        if let (Some(errors), (_, Some(residual))) =
+            (self.errors, self.buffers.result_and_residual_mut(0, self.buffers.len()))
+        {
+            residual.copy_from_slice(&errors);
+        }
         (self.buffers, self.traffic)
     }
 }

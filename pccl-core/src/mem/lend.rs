@@ -115,6 +115,20 @@ impl<'scope> Lending<'scope, '_> {
             .map(|buffers| buffers.on_loan(self.loan(None)))
     }
 
+    /// As `buffers_in_place`, with error feedback: see `Buffers::with_feedback`.
+    pub fn buffers_with_feedback<T: Element>(
+        &'scope self,
+        data: &'scope mut [T],
+        residual: &'scope mut [T],
+    ) -> Result<Buffers, BuffersError> {
+        if data.len() != residual.len() {
+            return Err(BuffersError::Lengths);
+        }
+        let residual = residual.as_mut_ptr().cast();
+        // SAFETY: borrowed for 'scope like the data, and every bit pattern is a valid T.
+        self.buffers_in_place(data).and_then(|buffers| unsafe { buffers.with_feedback(residual) })
+    }
+
     fn loan(&self, taken: Option<Arc<AtomicBool>>) -> Loan {
         *self.loans.lock() += 1;
         Loan { loans: self.loans.clone(), taken }
@@ -218,6 +232,26 @@ mod tests {
             assert_eq!(result, Err(BuffersError::Lengths));
         });
     }
+
+    #[test]
+    fn a_residual_is_memory_of_its_own_and_as_long_as_the_data() {
+        let (mut data, mut short) = ([0f32; 4], [0f32; 3]);
+        lend(|lending| {
+            let result = lending.buffers_with_feedback(&mut data, &mut short).map(|_| ());
+            assert_eq!(result, Err(BuffersError::Lengths));
+        });
+        let base = data.as_mut_ptr().cast::<u8>();
+        for (residual, expected) in [
+            (std::ptr::null_mut(), Err(BuffersError::Null)),
+            (base.wrapping_add(12), Err(BuffersError::Residual)),
+            (base.wrapping_add(16), Ok(())),
+        ] {
+            // SAFETY: nothing is read or written through these buffers.
+            let result = unsafe { Buffers::new(base, base, 16).unwrap().with_feedback(residual) };
+            assert_eq!(result.map(|_| ()), expected);
+        }
+    }
+
     #[test]
     fn memory_goes_to_one_operation_after_the_other() {
         let mut data = [1i32, 2];

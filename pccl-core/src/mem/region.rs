@@ -38,6 +38,8 @@ pub struct Buffers {
     /// `None` in place.
     source: Option<Source>,
     target: Target,
+    /// What earlier operations lost of this peer's elements, for this one to make good.
+    residual: Option<Target>,
     /// Whoever lent the memory waits for this to be dropped.
     _loan: Option<Loan>,
     /// What the memory is part of.
@@ -60,6 +62,8 @@ pub enum BuffersError {
     Null,
     #[error("the buffers overlap in part: they must be the same memory or disjoint")]
     Overlap,
+    #[error("the residual of error feedback must be memory of its own")]
+    Residual,
     #[error("the buffers differ in length")]
     Lengths,
     #[error("the memory still belongs to an operation under way")]
@@ -75,12 +79,31 @@ impl Buffers {
         }
         let target = Target { base: recv, len };
         if std::ptr::eq(send, recv) {
-            return Ok(Buffers { source: None, target, _loan: None, _kept: None });
+            return Ok(Buffers { source: None, target, residual: None, _loan: None, _kept: None });
         }
         if (send as usize) < recv as usize + len && (recv as usize) < send as usize + len {
             return Err(BuffersError::Overlap);
         }
-        Ok(Buffers { source: Some(Source { base: send, len }), target, _loan: None, _kept: None })
+        let source = Some(Source { base: send, len });
+        Ok(Buffers { source, target, residual: None, _loan: None, _kept: None })
+    }
+
+    /// With error feedback: `residual`, as long as the others and apart from them, holds what quantization lost before,
+    /// and at the end what it lost this time. Of elements of the operation's type.
+    ///
+    /// # Safety
+    /// The contract at the top of this module, for this memory too.
+    pub unsafe fn with_feedback(self, residual: *mut u8) -> Result<Buffers, BuffersError> {
+        if residual.is_null() {
+            return Err(BuffersError::Null);
+        }
+        let (base, len) = (residual as usize, self.target.len);
+        let meets = |other: usize| other < base + len && base < other + len;
+        let source = self.source.as_ref().map(|source| source.base as usize);
+        if meets(self.target.base as usize) || source.is_some_and(meets) {
+            return Err(BuffersError::Residual);
+        }
+        Ok(Buffers { residual: Some(Target { base: residual, len }), ..self })
     }
 
     /// Keeps `owner` until the library has let go of the memory: a call may be given up before.
@@ -110,6 +133,10 @@ impl Buffers {
         self.source.is_none()
     }
 
+    pub fn has_feedback(&self) -> bool {
+        self.residual.is_some()
+    }
+
     /// This peer's own contribution. In place this is also the memory of the result.
     pub fn own(&self, at: usize, len: usize) -> &[u8] {
         match &self.source {
@@ -132,6 +159,18 @@ impl Buffers {
         check(at, len, self.target.len);
         // SAFETY: contract of `Buffers`; the range was checked; `&mut self` makes this the only slice.
         unsafe { std::slice::from_raw_parts_mut(self.target.base.add(at), len) }
+    }
+
+    /// The result beside the residual, if there is one.
+    pub fn result_and_residual_mut(&mut self, at: usize, len: usize) -> (&mut [u8], Option<&mut [u8]>) {
+        let residual = self.residual.as_ref().map(|residual| {
+            check(at, len, residual.len);
+            // SAFETY: contract of `Buffers`; `with_feedback` checked that it is apart from the target.
+            unsafe { std::slice::from_raw_parts_mut(residual.base.add(at), len) }
+        });
+        check(at, len, self.target.len);
+        // SAFETY: contract of `Buffers`; `&mut self` makes these the only slices.
+        (unsafe { std::slice::from_raw_parts_mut(self.target.base.add(at), len) }, residual)
     }
 
     /// The own contribution beside the place where its sum goes; `None` in place, where they are one.

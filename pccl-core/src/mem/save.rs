@@ -1,8 +1,8 @@
-//! What an in-place operation is about to overwrite, kept until its outcome.
+//! What an operation is about to overwrite of what it must be able to put back, kept until its outcome.
 
-use super::{Buffers, SaveStock};
+use super::SaveStock;
 
-/// The overwritten part of one operation's input. At most one payload's worth: no span is saved twice.
+/// The overwritten part of one operation's input, or of its residual. At most one payload's worth: no span is saved twice.
 #[derive(Debug, Default)]
 pub struct SaveArea {
     /// The spans one after the other; room for the whole payload from the first one on.
@@ -12,15 +12,15 @@ pub struct SaveArea {
 }
 
 impl SaveArea {
-    /// Keeps a copy of these bytes as they are now.
-    pub fn save(&mut self, stock: &mut SaveStock, buffers: &Buffers, at: usize, len: usize) {
+    /// Keeps a copy of these bytes, which lie at `at` in memory of `whole` bytes.
+    pub fn save(&mut self, stock: &mut SaveStock, whole: usize, at: usize, bytes: &[u8]) {
         if self.spans.is_empty() {
-            self.bytes = stock.take(buffers.len());
+            self.bytes = stock.take(whole);
         }
-        self.bytes.extend_from_slice(buffers.result(at, len));
+        self.bytes.extend_from_slice(bytes);
         match self.spans.last_mut() {
-            Some((last, last_len)) if *last + *last_len == at => *last_len += len,
-            _ => self.spans.push((at, len)),
+            Some((last, last_len)) if *last + *last_len == at => *last_len += bytes.len(),
+            _ => self.spans.push((at, bytes.len())),
         }
     }
 
@@ -28,15 +28,14 @@ impl SaveArea {
         self.bytes.len() as u64
     }
 
-    /// Puts back everything saved but the first `skip` spans, which only a planted bug makes other than 0.
-    pub fn restore(&self, buffers: &mut Buffers, skip: usize) {
-        let mut from = 0;
-        for (i, &(at, len)) in self.spans.iter().enumerate() {
-            if i >= skip {
-                buffers.result_mut(at, len).copy_from_slice(&self.bytes[from..from + len]);
-            }
-            from += len;
-        }
+    /// Everything saved, to be put back where it lay.
+    pub fn spans(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        self.spans.iter().map(move |&(at, len)| {
+            let (span, after) = rest.split_at(len);
+            rest = after;
+            (at, span)
+        })
     }
 
     pub fn release(self, stock: &mut SaveStock) {
@@ -53,18 +52,15 @@ mod tests {
     #[test]
     fn restoring_puts_back_what_was_saved_and_leaves_the_rest() {
         let mut memory = [1u8, 2, 3, 4, 5, 6, 7, 8];
-        let base = memory.as_mut_ptr();
-        // SAFETY: `memory` outlives the buffers and is not touched until they are last used.
-        let mut buffers = unsafe { Buffers::new(base, base, 8) }.unwrap();
         let mut stock = SaveStock::default();
         let mut saved = SaveArea::default();
         for (at, len) in [(4, 1), (5, 1), (1, 2)] {
-            saved.save(&mut stock, &buffers, at, len);
+            saved.save(&mut stock, 8, at, &memory[at..at + len]);
         }
         assert_eq!(saved.spans, [(4, 2), (1, 2)]);
-        buffers.result_mut(0, 8).fill(9);
-        saved.restore(&mut buffers, 0);
-        assert_eq!(buffers.result(0, 8), [9, 2, 3, 9, 5, 6, 9, 9]);
+        memory.fill(9);
+        saved.spans().for_each(|(at, span)| memory[at..at + span.len()].copy_from_slice(span));
+        assert_eq!(memory, [9, 2, 3, 9, 5, 6, 9, 9]);
         saved.release(&mut stock);
     }
 }

@@ -63,6 +63,19 @@ impl Quantization {
     }
 }
 
+impl Quantization {
+    /// Why an operation cannot have error feedback; `None` if it can.
+    pub fn feedback_refusal(self, op: ReduceOp) -> Option<&'static str> {
+        match (self, op) {
+            (Quantization::None, _) => Some("nothing is lost where nothing is quantized"),
+            (_, ReduceOp::Sum | ReduceOp::Avg) => None,
+            _ => Some(
+                "what one sum lost can be added to the next one: of a minimum, maximum or product it cannot",
+            ),
+        }
+    }
+}
+
 impl fmt::Display for Quantization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,6 +11,7 @@ mod child;
 mod clean_exit;
 mod every_type;
 mod faults;
+mod feedback;
 mod figures;
 mod generated;
 mod golden;

@@ -3,6 +3,7 @@ mod churn;
 mod cut;
 mod deadlock;
 mod fairness;
+mod feedback;
 mod landing;
 mod links;
 mod parked;

@@ -165,9 +165,13 @@ impl World {
     }
 
     pub fn start(&mut self, rank: usize, key: OpKey, descriptor: OpDescriptor, input: &[u8], in_place: bool) {
+        self.start_over(rank, key, descriptor, TestMemory::new(input, in_place));
+    }
+
+    pub fn start_over(&mut self, rank: usize, key: OpKey, descriptor: OpDescriptor, memory: TestMemory) {
         let group = GroupInfo { since: key.epoch, ..self.group.clone() };
         let view = plan::plan(&group, &self.info, rank as Rank, &descriptor).unwrap();
-        let memory = self.memory.entry((rank, key)).or_insert_with(|| TestMemory::new(input, in_place));
+        let memory = self.memory.entry((rank, key)).or_insert(memory);
         let buffers = memory.lend();
         let order: Arc<[PeerId]> = self.group.order.clone().into();
         self.hosts[rank].engine.start(OpStart { key, order, view, descriptor, buffers }, self.now);

@@ -200,6 +200,11 @@ impl Codec {
         self.encode_in_place_on(Cpu::best(), span, None)
     }
 
+    /// The same, and `errors` keeps what is lost by it.
+    pub fn encode_in_place_with_errors(&self, span: &mut [u8], errors: Errors<'_>) -> usize {
+        self.encode_in_place_on(Cpu::best(), span, Some(errors))
+    }
+
     /// What travels, in the first bytes of `span`, gives way to the elements.
     pub fn decode_in_place(&self, span: &mut [u8]) {
         self.decode_in_place_on(Cpu::best(), span);
