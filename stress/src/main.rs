@@ -1,4 +1,4 @@
-//! Real processes, measured: `pccl-stress recovery | freeze | join | churn | crowd | sync`.
+//! Real processes, measured: `pccl-stress recovery | freeze | join | churn | crowd | sync | train`.
 
 mod churn;
 #[cfg(target_os = "linux")]
@@ -7,6 +7,7 @@ mod join;
 mod outcome;
 mod recovery;
 mod sync;
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ Examples:
   pccl-stress churn --seconds 600 --seed 7   kills, freezes, leaves, joins, master restarts at random
   pccl-stress crowd --peers 256 --churn 20   the master's CPU time and memory for each peer
   pccl-stress sync --holders 3               a newcomer gets 1 GiB of shared state from three peers
+  pccl-stress train --plot loss.svg          the loss of a training with each way of quantizing its gradients
 
 The exit code is 0 only if every result was right and nothing was stuck.")]
 struct Cli {
@@ -73,6 +75,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// One process of `sync`, where each runs on a host of its own
     SyncPeer(sync::SyncPeerArgs),
+    /// What quantized gradients do to a training: handwritten digits, learned by several peers
+    Train(train::TrainArgs),
     #[command(flatten)]
     Child(ChildCommand),
 }
@@ -135,6 +139,7 @@ fn main() -> ExitCode {
         Command::Crowd(args) => crowd::run(args),
         Command::Sync(args) => sync::run(args),
         Command::SyncPeer(args) => sync::peer(args),
+        Command::Train(args) => train::run(args),
         Command::Child(command) => return ExitCode::from(child::run(command)),
     };
     outcome.unwrap_or_else(|reason| {
