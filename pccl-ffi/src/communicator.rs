@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use pccl_core::api::{Communicator, CommunicatorBuilder, Error, ErrorKind, Result, Work};
 
 use crate::config::Config;
+use crate::enums::{AttributeCode, ResultCode};
 use crate::guard::{entry, invalid, not_null, required};
 use crate::layout::CommCreateParams;
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
-/// What a `pcclComm_t` is.
+/// A peer of a run.
 #[derive(Debug)]
 pub struct Comm {
     pub(crate) communicator: Communicator,
@@ -37,33 +38,43 @@ pub(crate) unsafe fn living<'a>(comm: *const Comm) -> Result<&'a Comm> {
     unsafe { required(comm, "comm") }
 }
 
+/// Makes the library ready. Once per process, before any call on a communicator; again, or from two threads at
+/// once, it does nothing.
+///
+/// Local, does not block. Starts no thread and opens no socket.
 #[unsafe(no_mangle)]
-pub extern "C" fn pcclInit() -> c_int {
+pub extern "C" fn pcclInit() -> ResultCode {
     entry("pcclInit", || {
         INITIALIZED.store(true, Ordering::Release);
         Ok(())
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid for what they point to.
+/// Makes a communicator, with the settings of the environment. No connection is made.
+///
+/// Local, does not block. `params` is copied. `*comm_out` is the caller's until pcclDestroyCommunicator.
+///
+/// pcclInvalidArgument: an unknown address protocol, a pool that is too large, an impossible setting in the
+/// environment.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclCreateCommunicator(
     params: *const CommCreateParams,
     comm_out: *mut *mut Comm,
-) -> c_int {
+) -> ResultCode {
     // SAFETY: the contract of this function.
     entry("pcclCreateCommunicator", || unsafe { create(params, &Config::default(), comm_out) })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid for what they point to.
+/// As pcclCreateCommunicator, with settings beyond the fields of the parameters; those of `config` win, those of
+/// the environment win over both.
+///
+/// Local, does not block. `config` is copied. pcclInvalidArgument also for a setting that only masters have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclCreateCommunicatorWithConfig(
     params: *const CommCreateParams,
     config: *const Config,
     comm_out: *mut *mut Comm,
-) -> c_int {
+) -> ResultCode {
     entry("pcclCreateCommunicatorWithConfig", || {
         // SAFETY: the contract of this function.
         unsafe { create(params, required(config, "config")?, comm_out) }
@@ -89,10 +100,13 @@ unsafe fn create(params: *const CommCreateParams, config: &Config, comm_out: *mu
     Ok(())
 }
 
-/// # Safety
-/// As `include/pccl.h` says: `comm` is NULL, or a communicator that nobody uses or destroys meanwhile or afterwards.
+/// Leaves the run, ends the threads and closes the sockets of the communicator, frees it.
+///
+/// Local; waits for its own thread only. Operations in flight are aborted first; their buffers are the caller's
+/// again, and their handles must not be used any more. Nobody else may use `comm` meanwhile or afterwards. The
+/// others go on at once without this peer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclDestroyCommunicator(comm: *mut Comm) -> c_int {
+pub unsafe extern "C" fn pcclDestroyCommunicator(comm: *mut Comm) -> ResultCode {
     entry("pcclDestroyCommunicator", || {
         check_initialized()?;
         let comm = not_null(comm, "comm")?;
@@ -102,14 +116,16 @@ pub unsafe extern "C" fn pcclDestroyCommunicator(comm: *mut Comm) -> c_int {
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid for what they point to.
+/// One number of the run, as of the last call that returned: peers of a group that ask after the same call get the
+/// same answer, so a program may branch on it.
+///
+/// Local, does not block. pcclInvalidUsage: before pcclConnect.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclGetAttribute(
     comm: *const Comm,
-    attribute: c_int,
+    attribute: AttributeCode,
     attribute_out: *mut c_int,
-) -> c_int {
+) -> ResultCode {
     entry("pcclGetAttribute", || {
         // SAFETY: the contract of this function.
         let communicator = unsafe { living(comm) }.map(|comm| &comm.communicator)?;
@@ -131,26 +147,41 @@ pub unsafe extern "C" fn pcclGetAttribute(
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: `comm` is NULL or a communicator.
+/// Joins the run. The first peer of a run is accepted at once; the others when all accepted peers next call
+/// pcclUpdateTopology.
+///
+/// Local for who calls it, but it blocks until accepted. After a failure it may be called again with the same
+/// communicator.
+///
+/// pcclMasterConnectionFailed: the master cannot be reached within the time-out, or refuses this peer: the last
+/// error has its reason. pcclRankConnectionFailed: this peer's data port cannot be had. pcclInvalidUsage: connected
+/// already.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclConnect(comm: *mut Comm) -> c_int {
+pub unsafe extern "C" fn pcclConnect(comm: *mut Comm) -> ResultCode {
     // SAFETY: the contract of this function.
     entry("pcclConnect", || unsafe { living(comm) }?.communicator.connect())
 }
 
-/// # Safety
-/// As `include/pccl.h` says: `comm` is NULL or a communicator.
+/// Admits all peers that wait, if they can be reached: the only call by which a run grows.
+///
+/// Phase of the run: blocks until every accepted peer has called it, and returns at all of them in the new epoch.
+/// Who waits in pcclConnect is no accepted peer yet and cannot hold it up. A newcomer that cannot be reached is
+/// refused, with the reason, and harms nobody.
+///
+/// pcclPendingAsyncOps: await operations in flight first. pcclInvalidUsage: not connected, another phase call is
+/// under way in another thread, or the others are in a call that can never meet this one.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclUpdateTopology(comm: *mut Comm) -> c_int {
+pub unsafe extern "C" fn pcclUpdateTopology(comm: *mut Comm) -> ResultCode {
     // SAFETY: the contract of this function.
     entry("pcclUpdateTopology", || unsafe { living(comm) }?.communicator.update_topology())
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid for what they point to.
+/// Whether peers wait to be admitted: the same answer at every accepted peer, so that all may decide alike on
+/// pcclUpdateTopology.
+///
+/// Phase of the run: blocks until every accepted peer has called it; admits nobody. Codes as of pcclUpdateTopology.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclArePeersPending(comm: *const Comm, pending_out: *mut bool) -> c_int {
+pub unsafe extern "C" fn pcclArePeersPending(comm: *const Comm, pending_out: *mut bool) -> ResultCode {
     entry("pcclArePeersPending", || {
         // SAFETY: the contract of this function.
         let comm = unsafe { living(comm) }?;
@@ -162,10 +193,12 @@ pub unsafe extern "C" fn pcclArePeersPending(comm: *const Comm, pending_out: *mu
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: `comm` is NULL or a communicator.
+/// Measures links that have no fresh figure, and orders the run by them. Admits nobody.
+///
+/// Phase of the run. This version measures nothing yet: it returns pcclTopologyOptimizationFailed at once, and the
+/// run goes on in the order it has; a program may go on, too. pcclInvalidUsage: not connected, or alone in the run.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclOptimizeTopology(comm: *const Comm) -> c_int {
+pub unsafe extern "C" fn pcclOptimizeTopology(comm: *const Comm) -> ResultCode {
     entry("pcclOptimizeTopology", || {
         // SAFETY: the contract of this function.
         let comm = unsafe { living(comm) }?;

@@ -1,14 +1,16 @@
 //! Settings by key, for what the fixed structs have no field for.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::c_char;
 
 use pccl_core::api::{Communicator, Master, Result};
 
+use crate::enums::ResultCode;
 use crate::guard::{entry, not_null, text};
 
-/// What a `pcclConfig_t` is: keys and values in the order in which they were set.
+/// Settings by key, for what the fixed structs have no field for.
 #[derive(Debug, Default)]
 pub struct Config {
+    /// In the order in which they were set.
     settings: Vec<(String, String)>,
 }
 
@@ -27,10 +29,9 @@ impl Config {
     }
 }
 
-/// # Safety
-/// As `include/pccl.h` says: `config_out` is NULL or valid for a write.
+/// Settings, without any set. The caller's until pcclConfigDestroy. Local, does not block.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclConfigCreate(config_out: *mut *mut Config) -> c_int {
+pub unsafe extern "C" fn pcclConfigCreate(config_out: *mut *mut Config) -> ResultCode {
     entry("pcclConfigCreate", || {
         let config_out = not_null(config_out, "config_out")?;
         // SAFETY: the contract of this function; it was checked for NULL.
@@ -39,14 +40,18 @@ pub unsafe extern "C" fn pcclConfigCreate(config_out: *mut *mut Config) -> c_int
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: a configuration that nobody else uses meanwhile, and C strings; or NULL.
+/// One setting of communicators or of masters by its key: docs/SETTINGS.md has them all. The environment,
+/// PCCL_<KEY>, overrides it when the communicator or master is made.
+///
+/// Local, does not block. Both strings are UTF-8, and copied.
+///
+/// pcclInvalidArgument: an unknown key or an impossible value; the last error says what is possible.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclConfigSet(
     config: *mut Config,
     key: *const c_char,
     value: *const c_char,
-) -> c_int {
+) -> ResultCode {
     entry("pcclConfigSet", || {
         let config = not_null(config, "config")?;
         // SAFETY: the contract of this function; it was checked for NULL.
@@ -55,10 +60,9 @@ pub unsafe extern "C" fn pcclConfigSet(
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: NULL, or a configuration that nobody uses or destroys meanwhile or afterwards.
+/// Frees settings. Communicators and masters made with them keep what they were given. Local, does not block.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclConfigDestroy(config: *mut Config) -> c_int {
+pub unsafe extern "C" fn pcclConfigDestroy(config: *mut Config) -> ResultCode {
     entry("pcclConfigDestroy", || {
         let config = not_null(config, "config")?;
         // SAFETY: the contract of this function: it came from `pcclConfigCreate`, and this is its end.

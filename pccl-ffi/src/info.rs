@@ -3,13 +3,13 @@
 use std::ffi::c_int;
 
 use crate::communicator::{Comm, living};
+use crate::enums::ResultCode;
 use crate::guard::{entry, invalid, not_null};
 use crate::layout::{BuildInfo, Stats};
 
-/// # Safety
-/// As `include/pccl.h` says: `build_info_out` is NULL or valid for a write.
+/// What this build can do. Works before pcclInit. Local, does not block.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclGetBuildInfo(build_info_out: *mut BuildInfo) -> c_int {
+pub unsafe extern "C" fn pcclGetBuildInfo(build_info_out: *mut BuildInfo) -> ResultCode {
     entry("pcclGetBuildInfo", || {
         let out = not_null(build_info_out, "build_info_out")?;
         // SAFETY: the contract of this function; it was checked for NULL.
@@ -18,10 +18,13 @@ pub unsafe extern "C" fn pcclGetBuildInfo(build_info_out: *mut BuildInfo) -> c_i
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: each pointer is NULL or valid for a write.
+/// The version of the library, which may be newer than the header. Works before pcclInit. Local, does not block.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclGetVersion(major: *mut c_int, minor: *mut c_int, patch: *mut c_int) -> c_int {
+pub unsafe extern "C" fn pcclGetVersion(
+    major: *mut c_int,
+    minor: *mut c_int,
+    patch: *mut c_int,
+) -> ResultCode {
     const VERSION: [&str; 3] =
         [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
     entry("pcclGetVersion", || {
@@ -35,10 +38,14 @@ pub unsafe extern "C" fn pcclGetVersion(major: *mut c_int, minor: *mut c_int, pa
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: `comm` is NULL or a communicator; `stats` is NULL or valid for `struct_size` bytes.
+/// What the communicator has done so far. Set `stats->struct_size` to sizeof(pcclStats_t) before.
+///
+/// Local; waits for the communicator's thread only, which may be in the middle of something: not for each of many
+/// small operations.
+///
+/// pcclInvalidArgument: a `struct_size` that cannot be.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclGetStats(comm: *const Comm, stats: *mut Stats) -> c_int {
+pub unsafe extern "C" fn pcclGetStats(comm: *const Comm, stats: *mut Stats) -> ResultCode {
     entry("pcclGetStats", || {
         // SAFETY: the contract of this function.
         let comm = unsafe { living(comm) }?;

@@ -1,5 +1,5 @@
-//! The structs of `include/pccl.h`, field by field, and their translation. Enums come in as integers, since C
-//! can put any integer there.
+//! The structs of `include/pccl.h`, field by field, and their translation. Later options are settings by key
+//! (`config`): none of these may change, but for `Stats`, which may grow at its end.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,6 +8,9 @@ use pccl_core::error::Result;
 use pccl_core::types::{DType, OpDescriptor, Quantization, ReduceOp};
 
 use crate::communicator::Comm;
+use crate::enums::{
+    DataTypeCode, DeviceTypeCode, DistributionHintCode, QuantizationAlgorithmCode, RedOpCode,
+};
 use crate::guard::invalid;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,46 +28,61 @@ pub struct SocketAddress {
     pub port: u16,
 }
 
+/// Where a communicator goes. Later options are settings by key, so this never changes: pcclConfig_t.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CommCreateParams {
+    /// Of the master.
     pub master_address: SocketAddress,
+    /// Operations and shared state span a group, membership spans the run.
     pub peer_group: u32,
+    /// Connections of each pair; 0: the default.
     pub p2p_connection_pool_size: u32,
 }
 
+/// What an all-reduce, or a list of them, did.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ReduceInfo {
+    /// Peers that took part.
     pub local_world_size: u32,
+    /// Payload that this peer sent.
     pub tx_bytes: u64,
+    /// Payload that this peer received.
     pub rx_bytes: u64,
 }
 
+/// The elements of an all-reduce.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ReduceOperandDescriptor {
-    pub datatype: c_int,
-    pub distribution_hint: c_int,
+    pub datatype: DataTypeCode,
+    pub distribution_hint: DistributionHintCode,
 }
 
+/// What travels instead of the elements.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct QuantizationOptions {
-    pub quantized_datatype: c_int,
-    pub algorithm: c_int,
+    /// Ignored if the algorithm is pcclQuantNone.
+    pub quantized_datatype: DataTypeCode,
+    pub algorithm: QuantizationAlgorithmCode,
 }
 
+/// An all-reduce: the same at all peers of the group.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ReduceDescriptor {
+    /// Elements, at least one.
     pub count: usize,
-    pub op: c_int,
+    pub op: RedOpCode,
+    /// Names the operation among those in flight.
     pub tag: u64,
     pub src_descriptor: ReduceOperandDescriptor,
     pub quantization_options: QuantizationOptions,
 }
 
+/// An all-reduce in flight; awaited exactly once, before its communicator is destroyed.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AsyncReduceOp {
@@ -72,33 +90,53 @@ pub struct AsyncReduceOp {
     pub tag: u64,
 }
 
+/// One of several all-reduces. `sendbuf` is only read, unless `recvbuf` is the same.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct ReduceOpDescriptor {
+pub struct ReduceSingleDescriptor {
     pub sendbuf: *mut c_void,
     pub recvbuf: *mut c_void,
     pub descriptor: ReduceDescriptor,
 }
 
+/// Programs know the struct by one name and its tag by the other.
+pub type ReduceOpDescriptor = ReduceSingleDescriptor;
+
+/// A peer, for programs that name the type; no function takes one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct RankUuid {
+    pub data: [u8; 16],
+}
+
+/// A tensor of a shared state.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TensorInfo {
+    /// UTF-8; names differ within a state.
     pub name: *const c_char,
+    /// Contiguous; read, and received into in place. May be NULL if `count` is 0.
     pub data: *mut c_void,
+    /// Elements; may be 0.
     pub count: usize,
-    pub datatype: c_int,
-    pub device_type: c_int,
+    pub datatype: DataTypeCode,
+    pub device_type: DeviceTypeCode,
+    /// Its content may differ between peers: it has no vote, and goes to peers with an outdated revision only.
     pub allow_content_inequality: bool,
 }
 
+/// Tensors that all peers of a group are to hold alike.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SharedState {
+    /// Goes up by one between two synchronizations; a newcomer may have any lower one. Written back.
     pub revision: u64,
+    /// Of `infos`.
     pub count: usize,
     pub infos: *mut TensorInfo,
 }
 
+/// Content of tensors that travelled, in whole blocks; both 0 if all held the same.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SharedStateSyncInfo {
@@ -106,26 +144,37 @@ pub struct SharedStateSyncInfo {
     pub rx_bytes: u64,
 }
 
+/// What a build can do.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BuildInfo {
+    /// Whether tensors may be in memory of CUDA devices.
     pub has_cuda_support: bool,
 }
 
-/// Grows at its end only: `struct_size` says how much of it the program knows.
-#[derive(Clone, Copy, Debug, Default)]
+/// Counts since the communicator was made, which only grow. Later versions may add fields at the end.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Stats {
+    /// Set it to sizeof(pcclStats_t) before the call: no more is written, and what the library does not know is 0.
     pub struct_size: usize,
     pub ops_reduced: u64,
+    /// Ended with pcclRankConnectionLost.
     pub ops_aborted: u64,
+    /// Ended with any other error.
     pub ops_failed: u64,
+    /// Synchronizations of shared state that succeeded.
     pub syncs: u64,
+    /// Payload of the operations that were reduced, and of the synchronizations.
     pub tx_bytes: u64,
     pub rx_bytes: u64,
+    /// Epochs this peer has been a member of.
     pub epochs: u64,
+    /// Data connections that came up.
     pub links_up: u64,
+    /// Data connections that were closed.
     pub links_closed: u64,
+    /// All that data connections have carried, framing included.
     pub wire_tx_bytes: u64,
     pub wire_rx_bytes: u64,
 }

@@ -8,6 +8,7 @@ use pccl_core::api::{Buffers, Communicator, Error, ErrorKind, OpDescriptor, Resu
 use pccl_core::limits::MAX_OP_BYTES;
 
 use crate::communicator::{Comm, living};
+use crate::enums::ResultCode;
 use crate::guard::{entry, invalid, not_null, required, timed_entry};
 use crate::layout::{AsyncReduceOp, ReduceDescriptor, ReduceInfo, ReduceOpDescriptor};
 
@@ -55,8 +56,15 @@ unsafe fn write_info(out: *mut ReduceInfo, info: pccl_core::api::ReduceInfo) {
     }
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid for what they point to, buffers for `count` elements.
+/// Combines `sendbuf` of all peers of the group into `recvbuf` of each: the same bits at all of them, or an error
+/// at all of them.
+///
+/// Operation of the group: blocks until all hold the result. As pcclAllReduceAsync and pcclAwaitAsyncReduce in one;
+/// codes of both. `reduce_info_out` may be NULL.
+///
+/// pcclRankConnectionLost: a peer went meanwhile. Whatever fails, `sendbuf` is what it was before the call, in
+/// place too, and `recvbuf` of a call that is not in place is unspecified: so to call again is always right.
+/// docs/guide-c.md has the loop.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAllReduce(
     sendbuf: *const c_void,
@@ -64,7 +72,7 @@ pub unsafe extern "C" fn pcclAllReduce(
     descriptor: *const ReduceDescriptor,
     comm: *const Comm,
     reduce_info_out: *mut ReduceInfo,
-) -> c_int {
+) -> ResultCode {
     entry("pcclAllReduce", || {
         // SAFETY: the contract of this function.
         let (comm, descriptor) = unsafe { (living(comm)?, required(descriptor, "descriptor")?) };
@@ -77,8 +85,18 @@ pub unsafe extern "C" fn pcclAllReduce(
     })
 }
 
-/// # Safety
-/// As `pcclAllReduce`, until `pcclAwaitAsyncReduce` has returned or the communicator is destroyed.
+/// Starts an all-reduce and returns; `*reduce_handle_out` stands for it. Many may be in flight, told apart by their
+/// tags.
+///
+/// Operation of the group; does not block. From here until pcclAwaitAsyncReduce (or its kin) has given its end,
+/// `sendbuf` and `recvbuf` are the library's: neither read nor written by anybody else. They are the same memory
+/// (in place), or disjoint. `descriptor` is copied. Every handle is awaited once, before its communicator is
+/// destroyed.
+///
+/// pcclInvalidArgument: a tag that is in flight, buffers that overlap in part, a count of 0, an operation that the
+/// quantization does not have. pcclTooFewPeers: alone in the group. pcclInvalidUsage: not connected, or a phase
+/// call is under way in another thread. Peers that disagree on count, type, operation or quantization learn so when
+/// they await.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAllReduceAsync(
     sendbuf: *const c_void,
@@ -86,7 +104,7 @@ pub unsafe extern "C" fn pcclAllReduceAsync(
     descriptor: *const ReduceDescriptor,
     comm: *const Comm,
     reduce_handle_out: *mut AsyncReduceOp,
-) -> c_int {
+) -> ResultCode {
     entry("pcclAllReduceAsync", || {
         // SAFETY: the contract of this function.
         let (living, descriptor) = unsafe { (living(comm)?, required(descriptor, "descriptor")?) };
@@ -134,13 +152,20 @@ fn used_up(comm: &Comm, tag: u64, work: &Arc<Work>) -> Result<()> {
     }
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid, and the handle's communicator is not destroyed.
+/// Waits for the end of an all-reduce, which uses its handle up: the buffers are the caller's again.
+///
+/// Local, from any thread; blocks until the outcome is known at all peers of the group. `reduce_info_out` may be
+/// NULL.
+///
+/// pcclRankConnectionLost: aborted, as membership changed; the input is what it was: start it again (which is
+/// pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already, or peers that
+/// disagree on the operation, with both descriptions. pcclInvalidUsage: the others are in calls that can never meet
+/// this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAwaitAsyncReduce(
     reduce_handle: *const AsyncReduceOp,
     reduce_info_out: *mut ReduceInfo,
-) -> c_int {
+) -> ResultCode {
     entry("pcclAwaitAsyncReduce", || {
         // SAFETY: the contract of this function.
         let (comm, tag, work) = unsafe { in_flight(reduce_handle) }?;
@@ -152,14 +177,15 @@ pub unsafe extern "C" fn pcclAwaitAsyncReduce(
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid, and the handle's communicator is not destroyed.
+/// As pcclAwaitAsyncReduce, but for no longer than `timeout_ms`.
+///
+/// pcclTimeout: not done yet. It goes on, its buffers stay the library's, and the handle is to be awaited again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAwaitAsyncReduceTimeout(
     reduce_handle: *const AsyncReduceOp,
     timeout_ms: u64,
     reduce_info_out: *mut ReduceInfo,
-) -> c_int {
+) -> ResultCode {
     let late = || format!("not done after {timeout_ms} ms; it goes on");
     timed_entry("pcclAwaitAsyncReduceTimeout", late, || {
         // SAFETY: the contract of this function.
@@ -175,13 +201,14 @@ pub unsafe extern "C" fn pcclAwaitAsyncReduceTimeout(
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid, and the handle's communicator is not destroyed.
+/// Whether pcclAwaitAsyncReduce would return at once. Leaves the handle, and the buffers, as they are.
+///
+/// Local, from any thread, does not block. pcclInvalidArgument: a handle that was awaited already.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclTestAsyncReduce(
     reduce_handle: *const AsyncReduceOp,
     done_out: *mut bool,
-) -> c_int {
+) -> ResultCode {
     entry("pcclTestAsyncReduce", || {
         let done_out = not_null(done_out, "done_out")?;
         // SAFETY: the contract of this function.
@@ -192,8 +219,16 @@ pub unsafe extern "C" fn pcclTestAsyncReduce(
     })
 }
 
-/// # Safety
-/// As `include/pccl.h` says: `descriptors` is NULL or valid for `descriptor_count` of them, and each as in `pcclAllReduce`.
+/// Runs all of these all-reduces, at most `max_in_flight` at once, lowest index first, and repeats those that are
+/// aborted until all are done.
+///
+/// Operation of the group, every peer of which calls it with the same list; blocks. Buffers as of pcclAllReduce,
+/// until the call returns. Those in flight at once need different tags. `reduce_info_out` may be NULL; its byte
+/// counts are totals.
+///
+/// pcclTooFewPeers: the group has one peer left; those that are not done have their inputs. pcclInvalidArgument:
+/// `max_in_flight` below 1, a tag twice, or what pcclAllReduceAsync refuses, with the index; then nothing was
+/// started.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAllReduceMultipleWithRetry(
     descriptors: *const ReduceOpDescriptor,
@@ -201,7 +236,7 @@ pub unsafe extern "C" fn pcclAllReduceMultipleWithRetry(
     comm: *const Comm,
     reduce_info_out: *mut ReduceInfo,
     max_in_flight: c_int,
-) -> c_int {
+) -> ResultCode {
     entry("pcclAllReduceMultipleWithRetry", || {
         // SAFETY: the contract of this function.
         let (comm, first) = unsafe { (living(comm)?, required(descriptors, "descriptors")?) };

@@ -1,11 +1,10 @@
 //! Shared state.
 
-use std::ffi::c_int;
-
 use pccl_core::api::{Buffers, Result, SyncStrategy, TensorKey};
 use pccl_core::limits::MAX_TENSORS;
 
 use crate::communicator::{Comm, living};
+use crate::enums::{ResultCode, SyncStrategyCode};
 use crate::guard::{entry, invalid, not_null, text};
 use crate::layout::{SharedState, SharedStateSyncInfo, TensorInfo, dtype};
 
@@ -34,16 +33,24 @@ unsafe fn tensor(index: usize, info: &TensorInfo) -> Result<(TensorKey, Buffers)
     Ok((key, buffers))
 }
 
-/// # Safety
-/// As `include/pccl.h` says: pointers are NULL or valid for what they point to, tensors for their elements, and nobody
-/// else uses them until the call has returned.
+/// Makes all peers of the group hold the same tensors, byte for byte. Who wins, and who receives:
+/// docs/SHARED-STATE.md.
+///
+/// Phase of the group: blocks until every one of its peers has called it, with tensors of the same names, types and
+/// sizes, and all hold the same. Tensors are read, and received into in place, until the call returns. On success
+/// `shared_state->revision` is the one all hold. `sync_info_out` may be NULL.
+///
+/// pcclRankConnectionLost: it could not be finished; some tensors may be received and others not: call again, only
+/// what is missing travels. pcclNoSharedStateAvailable: nobody offers one. pcclTooFewPeers: alone in the group.
+/// pcclPendingAsyncOps: await operations in flight first. pcclMasterConnectionFailed: put out of the run, also for
+/// a revision ahead of the others' or for other tensors than theirs; the last error names the first difference.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclSynchronizeSharedState(
     comm: *const Comm,
     shared_state: *mut SharedState,
-    strategy: c_int,
+    strategy: SyncStrategyCode,
     sync_info_out: *mut SharedStateSyncInfo,
-) -> c_int {
+) -> ResultCode {
     entry("pcclSynchronizeSharedState", || {
         // SAFETY: the contract of this function.
         let comm = unsafe { living(comm) }?;

@@ -1,7 +1,8 @@
 //! Codes and failures in words.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char};
 
+use crate::enums::ResultCode;
 use crate::guard::{TIMEOUT, entry, last_error, not_null};
 
 /// The table of `pcclResult_t`; the index is the code.
@@ -21,17 +22,23 @@ const WORDS: [&CStr; 13] = [
     c"optimization of the topology failed: call again",
 ];
 
+/// A code in words, also one that is none. Never NULL; lives as long as the library is loaded, and is not freed.
+///
+/// Local, does not block; works before pcclInit.
 #[unsafe(no_mangle)]
-pub extern "C" fn pcclGetErrorString(result: c_int) -> *const c_char {
+pub extern "C" fn pcclGetErrorString(result: ResultCode) -> *const c_char {
     let known = usize::try_from(result).ok().and_then(|code| WORDS.get(code)).copied();
     let ours = (result == TIMEOUT).then_some(c"not done in time: it goes on, wait for it again");
     known.or(ours).unwrap_or(c"unknown result code").as_ptr()
 }
 
-/// # Safety
-/// `buffer` is valid for writes of `len` bytes.
+/// The last failure in the calling thread in words: the peer, the operation, the reason. Empty if nothing failed
+/// yet; a success leaves it as it is.
+///
+/// Local, does not block; works before pcclInit. At most `len` bytes of `buffer` are written, the closing zero
+/// included; what does not fit is cut off at the end of a character. pcclInvalidArgument: `len` is 0.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pcclGetLastError(buffer: *mut c_char, len: usize) -> c_int {
+pub unsafe extern "C" fn pcclGetLastError(buffer: *mut c_char, len: usize) -> ResultCode {
     // Taken first: a failure below must not replace what is asked for.
     let text = last_error();
     entry("pcclGetLastError", || {
@@ -54,7 +61,7 @@ mod tests {
     use super::*;
     use pccl_core::error::ErrorKind;
 
-    fn words(code: c_int) -> &'static str {
+    fn words(code: ResultCode) -> &'static str {
         // SAFETY: every entry of the table is a C string that lives for ever.
         unsafe { CStr::from_ptr(pcclGetErrorString(code)) }.to_str().unwrap()
     }

@@ -33,8 +33,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Format, lints, licences and duplicates of dependencies, drift of generated documents. Never writes
-    /// to the tree.
+    /// Format, lints, the library on other systems, licences and duplicates of dependencies, drift of what is
+    /// generated. Never writes to the tree.
     Verify,
     /// Formats, and writes the generated parts of the documents anew.
     Fix,

@@ -1,10 +1,10 @@
 //! `cargo xtask verify`: looks, and never writes to the tree.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 
-use crate::place::{answers, cargo};
+use crate::place::{answers, cargo, command};
 use crate::step::Steps;
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -23,10 +23,35 @@ pub fn run() -> bool {
         "warnings",
     ];
     steps.run("lints", LIMIT, cargo(&clippy));
+    other_systems(&mut steps);
     dependencies(&mut steps);
     let drift = ["test", "--quiet", "-p", "pccl-tests", "--test", "it", "generated::"];
     steps.run("generated documents", LIMIT, cargo(&drift));
     steps.close()
+}
+
+/// The library compiles where no machine of ours runs it.
+fn other_systems(steps: &mut Steps) {
+    for system in ["x86_64-pc-windows-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin"] {
+        let name = format!("library for {system}");
+        if !is_installed(system) {
+            steps.skip(&name, &format!("its standard library is missing: rustup target add {system}"));
+            continue;
+        }
+        let check = ["check", "--locked", "-p", "pccl-core", "-p", "pccl-ffi", "--target", system];
+        let mut check = cargo(&check);
+        // What is unused or wrong only there is wrong, too.
+        check.env("RUSTFLAGS", "-D warnings");
+        steps.run(&name, LIMIT, check);
+    }
+}
+
+fn is_installed(system: &str) -> bool {
+    let rustc = command("rustc", &["--print", "target-libdir", "--target", system]).output();
+    rustc.is_ok_and(|out| {
+        let folder = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        out.status.success() && Path::new(&folder).is_dir()
+    })
 }
 
 /// Licences, duplicates and sources need no network. Advisories need a database that somebody fetched.

@@ -1,6 +1,8 @@
 //! Areas for saved input, kept for the next operation: fresh memory costs a fault per page and its zeroing.
 
-use crate::limits::{MAX_SAVE_EXCESS_BYTES, MIN_HUGE_SAVE_BYTES, MIN_KEPT_SAVE_BYTES, SAVE_STRETCH_OPS};
+#[cfg(target_os = "linux")]
+use crate::limits::MIN_HUGE_SAVE_BYTES;
+use crate::limits::{MAX_SAVE_EXCESS_BYTES, MIN_KEPT_SAVE_BYTES, SAVE_STRETCH_OPS};
 
 /// Areas not in use. Together with those in use they are never more than the last few operations had in use at once;
 /// they are dropped when a smaller operation follows, one that needs none, or none at all for a while: see `trim` and

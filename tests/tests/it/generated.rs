@@ -1,4 +1,5 @@
-//! Parts of the documents that are made from the code. `cargo xtask fix` writes them, this test finds drift.
+//! What is made from the code: parts of the documents, and the header of the C library. `cargo xtask fix` writes them,
+//! these tests find drift.
 
 use std::fs;
 
@@ -6,7 +7,7 @@ use pccl_core::config::{MasterSettings, PeerSettings, Settings};
 use pccl_core::proto::table::diagram;
 use pccl_core::proto::{master, peer};
 
-use crate::architecture;
+use crate::{architecture, c_calls};
 
 /// A block of a document between `<!-- generated: NAME -->` and `<!-- end -->`.
 struct Block {
@@ -23,6 +24,7 @@ fn blocks() -> Vec<Block> {
     };
     vec![
         Block { file: "docs/ARCHITECTURE.md", name: "doors", text: architecture::rules::doors_table() },
+        Block { file: "docs/TESTING.md", name: "c-functions", text: c_calls::table() },
         settings::<PeerSettings>("communicator"),
         settings::<MasterSettings>("master"),
         states("peer", diagram(peer::TABLE, peer::State::Idle)),
@@ -72,6 +74,28 @@ fn generated_parts_of_the_documents_are_current() {
             );
         }
     }
+}
+
+/// The sources in the order in which the header has their functions.
+const SOURCES: [&str; 9] =
+    ["enums", "layout", "info", "words", "config", "master", "communicator", "reduce", "state"];
+
+#[test]
+fn the_header_of_the_c_library_is_made_from_its_sources() {
+    let ffi = architecture::root().join("pccl-ffi");
+    let config = cbindgen::Config::from_file(ffi.join("cbindgen.toml")).unwrap();
+    let builder = SOURCES.iter().fold(cbindgen::Builder::new().with_config(config), |builder, name| {
+        builder.with_src(ffi.join(format!("src/{name}.rs")))
+    });
+    let mut bytes = Vec::new();
+    builder.generate().unwrap().write(&mut bytes);
+    let wanted = String::from_utf8(bytes).unwrap();
+    let path = architecture::root().join("include/pccl.h");
+    if std::env::var_os("PCCL_REGENERATE").is_some() {
+        fs::write(&path, &wanted).unwrap();
+    }
+    let header = fs::read_to_string(&path).unwrap();
+    assert!(wanted == header, "include/pccl.h has drifted from pccl-ffi/src: run `cargo xtask fix`");
 }
 
 /// Every document of the repository, as a path from its root.

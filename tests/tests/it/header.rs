@@ -9,7 +9,8 @@ use pccl_core::types::{DType, ReduceOp};
 use crate::architecture::{files, root};
 
 fn header() -> String {
-    fs::read_to_string(root().join("include/pccl.h")).unwrap()
+    // Long declarations begin on a line of their own.
+    fs::read_to_string(root().join("include/pccl.h")).unwrap().replace("PCCL_EXPORT\n", "PCCL_EXPORT ")
 }
 
 /// Every enumerator with its value.

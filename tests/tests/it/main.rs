@@ -6,6 +6,7 @@
 mod abort;
 mod addresses;
 mod architecture;
+mod c_calls;
 mod child;
 #[cfg(target_os = "linux")]
 mod clean_exit;

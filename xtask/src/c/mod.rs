@@ -1,6 +1,7 @@
 //! The C library, tested by programs in C against its installed form.
 
 mod checked;
+mod guide;
 mod outside;
 
 use std::collections::BTreeSet;
@@ -44,6 +45,7 @@ pub fn run(steps: &mut Steps) {
     }
     checked::run(steps, &prefix, &out);
     outside::run(steps, &prefix, &out);
+    guide::run(steps, &prefix, &out);
 }
 
 /// One of tests/c.
@@ -104,9 +106,9 @@ fn symbols(library: &Path) -> Result<(), String> {
     let listed: BTreeSet<&str> = listed.lines().collect();
     let header = read(&root().join("include/pccl.h"))?;
     // Declarations begin with PCCL_EXPORT; the name stands before the first parenthesis.
-    let declared = header.split("PCCL_EXPORT ").skip(1).filter_map(|rest| rest.split('(').next());
+    let declared = header.split("PCCL_EXPORT").skip(1).filter_map(|rest| rest.split('(').next());
     let declared: BTreeSet<&str> = declared
-        .filter_map(|head| head.split([' ', '*']).next_back())
+        .filter_map(|head| head.split([' ', '*', '\n']).next_back())
         .filter(|name| name.starts_with("pccl"))
         .collect();
     same("include/pccl.h declares", &declared, &listed)?;
