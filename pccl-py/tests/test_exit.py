@@ -43,7 +43,9 @@ async def main():
 asyncio.run(main())""",
     "with a master that was interrupted": "master = pccl.MasterNode('127.0.0.1:0'); master.run(); master.interrupt()",
     "after a fork": """
-import os
+import os, warnings
+# Newer Pythons warn of it.
+warnings.simplefilter('ignore', DeprecationWarning)
 a, b = run_of_two()
 child = os.fork()
 if child == 0:

@@ -1,7 +1,7 @@
 //! A run on this machine: the master in this process, a process for each rank. Rank 0 tells what all measured.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use clap::Args;
 use super::case::{Job, Row};
 use super::worker;
 use crate::master::{Schedule, build};
+use crate::myself;
 
 /// What would lead a rank to another master, or elsewhere than the row says.
 const NOT_FOR_RANKS: [&str; 4] = ["PCCL_MASTER", "PCCL_LISTEN", "PCCL_ANNOUNCE", "PCCL_POOL"];
@@ -72,7 +73,7 @@ pub fn run(
 
 fn spawn(job: &Job) -> Result<Child, String> {
     let text = serde_json::to_string(job).map_err(|e| e.to_string())?;
-    let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
+    let mut command = myself::command().map_err(|e| e.to_string())?;
     command.arg("child-bench").arg("--job").arg(text);
     NOT_FOR_RANKS.iter().for_each(|name| {
         command.env_remove(name);

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use super::report::Report;
+use crate::myself;
 
 /// Log lines kept for the case that something goes wrong.
 const KEPT_LOG_LINES: usize = 30;
@@ -40,7 +41,6 @@ pub enum Event {
 
 #[derive(Debug)]
 pub struct Processes {
-    program: PathBuf,
     children: BTreeMap<u32, Running>,
     sender: Sender<Event>,
     events: Receiver<Event>,
@@ -65,7 +65,6 @@ impl Processes {
         })
         .map_err(io::Error::other)?;
         Ok(Processes {
-            program: std::env::current_exe()?,
             children: BTreeMap::new(),
             sender,
             events,
@@ -76,7 +75,7 @@ impl Processes {
 
     /// Starts a child under a number of its own; returns its process id.
     pub fn spawn(&mut self, number: u32, arguments: &[String]) -> io::Result<u32> {
-        let mut command = Command::new(&self.program);
+        let mut command = myself::command()?;
         command.args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Ctrl-C at the terminal is ours to handle.

@@ -5,6 +5,8 @@ Neither numpy nor torch is imported here: their objects are recognised by what t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from . import cuda
 from ._communicator import Communicator
 from ._descriptors import (
@@ -31,6 +33,9 @@ from ._master import MasterNode
 from ._pccl import __version__
 from ._state import SharedState, TensorInfo
 
+if TYPE_CHECKING:
+    from . import torch as torch
+
 __all__ = [
     "AsyncReduceHandle",
     "Attribute",
@@ -55,3 +60,12 @@ __all__ = [
     "__version__",
     "cuda",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # It imports torch, which not every program has.
+    if name == "torch":
+        import importlib
+
+        return importlib.import_module(".torch", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

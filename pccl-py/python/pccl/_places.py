@@ -12,7 +12,7 @@ from ._pccl import dlpack
 
 class Place(NamedTuple):
     address: int
-    count: int
+    count: int  # type: ignore[assignment]
     dtype: DataType
     read_only: bool
     owner: Any

@@ -1,0 +1,16 @@
+"""Recipes for training with torch: many small tensors in one go, models as shared states, and DiLoCo in three ways.
+
+Plain PyTorch on top of `pccl`, over plain and FSDP2 (`DTensor`) parameters alike; of the latter each rank takes its own
+shard, with the ranks of one place in their hosts as one peer group.
+"""
+
+from __future__ import annotations
+
+from ._async_diloco import AsyncDiLoCo
+from ._diloco import DiLoCo
+from ._membership import admit
+from ._reduce import all_reduce_tensors
+from ._state import SharedModelState
+from ._streaming_diloco import StreamingDiLoCo
+
+__all__ = ["AsyncDiLoCo", "DiLoCo", "SharedModelState", "StreamingDiLoCo", "admit", "all_reduce_tensors"]

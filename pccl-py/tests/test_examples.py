@@ -1,0 +1,39 @@
+"""The examples, small, each by the one command that its first lines name."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+def run(name, *arguments):
+    command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name, steps", [("ddp_by_hand.py", 20), ("diloco.py", 2), ("async_diloco.py", 2)])
+def test_an_example_learns(name, steps):
+    losses = [float(found) for found in re.findall(r"loss ([0-9.]+)", run(name, "--steps", steps, "--peers", 2))]
+    # Guessing among 128 characters is worth 4.85.
+    assert losses and min(losses) < 4.5
+
+
+def test_a_host_of_the_grid_dies_and_comes_back():
+    out = run("fsdp_grid.py", "--steps", 2)
+    assert "host 1 is killed" in out
+    shards = re.findall(r"^shard \d: (\w+), (\w+)$", out, re.MULTILINE)
+    assert len(shards) == 2 and all(a == b for a, b in shards)
+    assert shards[0] != shards[1]
+
+
+def test_every_example_is_run_here():
+    scripts = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
+    assert scripts == {"ddp_by_hand.py", "diloco.py", "async_diloco.py", "fsdp_grid.py"}
