@@ -33,6 +33,8 @@ pub enum Schedule {
     Auto,
     Ring,
     Mesh,
+    /// The planner's forest where the network was measured, else as auto
+    Packed,
 }
 
 impl MasterArgs {
@@ -48,6 +50,7 @@ impl Schedule {
             Schedule::Auto => "auto",
             Schedule::Ring => "ring",
             Schedule::Mesh => "mesh",
+            Schedule::Packed => "packed",
         }
     }
 }
@@ -68,6 +71,7 @@ pub fn build(listen: &str, schedule: Option<Schedule>, settings: &[String]) -> R
             Schedule::Auto => ScheduleChoice::Auto,
             Schedule::Ring => ScheduleChoice::Ring,
             Schedule::Mesh => ScheduleChoice::Mesh,
+            Schedule::Packed => ScheduleChoice::Packed,
         });
     }
     for setting in settings {

@@ -256,8 +256,12 @@ impl MasterSettings {
     }
 }
 
-const SCHEDULES: [(&str, ScheduleChoice); 3] =
-    [("auto", ScheduleChoice::Auto), ("ring", ScheduleChoice::Ring), ("mesh", ScheduleChoice::Mesh)];
+const SCHEDULES: [(&str, ScheduleChoice); 4] = [
+    ("auto", ScheduleChoice::Auto),
+    ("ring", ScheduleChoice::Ring),
+    ("mesh", ScheduleChoice::Mesh),
+    ("packed", ScheduleChoice::Packed),
+];
 
 impl Settings for MasterSettings {
     const KEYS: &'static [Key<MasterSettings>] = &[
@@ -269,11 +273,12 @@ impl Settings for MasterSettings {
         },
         Key {
             name: "schedule",
-            help: "auto, ring or mesh",
+            help: "auto, ring, mesh or packed (where the network was measured, else as auto)",
             get: |s| SCHEDULES.iter().find(|(_, c)| *c == s.schedule).map_or("?", |(n, _)| n).to_string(),
             set: |s, v| {
                 let found = SCHEDULES.iter().find(|(name, _)| *name == v);
-                s.schedule = found.map(|(_, c)| *c).ok_or("there are auto, ring and mesh".to_string())?;
+                s.schedule =
+                    found.map(|(_, c)| *c).ok_or("there are auto, ring, mesh and packed".to_string())?;
                 Ok(())
             },
         },
@@ -388,7 +393,7 @@ mod tests {
     fn impossible_values_are_refused_with_what_is_possible() {
         let mut master = MasterSettings::default();
         for (key, value, hint) in [
-            ("schedule", "star", "auto, ring and mesh"),
+            ("schedule", "star", "auto, ring, mesh and packed"),
             ("silence_ms", "10", "200"),
             ("piece_bytes", "12", "multiple of 8"),
             ("master_listen", "here", "host:port"),

@@ -42,7 +42,9 @@ pub const MAX_SEQUENCE: u32 = 1 << 30;
 pub const MAX_GENERATION: u32 = 1 << 30;
 
 /// One control frame, header excluded. An epoch of `MAX_PEERS` peers must fit.
-pub const MAX_CONTROL_FRAME_BYTES: usize = 1 << 20;
+pub const MAX_CONTROL_FRAME_BYTES: usize = 3 << 19;
+/// Trees of a planned forest. More fit a matrix little better, and each costs 4 bytes a peer in every epoch's message.
+pub const MAX_FOREST_TREES: usize = 64;
 /// One control frame before the sender has joined.
 pub const MAX_CONTROL_FRAME_BEFORE_JOIN_BYTES: usize = 1 << 10;
 /// A text inside a control frame (reasons, host names); longer ones are cut when sent, refused when read.
@@ -186,11 +188,16 @@ const _: () = assert!(MAX_EAGER_FRAME_BYTES * 16 <= MAX_EAGER_BYTES_PER_PEER);
 const _: () = assert!(MEMORY_BUDGET_BYTES + WINDOW_STOCK_BYTES + MAX_SAVE_EXCESS_BYTES <= 60 << 20);
 const _: () = assert!(DEFAULT_PIECE_BYTES.is_multiple_of(8) && DEFAULT_PIECE_BYTES <= MAX_PIECE_BYTES);
 const _: () = assert!(MAX_PEERS <= u16::MAX as usize);
+/// What the forests of an epoch take at most: groups of two, each with all its trees.
+const FORESTS_BYTES: usize = MAX_FOREST_TREES * (MAX_PEERS * 4 + MAX_PEERS / 2 * 6);
 // An epoch message: 16 bytes a peer and 4 an unlinked pair, of which a connected group of n has under n²/2.
-const _: () = assert!(MAX_PEERS * 32 + MAX_TAGS_PER_EPOCH * 12 < MAX_CONTROL_FRAME_BYTES);
+const _: () = assert!(MAX_PEERS * 32 + MAX_TAGS_PER_EPOCH * 12 + FORESTS_BYTES < MAX_CONTROL_FRAME_BYTES);
 // A resume message: an epoch, operations of under 64 bytes, verdicts of under 64 bytes and their texts, links.
 const _: () = assert!(
-    MAX_PEERS * 56 + MAX_OPS_IN_FLIGHT * 64 + MAX_RESUME_VERDICTS * (64 + MAX_REMEMBERED_TEXT_BYTES)
+    MAX_PEERS * 80
+        + FORESTS_BYTES
+        + MAX_OPS_IN_FLIGHT * 64
+        + MAX_RESUME_VERDICTS * (64 + MAX_REMEMBERED_TEXT_BYTES)
         < MAX_CONTROL_FRAME_BYTES
 );
 const _: () = assert!(BLOCKED_REPORT_MS < BLOCKED_ALONE_REPORT_MS);

@@ -2,11 +2,14 @@
 
 mod quantization;
 mod state;
+mod topology;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use quantization::Quantization;
 pub use state::{Digest, Election, Needs, Offer, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey};
+pub use topology::{Cost, ForestKind, PackedTree, Planned, PlannedForest};
 
 /// 128-bit identity of a peer, chosen at random by the peer itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -248,11 +251,14 @@ pub enum ScheduleChoice {
     Auto = 0,
     Ring = 1,
     Mesh = 2,
+    /// The planner's forest where there is one, else as `Auto`.
+    Packed = 3,
 }
 
 impl ScheduleChoice {
     pub fn from_code(code: u8) -> Option<ScheduleChoice> {
-        [ScheduleChoice::Auto, ScheduleChoice::Ring, ScheduleChoice::Mesh].get(usize::from(code)).copied()
+        let all = [ScheduleChoice::Auto, ScheduleChoice::Ring, ScheduleChoice::Mesh, ScheduleChoice::Packed];
+        all.get(usize::from(code)).copied()
     }
 }
 
@@ -292,6 +298,8 @@ pub struct GroupInfo {
     pub unlinked: Vec<(Rank, Rank)>,
     /// The longest known round trip of its linked pairs, rounded up to a power of two; 0 if none is known.
     pub rtt_us: u32,
+    /// What a measured network is worth to this order. None: not measured, schedules are chosen by size and distance.
+    pub planned: Option<Arc<Planned>>,
 }
 
 /// Everything that is fixed while an epoch lasts. A schedule is a pure function of this and of an

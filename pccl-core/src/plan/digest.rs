@@ -15,14 +15,15 @@ pub fn digest(group: &GroupInfo, schedule: Schedule, piece_elements: u64, descri
         Quantization::Float16 => (6, DType::U8),
         Quantization::BFloat16 => (7, DType::U8),
     };
-    let schedule = match schedule {
+    let code = match schedule {
         Schedule::Ring => 0,
         Schedule::Mesh => 1,
         Schedule::Trees => 2,
         Schedule::Small => 3,
+        Schedule::Packed => 4,
     };
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&[descriptor.dtype as u8, descriptor.op as u8, quantization, quantized as u8, schedule]);
+    crc.update(&[descriptor.dtype as u8, descriptor.op as u8, quantization, quantized as u8, code]);
     for number in [descriptor.count, piece_elements, u64::from(group.group.0), group.order.len() as u64] {
         crc.update(&number.to_le_bytes());
     }
@@ -32,6 +33,14 @@ pub fn digest(group: &GroupInfo, schedule: Schedule, piece_elements: u64, descri
     for &(a, b) in &group.unlinked {
         crc.update(&a.to_le_bytes());
         crc.update(&b.to_le_bytes());
+    }
+    let planned = group.planned.as_ref().filter(|_| schedule == Schedule::Packed);
+    for tree in planned.and_then(|planned| planned.forest.as_ref()).iter().flat_map(|forest| &forest.trees) {
+        crc.update(&tree.owner.to_le_bytes());
+        crc.update(&tree.share.to_le_bytes());
+        for parent in tree.reduce_parents.iter().chain(&tree.broadcast_parents) {
+            crc.update(&parent.to_le_bytes());
+        }
     }
     crc.finalize()
 }

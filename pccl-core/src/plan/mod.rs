@@ -8,6 +8,7 @@ mod digest;
 mod fallback;
 mod links;
 mod mesh;
+mod packed;
 mod ring;
 mod trees;
 mod view;
@@ -20,7 +21,7 @@ pub use fallback::fallbacks;
 pub use view::{ChunkView, PlanView, Schedule, child_at_turn, turn_of_child};
 
 use crate::limits::NEAR_RTT_US;
-use crate::types::{EpochInfo, GroupInfo, OpDescriptor, Rank};
+use crate::types::{EpochInfo, GroupInfo, OpDescriptor, PackedTree, Rank};
 
 /// Why there is no plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +56,13 @@ fn view(
     descriptor: &OpDescriptor,
 ) -> PlanView {
     let world_size = group.order.len() as Rank;
+    let trees: &[PackedTree] = match &group.planned {
+        Some(planned) => planned.forest.as_ref().map_or(&[], |forest| &forest.trees),
+        None => &[],
+    };
     let near = (1..=NEAR_RTT_US).contains(&group.rtt_us);
-    let piece_bytes = chunks::piece_bytes(piece_bytes, near, world_size, descriptor);
+    let owners = if schedule == Schedule::Packed { trees.len() as Rank } else { world_size };
+    let piece_bytes = chunks::piece_bytes(piece_bytes, near, owners, descriptor);
     let piece_elements = chunks::piece_elements(piece_bytes, descriptor);
     let count = descriptor.count;
     PlanView {
@@ -70,6 +76,7 @@ fn view(
             Schedule::Ring => ring::chunks(world_size, rank, count),
             Schedule::Mesh => mesh::chunks(world_size, rank, count),
             Schedule::Trees => trees::chunks(group, rank, count),
+            Schedule::Packed => packed::chunks(trees, rank, count),
             Schedule::Small => Vec::new(),
         },
     }

@@ -14,6 +14,8 @@ pub enum Schedule {
     Mesh,
     /// Breadth-first trees over the pairs that have a link: runs wherever the group is connected.
     Trees,
+    /// The planner's trees, fitted to a measured network, with shares of their own.
+    Packed,
     /// No forest: everybody sends its whole contribution to everybody, and adds in the order of ranks.
     Small,
 }
@@ -24,6 +26,7 @@ impl fmt::Display for Schedule {
             Schedule::Ring => "ring",
             Schedule::Mesh => "mesh",
             Schedule::Trees => "trees",
+            Schedule::Packed => "packed",
             Schedule::Small => "small",
         })
     }

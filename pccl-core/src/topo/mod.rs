@@ -1,13 +1,31 @@
-//! From who can reach whom to a rank order.
+//! From who can reach whom, and what was measured, to a rank order and schedules.
+//!
+//! `order` is for groups that nobody measured, `optimize` for those that somebody did. `docs/TOPOLOGY.md` has the model.
 
+mod cost;
 mod cycle;
+mod exact;
+mod figures;
 mod graph;
+mod hops;
+mod network;
+mod optimize;
+mod random;
+mod search;
 
+#[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
+mod ring_tests;
+#[cfg(test)]
+mod test_networks;
 #[cfg(test)]
 mod tests;
 
 use crate::types::PeerId;
+pub use figures::Figures;
 use graph::Graph;
+pub use optimize::{Effort, Optimized, Shape, optimize, predict, price};
 
 /// What schedules an order allows.
 #[derive(Clone, Debug, PartialEq, Eq)]

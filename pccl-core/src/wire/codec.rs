@@ -1,6 +1,7 @@
 //! How plain values lie in a control frame: little endian, counts before lists, one number before a choice.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::error::{EncodeError, WireError};
 use crate::limits::MAX_TEXT_BYTES;
@@ -29,6 +30,14 @@ impl Writer<'_> {
         }
         (count as u32).put(self);
     }
+
+    /// The same in two bytes, for lists that are never long.
+    pub(super) fn short_count(&mut self, field: &'static str, count: usize, max: usize) {
+        if count > max.min(u16::MAX.into()) {
+            self.error.get_or_insert(EncodeError::TooMany { field, count, max });
+        }
+        (count as u16).put(self);
+    }
 }
 
 /// What is left to read of one body.
@@ -50,7 +59,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads `count` values, unless they cannot possibly be there.
-    fn list<T: Value>(&mut self, count: usize, field: &'static str) -> Result<Vec<T>, WireError> {
+    pub(super) fn list<T: Value>(&mut self, count: usize, field: &'static str) -> Result<Vec<T>, WireError> {
         if count > self.left.len() / T::MIN_BYTES {
             return Err(WireError::Truncated { field });
         }
@@ -168,6 +177,16 @@ impl<T: Value> Value for Box<T> {
     }
     fn get(r: &mut Reader<'_>, field: &'static str) -> Result<Self, WireError> {
         T::get(r, field).map(Box::new)
+    }
+}
+
+impl<T: Value> Value for Arc<T> {
+    const MIN_BYTES: usize = T::MIN_BYTES;
+    fn put(&self, w: &mut Writer<'_>) {
+        (**self).put(w);
+    }
+    fn get(r: &mut Reader<'_>, field: &'static str) -> Result<Self, WireError> {
+        T::get(r, field).map(Arc::new)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every control message must survive, and what none may cause.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -36,7 +37,7 @@ fn new_epoch(groups: Vec<GroupInfo>, aborted: Vec<(Tag, u32)>) -> MasterMessage 
 }
 
 fn group(group: u32, order: Vec<PeerId>, unlinked: Vec<(Rank, Rank)>) -> GroupInfo {
-    GroupInfo { group: GroupId(group), since: Epoch(9), order, unlinked, rtt_us: 0 }
+    GroupInfo { group: GroupId(group), since: Epoch(9), order, unlinked, rtt_us: 0, planned: None }
 }
 
 fn peers(count: u16) -> Vec<PeerId> {
@@ -209,6 +210,62 @@ fn epochs_that_no_master_makes_are_refused() {
     }
 }
 
+/// A forest of one tree over a group of three.
+fn planned(owner: Rank, share: u32, reduce: &[Rank], broadcast: &[Rank]) -> Option<Arc<Planned>> {
+    let tree =
+        PackedTree { owner, share, reduce_parents: reduce.to_vec(), broadcast_parents: broadcast.to_vec() };
+    let cost = Cost { latency_us: 1, ps_per_byte: 2 };
+    let forest = Some(PlannedForest { kind: ForestKind::Packed, cost, trees: vec![tree] });
+    Some(Arc::new(Planned { ring: cost, mesh: cost, forest }))
+}
+
+#[test]
+fn forests_that_no_planner_makes_are_refused() {
+    let read = |planned| {
+        let group = GroupInfo { planned, ..group(0, peers(3), vec![(0, 2)]) };
+        decode_master(body(&master_frame(&new_epoch(vec![group], Vec::new()))))
+    };
+    assert!(read(planned(0, 1, &[0, 0, 1], &[0, 0, 1])).is_ok());
+    for refused in [
+        planned(0, 0, &[0, 0, 1], &[0, 0, 1]),
+        planned(3, 1, &[0, 0, 1], &[0, 0, 1]),
+        planned(0, 1, &[0, 2, 1], &[0, 0, 1]),
+        planned(0, 1, &[0, 0, 1], &[1, 0, 1]),
+        planned(0, 1, &[0, 0, 3], &[0, 0, 1]),
+        planned(0, 1, &[0, 0, 1], &[0, 0, 0]),
+        planned(0, 1, &[0, 0], &[0, 0]),
+    ] {
+        let read = read(refused.clone());
+        assert!(matches!(read, Err(WireError::RuleBroken { field: "forest", .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_forest_is_believed_only_as_far_as_bytes_and_limits_go() {
+    let group = GroupInfo { planned: planned(0, 1, &[0, 0, 1], &[0, 0, 1]), ..group(0, peers(3), vec![]) };
+    let sound = body(&master_frame(&new_epoch(vec![group], Vec::new()))).to_vec();
+    // From the end: no instances (4), the cause (1), one tree of 18 bytes, and the two counts before it.
+    let counts = sound.len() - 5 - 18 - 4;
+    let damaged = |at: usize, value: u16| {
+        let mut body = sound.clone();
+        body[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        decode_master(&body)
+    };
+    assert!(damaged(counts, 3).is_ok() && damaged(counts + 2, 1).is_ok(), "these are the counts");
+    let too_many = |field, count, max| Err(WireError::TooMany { field, count, max });
+    assert_eq!(damaged(counts, 9999), too_many("parents", 9999, MAX_PEERS));
+    assert_eq!(damaged(counts + 2, 65), too_many("trees", 65, MAX_FOREST_TREES));
+    assert_eq!(damaged(counts, 1024), Err(WireError::Truncated { field: "parents" }));
+    assert!(damaged(counts + 2, 64).is_err());
+    assert!(matches!(
+        damaged(counts + 2, 0),
+        Err(WireError::TrailingBytes { .. }
+            | WireError::RuleBroken { .. }
+            | WireError::Truncated { .. }
+            | WireError::UnknownNumber { .. })
+    ));
+}
+
 #[test]
 fn operations_without_elements_or_beyond_all_memory_are_refused() {
     let key = OpKey { epoch: Epoch(1), tag: Tag(2), seq: 3 };
@@ -234,13 +291,19 @@ fn what_exceeds_the_limits_is_not_sent_and_leaves_no_trace() {
     assert_eq!(out, [1, 2, 3]);
 }
 
-/// The largest run, a tenth of its pairs without a link, an instance aborted on every tag.
+/// The largest run, a tenth of its pairs without a link, a forest, an instance aborted on every tag.
 #[test]
 fn the_largest_epoch_fits_a_frame() {
     let count = MAX_PEERS as u16;
     let pairs = (0..count).flat_map(|low| (low + 1..count).map(move |high| (low, high)));
-    let unlinked = pairs.filter(|(low, high)| (low + high) % 10 == 0).collect();
-    let message = new_epoch(vec![group(0, peers(count), unlinked)], vec![(Tag(1), 2); MAX_OPS_IN_FLIGHT]);
+    let unlinked = pairs.filter(|(low, high)| low + 2 < *high && (low + high) % 10 == 0).collect();
+    let chain: Vec<Rank> = (0..count).map(|rank| rank.saturating_sub(1)).collect();
+    let tree = PackedTree { owner: 0, share: 7, reduce_parents: chain.clone(), broadcast_parents: chain };
+    let trees = vec![tree; MAX_FOREST_TREES];
+    let forest = Some(PlannedForest { kind: ForestKind::Packed, cost: Cost::default(), trees });
+    let planned = Some(Arc::new(Planned { ring: Cost::default(), mesh: Cost::NEVER, forest }));
+    let group = GroupInfo { planned, ..group(0, peers(count), unlinked) };
+    let message = new_epoch(vec![group], vec![(Tag(1), 2); MAX_OPS_IN_FLIGHT]);
     assert_eq!(decode_master(body(&master_frame(&message))), Ok(message));
 }
 

@@ -2,6 +2,7 @@
 //! `docs/PROTOCOL.md` has the same as tables.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::codec::{Reader, Value, Writer};
 use super::error::WireError;
@@ -15,8 +16,8 @@ use crate::limits::{
 };
 use crate::types::{
     DType, Digest, Election, Epoch, EpochInfo, GroupId, GroupInfo, Offer, OpDescriptor, OpKey, PeerId,
-    PhaseCall, Quantization, Rank, ReduceOp, ScheduleChoice, Source, SyncNumber, SyncOutcome, SyncStrategy,
-    Tag, TensorKey, WorldSizes,
+    PhaseCall, Planned, Quantization, Rank, ReduceOp, ScheduleChoice, Source, SyncNumber, SyncOutcome,
+    SyncStrategy, Tag, TensorKey, WorldSizes,
 };
 
 /// A number under a name.
@@ -137,6 +138,7 @@ record!(GroupInfo {
     order: Vec<PeerId>,
     unlinked: Vec<(Rank, Rank)>,
     rtt_us: u32,
+    planned: Option<Arc<Planned>>,
 } check check_group);
 record!(EpochInfo {
     epoch: Epoch,
@@ -309,7 +311,10 @@ fn check_group(group: &GroupInfo) -> Result<(), WireError> {
     let ranks = pairs.iter().all(|&(low, high)| low < high && usize::from(high) < size);
     require(ranks, "unlinked", "pairs are of two ranks of the group, the lower first")?;
     require(pairs.is_sorted_by(|a, b| a < b), "unlinked", "pairs are sorted, none is there twice")?;
-    require(group.rtt_us == 0 || group.rtt_us.is_power_of_two(), "rtt_us", "0 or a power of two")
+    require(group.rtt_us == 0 || group.rtt_us.is_power_of_two(), "rtt_us", "0 or a power of two")?;
+    let forest = group.planned.as_ref().and_then(|planned| planned.forest.as_ref());
+    let checked = forest.map_or(Ok(()), |forest| forest.check(size, pairs));
+    checked.map_err(|rule| WireError::RuleBroken { field: "forest", rule })
 }
 
 fn check_epoch(info: &EpochInfo) -> Result<(), WireError> {

@@ -10,6 +10,7 @@ pub mod frame;
 pub mod hello;
 mod layout;
 pub mod message;
+mod planned;
 pub mod state_ask;
 #[cfg(test)]
 mod strategies;

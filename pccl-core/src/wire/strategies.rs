@@ -1,6 +1,7 @@
 //! Any message, for property tests.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -80,8 +81,41 @@ fn phase_outcome() -> impl Strategy<Value = PhaseOutcome> {
     ]
 }
 
-/// Group id, size and unlinked pairs.
-type GroupShape = (u32, usize, Vec<(Rank, Rank)>);
+/// Group id, size, unlinked pairs and what its network is worth.
+type GroupShape = (u32, usize, Vec<(Rank, Rank)>, Option<Arc<Planned>>);
+
+fn cost() -> impl Strategy<Value = Cost> {
+    any::<(u32, u64)>().prop_map(|(latency_us, ps_per_byte)| Cost { latency_us, ps_per_byte })
+}
+
+/// Parents that lead to the owner: each rank's is one of those that stand before it in an order that the owner begins.
+fn parents(owner: Rank, size: usize) -> impl Strategy<Value = Vec<Rank>> {
+    let others: Vec<Rank> = (0..size as Rank).filter(|&rank| rank != owner).collect();
+    (Just(others).prop_shuffle(), vec(any::<prop::sample::Index>(), size)).prop_map(move |(others, picks)| {
+        let line: Vec<Rank> = std::iter::once(owner).chain(others).collect();
+        let mut parents = vec![owner; size];
+        for (at, (&rank, pick)) in line.iter().zip(&picks).enumerate().skip(1) {
+            parents[usize::from(rank)] = line[pick.index(at)];
+        }
+        parents
+    })
+}
+
+fn tree(size: usize) -> impl Strategy<Value = PackedTree> {
+    (0..size as Rank, 1..=u32::MAX).prop_flat_map(move |(owner, share)| {
+        (parents(owner, size), parents(owner, size)).prop_map(move |(reduce_parents, broadcast_parents)| {
+            PackedTree { owner, share, reduce_parents, broadcast_parents }
+        })
+    })
+}
+
+fn planned(size: usize) -> impl Strategy<Value = Planned> {
+    let kind = prop::sample::select(vec![ForestKind::MeshShares, ForestKind::Packed]);
+    let trees = if size < 2 { vec(tree(size), 0..1) } else { vec(tree(size), 0..5) };
+    let forest = (kind, cost(), trees)
+        .prop_map(|(kind, cost, trees)| (!trees.is_empty()).then_some(PlannedForest { kind, cost, trees }));
+    (cost(), cost(), forest).prop_map(|(ring, mesh, forest)| Planned { ring, mesh, forest })
+}
 
 /// Groups without their members, whom `epoch_info` deals out.
 fn group_shapes() -> impl Strategy<Value = Vec<GroupShape>> {
@@ -89,31 +123,34 @@ fn group_shapes() -> impl Strategy<Value = Vec<GroupShape>> {
         let pairs: Vec<(Rank, Rank)> =
             (1..size as Rank).flat_map(|high| (0..high).map(move |low| (low, high))).collect();
         let most = pairs.len();
-        (Just(size), prop::sample::subsequence(pairs, 0..=most))
+        (Just(size), prop::sample::subsequence(pairs, 0..=most), option::of(planned(size)))
     });
     btree_map(any::<u32>(), shape, 0..4).prop_map(|groups| {
-        let sorted = |(id, (size, mut unlinked)): (u32, (usize, Vec<(Rank, Rank)>))| {
+        let fitting = |(id, (size, mut unlinked, mut planned)): (u32, (usize, Vec<_>, Option<Planned>))| {
             unlinked.sort();
-            (id, size, unlinked)
+            if let Some(Planned { forest, .. }) = &mut planned {
+                forest.take_if(|forest| forest.check(size, &unlinked).is_err());
+            }
+            (id, size, unlinked, planned.map(Arc::new))
         };
-        groups.into_iter().map(sorted).collect()
+        groups.into_iter().map(fitting).collect()
     })
 }
 
 fn epoch_info() -> impl Strategy<Value = EpochInfo> {
     let members = btree_set(peer(), 20).prop_map(|set| set.into_iter().collect::<Vec<_>>()).prop_shuffle();
-    let schedule =
-        prop_oneof![Just(ScheduleChoice::Auto), Just(ScheduleChoice::Ring), Just(ScheduleChoice::Mesh)];
+    let schedule = (0u8..4).prop_filter_map("a known code", ScheduleChoice::from_code);
     let figures = (0..=MAX_EPOCH, 0..=MAX_PHASE, schedule, 1..=MAX_PIECE_BYTES / 8);
     (figures, group_shapes(), members).prop_map(|((epoch, phase_seq, schedule, eighths), shapes, members)| {
         let mut members = members.into_iter();
         let rtt_us = |group: u32| if group.is_multiple_of(3) { 0 } else { 1 << (group % 32) };
-        let groups = shapes.into_iter().map(|(group, size, unlinked)| GroupInfo {
+        let groups = shapes.into_iter().map(|(group, size, unlinked, planned)| GroupInfo {
             group: GroupId(group),
             since: Epoch(epoch / 2),
             order: members.by_ref().take(size).collect(),
             unlinked,
             rtt_us: rtt_us(group),
+            planned,
         });
         let groups = groups.collect();
         EpochInfo { epoch: Epoch(epoch), phase_seq, schedule, piece_bytes: eighths * 8, groups }

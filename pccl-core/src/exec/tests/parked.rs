@@ -29,7 +29,14 @@ struct Stage {
 impl Stage {
     fn new() -> Stage {
         let order: Vec<PeerId> = (0..2).map(peer).collect();
-        let group = GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked: Vec::new(), rtt_us: 0 };
+        let group = GroupInfo {
+            group: GroupId(0),
+            since: Epoch(1),
+            order,
+            unlinked: Vec::new(),
+            rtt_us: 0,
+            planned: None,
+        };
         let info = EpochInfo { epoch: Epoch(1), piece_bytes: 64, ..EpochInfo::default() };
         let view = plan::plan(&group, &info, 0, &DESCRIPTOR()).unwrap();
         let mut engine = Engine::new(EngineConfig::default());

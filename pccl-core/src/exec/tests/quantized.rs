@@ -21,7 +21,8 @@ impl Walk<'_> {
     fn new<'a>(shape: &Shape, descriptor: OpDescriptor, inputs: &'a [Vec<u8>]) -> Walk<'a> {
         let order = (0..shape.world_size).map(peer).collect();
         let unlinked = shape.unlinked.clone();
-        let group = GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked, rtt_us: 0 };
+        let group =
+            GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked, rtt_us: 0, planned: None };
         let info = EpochInfo {
             epoch: Epoch(1),
             schedule: shape.schedule,

@@ -47,6 +47,7 @@ impl Stage {
             order: order.clone(),
             unlinked: Vec::new(),
             rtt_us: 0,
+            planned: None,
         };
         let info = EpochInfo {
             epoch: Epoch(1),

@@ -1,7 +1,11 @@
 //! What comes out when nothing goes wrong.
 
+use std::sync::Arc;
+
 use super::world::{Shape, World, expected, inputs, key};
-use crate::types::{DType, OpDescriptor, ReduceOp, ScheduleChoice};
+use crate::types::{
+    Cost, DType, ForestKind, OpDescriptor, PackedTree, Planned, PlannedForest, Rank, ReduceOp, ScheduleChoice,
+};
 
 fn reduce_once(shape: Shape, descriptor: OpDescriptor, in_place: bool) -> World {
     let mut world = World::new(shape);
@@ -45,10 +49,36 @@ fn frames_longer_than_the_hot_scratch_are_added_in_parts() {
     }
 }
 
+/// A chain, a star, and a tree of both kinds; ranks own one chunk, several or none.
+fn planned(world_size: Rank) -> Planned {
+    let chain: Vec<Rank> = (0..world_size).map(|rank| rank.saturating_sub(1)).collect();
+    let last = world_size - 1;
+    let heap = (0..world_size).map(|rank| if rank == last { last } else { last - (last - rank - 1) / 2 });
+    let heap: Vec<Rank> = heap.collect();
+    let tree = |owner, share, reduce: &[Rank], broadcast: &[Rank]| PackedTree {
+        owner,
+        share,
+        reduce_parents: reduce.to_vec(),
+        broadcast_parents: broadcast.to_vec(),
+    };
+    let (zero, last_star) = (vec![0; usize::from(world_size)], vec![last; usize::from(world_size)]);
+    let trees = vec![
+        tree(0, 3, &chain, &zero),
+        tree(last, 2, &heap, &last_star),
+        tree(0, 1, &zero, &chain),
+        tree(last, 5, &last_star, &heap),
+    ];
+    let forest = PlannedForest { kind: ForestKind::Packed, cost: Cost::default(), trees };
+    assert_eq!(forest.check(world_size.into(), &[]), Ok(()));
+    Planned { ring: Cost::NEVER, mesh: Cost::NEVER, forest: Some(forest) }
+}
+
 /// The same worlds under every schedule; trees where a pair has no link.
 pub fn shapes(world_size: usize) -> Vec<Shape> {
     let base = Shape { world_size, links_per_pair: 2, ..Shape::default() };
     let mut shapes = vec![base.clone(), Shape { schedule: ScheduleChoice::Mesh, ..base.clone() }];
+    let planned = Some(Arc::new(planned(world_size as Rank)));
+    shapes.push(Shape { schedule: ScheduleChoice::Packed, planned, ..base.clone() });
     if world_size > 2 {
         shapes.push(Shape { unlinked: vec![(0, 1)], ..base });
     }

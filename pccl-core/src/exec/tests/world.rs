@@ -10,8 +10,8 @@ use crate::limits::MAX_EAGER_BYTES_PER_PEER;
 use crate::mem::{Budget, TestMemory};
 use crate::plan;
 use crate::types::{
-    DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Rank, ReduceOp,
-    ScheduleChoice, SyncNumber, Tag, Time,
+    DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Planned, Rank,
+    ReduceOp, ScheduleChoice, SyncNumber, Tag, Time,
 };
 
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub struct Shape {
     pub links_per_pair: usize,
     pub schedule: ScheduleChoice,
     pub unlinked: Vec<(Rank, Rank)>,
+    pub planned: Option<Arc<Planned>>,
     pub piece_bytes: u32,
     pub segment_bytes: usize,
     pub eager_bytes: usize,
@@ -39,6 +40,7 @@ impl Default for Shape {
             links_per_pair: 1,
             schedule: ScheduleChoice::Ring,
             unlinked: Vec::new(),
+            planned: None,
             piece_bytes: 64,
             segment_bytes: 24,
             eager_bytes: MAX_EAGER_BYTES_PER_PEER,
@@ -95,7 +97,8 @@ impl World {
         let n = shape.world_size;
         let order = (0..n).map(peer).collect();
         let unlinked = shape.unlinked.clone();
-        let group = GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked, rtt_us: 0 };
+        let planned = shape.planned.clone();
+        let group = GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked, rtt_us: 0, planned };
         let info = EpochInfo {
             epoch: Epoch(1),
             schedule: shape.schedule,

@@ -1,11 +1,14 @@
 //! Which schedule, why, and when two peers mean the same.
 
+use std::sync::Arc;
+
 use super::{bytes, group, info};
 use crate::limits::NEAR_RTT_US;
 use crate::plan::chunks::{equal_share, piece_bytes, piece_elements};
 use crate::plan::{PlanError, Reason, Schedule, choose, fallbacks, plan};
 use crate::types::{
-    DType, EpochInfo, GroupInfo, OpDescriptor, PeerId, Quantization, ReduceOp, ScheduleChoice,
+    Cost, DType, EpochInfo, ForestKind, GroupInfo, OpDescriptor, PackedTree, PeerId, Planned, PlannedForest,
+    Quantization, ReduceOp, ScheduleChoice,
 };
 use proptest::prelude::*;
 
@@ -74,6 +77,92 @@ fn over_a_wide_area_the_mesh_is_used_at_any_size() {
     assert_eq!(chosen(&gap, ScheduleChoice::Auto, 1 << 30), lacks);
     let about = Reason::WideArea { rtt_us: 131_072 }.to_string();
     assert_eq!(about, "a round trip of about 132 ms: paths between pairs count");
+}
+
+/// A ring of 1 ms and 3 ns a byte, a mesh of 2 ms and 2 ns, and stars of 9 ms and 1 ns.
+fn measured(world_size: u16, unlinked: &[(u16, u16)]) -> GroupInfo {
+    let cost = |latency_us, ps_per_byte| Cost { latency_us, ps_per_byte };
+    let parents = vec![1; world_size.into()];
+    let (reduce_parents, broadcast_parents) = (parents.clone(), parents);
+    let trees = vec![PackedTree { owner: 1, share: 1, reduce_parents, broadcast_parents }];
+    let forest = Some(PlannedForest { kind: ForestKind::Packed, cost: cost(9000, 1000), trees });
+    let planned = Planned { ring: cost(1000, 3000), mesh: cost(2000, 2000), forest };
+    GroupInfo { planned: Some(Arc::new(planned)), ..group(world_size, unlinked) }
+}
+
+fn without_forest(group: &GroupInfo) -> GroupInfo {
+    let planned = Planned { forest: None, ..(**group.planned.as_ref().unwrap()).clone() };
+    GroupInfo { planned: Some(Arc::new(planned)), ..group.clone() }
+}
+
+#[test]
+fn in_a_measured_network_the_least_predicted_time_decides() {
+    let auto = |group: &GroupInfo, size_bytes| chosen(group, ScheduleChoice::Auto, size_bytes).unwrap();
+    let group = measured(5, &[]);
+    let reason = |ring: u64, mesh: u64, forest: u64| Reason::Predicted {
+        ring_us: Some(ring * 100),
+        mesh_us: Some(mesh * 100),
+        forest: Some((ForestKind::Packed, forest * 100)),
+    };
+    assert_eq!(auto(&group, 100_000), (Schedule::Ring, reason(13, 22, 91)));
+    assert_eq!(auto(&group, 1_000_000).0, Schedule::Mesh, "equal times: the simplest");
+    assert_eq!(auto(&group, 2_000_000), (Schedule::Mesh, reason(70, 60, 110)));
+    assert_eq!(auto(&group, 10_000_000), (Schedule::Packed, reason(310, 220, 190)));
+    assert_eq!(auto(&without_forest(&group), 10_000_000).0, Schedule::Mesh);
+    let text = auto(&group, 10_000_000).1.to_string();
+    assert_eq!(text, "predicted times: ring 31.0 ms, mesh 22.0 ms, packed 19.0 ms");
+    let tiny = choose(&group, &info(1 << 18), &bytes(4096)).unwrap();
+    assert!(matches!(tiny, (Schedule::Small, Reason::TinyPayload { .. })));
+    assert_eq!(auto(&measured(2, &[]), 1 << 30).0, Schedule::Packed);
+}
+
+#[test]
+fn predicted_times_count_only_of_what_can_run() {
+    let lacks_a_diagonal = measured(5, &[(0, 3)]);
+    let (schedule, reason) = chosen(&lacks_a_diagonal, ScheduleChoice::Auto, 2_000_000).unwrap();
+    assert!(schedule == Schedule::Ring && matches!(reason, Reason::Predicted { mesh_us: None, .. }));
+    assert_eq!(chosen(&lacks_a_diagonal, ScheduleChoice::Auto, 4).unwrap().0, Schedule::Ring);
+    let no_ring = measured(5, &[(2, 3)]);
+    let (schedule, reason) = chosen(&no_ring, ScheduleChoice::Auto, 4).unwrap();
+    assert!(schedule == Schedule::Packed && matches!(reason, Reason::Predicted { ring_us: None, .. }));
+    assert_eq!(reason.to_string(), "predicted times: packed 9.0 ms");
+    let neither = chosen(&without_forest(&no_ring), ScheduleChoice::Auto, 1 << 30);
+    assert_eq!(neither, Ok((Schedule::Trees, Reason::RingLacksLink(2, 3))));
+}
+
+#[test]
+fn the_masters_setting_wins_over_predictions() {
+    let forced = |group: &GroupInfo, choice| chosen(group, choice, 1 << 30).unwrap();
+    let group5 = measured(5, &[]);
+    assert_eq!(forced(&group5, ScheduleChoice::Ring), (Schedule::Ring, Reason::Forced));
+    assert_eq!(forced(&group5, ScheduleChoice::Mesh), (Schedule::Mesh, Reason::Forced));
+    assert_eq!(forced(&group5, ScheduleChoice::Packed), (Schedule::Packed, Reason::Forced));
+    assert_eq!(forced(&without_forest(&group5), ScheduleChoice::Packed).0, Schedule::Mesh);
+    assert_eq!(forced(&group(5, &[]), ScheduleChoice::Packed).0, Schedule::Ring);
+}
+
+#[test]
+fn the_digest_tells_forests_apart() {
+    let base = measured(3, &[]);
+    let of = |group: &GroupInfo| {
+        let info = EpochInfo { schedule: ScheduleChoice::Packed, ..info(64) };
+        plan(group, &info, 2, &bytes(500)).unwrap().digest
+    };
+    let changed = |change: fn(&mut PackedTree)| {
+        let mut planned = (**base.planned.as_ref().unwrap()).clone();
+        change(&mut planned.forest.as_mut().unwrap().trees[0]);
+        of(&GroupInfo { planned: Some(Arc::new(planned)), ..base.clone() })
+    };
+    let digests = [
+        of(&base),
+        changed(|tree| tree.share = 2),
+        changed(|tree| tree.reduce_parents[0] = 2),
+        changed(|tree| tree.broadcast_parents[0] = 2),
+    ];
+    assert!((0..4).all(|a| (0..a).all(|b| digests[a] != digests[b])), "{digests:?}");
+    let mut planned = (**base.planned.as_ref().unwrap()).clone();
+    planned.ring.latency_us += 1;
+    assert_eq!(of(&GroupInfo { planned: Some(Arc::new(planned)), ..base.clone() }), digests[0]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Proofs over small worlds: all views together are forests, and executing them gives the sum.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::execution::{check_result, execute};
 use super::{bytes, group};
 use crate::plan::links::Links;
 use crate::plan::{ChunkView, PlanView, Schedule, child_at_turn, turn_of_child, view};
-use crate::types::{GroupInfo, Rank};
+use crate::types::{Cost, ForestKind, GroupInfo, PackedTree, Planned, PlannedForest, Rank};
 
 fn views(group: &GroupInfo, schedule: Schedule, piece: u32, count: u64) -> Vec<PlanView> {
     (0..group.order.len() as Rank).map(|rank| view(group, schedule, piece, rank, &bytes(count))).collect()
@@ -102,6 +104,68 @@ fn all_pairs(world_size: Rank) -> Vec<(Rank, Rank)> {
     (0..world_size).flat_map(|a| (a + 1..world_size).map(move |b| (a, b))).collect()
 }
 
+/// A forest over all pairs, from numbers: each rank's parent is one of those before it in an order of the tree's own.
+fn packed(world_size: Rank, trees: usize, mut number: impl FnMut() -> u32) -> GroupInfo {
+    let mut below = |limit: usize| number() as usize % limit;
+    let mut parents = |owner: Rank| {
+        let mut line: Vec<Rank> = (0..world_size).filter(|&rank| rank != owner).collect();
+        (1..line.len()).rev().for_each(|at| line.swap(at, below(at + 1)));
+        line.insert(0, owner);
+        let mut parents = vec![owner; usize::from(world_size)];
+        for at in 1..line.len() {
+            parents[usize::from(line[at])] = line[below(at)];
+        }
+        parents
+    };
+    let trees = (0..trees)
+        .map(|index| {
+            let owner = (index * 3) as Rank % world_size;
+            let (reduce_parents, broadcast_parents) = (parents(owner), parents(owner));
+            PackedTree { owner, share: 1 + index as u32 % 4 * 5, reduce_parents, broadcast_parents }
+        })
+        .collect();
+    let forest = PlannedForest { kind: ForestKind::Packed, cost: Cost::default(), trees };
+    assert_eq!(forest.check(world_size.into(), &[]), Ok(()));
+    let planned = Planned { ring: Cost::NEVER, mesh: Cost::NEVER, forest: Some(forest) };
+    GroupInfo { planned: Some(Arc::new(planned)), ..group(world_size, &[]) }
+}
+
+fn counting() -> impl FnMut() -> u32 {
+    let mut state = 1u32;
+    move || {
+        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+        state >> 8
+    }
+}
+
+#[test]
+fn packed_forests_of_two_to_nine_give_the_sum() {
+    for world_size in 2..=9 {
+        for trees in [1, 2, 5, 12] {
+            prove_all(&packed(world_size, trees, counting()), Schedule::Packed);
+        }
+    }
+}
+
+#[test]
+fn a_packed_forest_of_two_hundred_gives_the_sum() {
+    let group = packed(200, 64, counting());
+    let views = views(&group, Schedule::Packed, 2, 333);
+    check_views(&group, &views);
+    check_result(&execute(&views, 1));
+}
+
+#[test]
+fn a_trees_chunk_is_as_large_as_its_share() {
+    // Shares of 1, 6, 11, 16 and 1 of 35.
+    let group = packed(3, 5, counting());
+    let view = &views(&group, Schedule::Packed, 8, 350)[0];
+    let spans: Vec<(u64, u64)> = view.chunks.iter().map(|c| (c.first, c.count)).collect();
+    assert_eq!(spans, [(0, 10), (10, 60), (70, 110), (180, 160), (340, 10)]);
+    let few = &views(&group, Schedule::Packed, 8, 3)[0];
+    assert_eq!(few.chunks.iter().map(|c| c.count).sum::<u64>(), 3);
+}
+
 fn is_connected(group: &GroupInfo) -> bool {
     Links::of(group).tree(0).unreached().is_none()
 }
@@ -192,6 +256,18 @@ fn turns_are_a_permutation_at_every_piece_and_rotate_over_the_children() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn random_packed_forests_give_the_sum(
+        world_size in 2u16..=12,
+        trees in 1usize..20,
+        numbers in prop::collection::vec(any::<u32>(), 97),
+        piece in 1u32..6,
+        count in 1u64..90,
+    ) {
+        let mut numbers = numbers.into_iter().cycle();
+        prove(&packed(world_size, trees, || numbers.next().unwrap_or(0)), Schedule::Packed, piece, count);
+    }
 
     #[test]
     fn trees_over_random_connected_groups_give_the_sum(

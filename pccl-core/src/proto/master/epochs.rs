@@ -154,7 +154,7 @@ impl Master {
             .collect();
         unlinked.sort_unstable();
         let rtt_us = self.pairs.longest_rtt_us(group, |id| present.contains(&id));
-        Layout::Ready(GroupInfo { group, since, order: order.order, unlinked, rtt_us })
+        Layout::Ready(GroupInfo { group, since, order: order.order, unlinked, rtt_us, planned: None })
     }
 
     /// The index of pairs can tell nothing of a pair that is not in it.
@@ -178,7 +178,14 @@ impl Master {
         let epoch = self.next_epoch;
         self.set_group(
             group,
-            Some(GroupInfo { group, since: epoch, order: vec![first], unlinked: Vec::new(), rtt_us: 0 }),
+            Some(GroupInfo {
+                group,
+                since: epoch,
+                order: vec![first],
+                unlinked: Vec::new(),
+                rtt_us: 0,
+                planned: None,
+            }),
         );
         self.begin_epoch(epoch, Vec::new(), EpochCause::Admitted);
     }

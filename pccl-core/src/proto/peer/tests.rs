@@ -97,6 +97,7 @@ fn member_of(world: u8) -> Peer {
         order: (1..=world).map(|n| PeerId([n; 16])).collect(),
         unlinked: Vec::new(),
         rtt_us: 0,
+        planned: None,
     };
     let info = EpochInfo { epoch: Epoch(1), piece_bytes: 8, groups: vec![group], ..EpochInfo::default() };
     let cause = crate::wire::message::EpochCause::Admitted;

@@ -67,7 +67,7 @@ pub const ROOMS: &[Room] = &[
     ),
     pure(room("wire", "bytes ⇄ messages and frames", &["types", "limits"])),
     pure(room("plan", "forests: who adds what, in which order", &["types", "limits"])),
-    pure(room("topo", "figures → order", &["types"])),
+    pure(room("topo", "figures → order, forest and predicted times", &["types", "limits"])),
     may_be_unsafe(room("kernel", "arithmetic on spans: reduce, average", &["types"])),
     may_be_unsafe(room("mem", "user memory and scratch", &["types", "limits"])),
     room("obs", "counters and events", &[]),

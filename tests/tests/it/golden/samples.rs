@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use pccl_core::types::*;
 use pccl_core::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, Trailer};
@@ -164,6 +165,7 @@ fn epoch_info() -> EpochInfo {
         order: vec![peer(0xA0), peer(0xB0), peer(0xC0)],
         unlinked: vec![(0, 2)],
         rtt_us: 1 << 17,
+        planned: Some(Arc::new(planned())),
     };
     let second = GroupInfo {
         group: GroupId(3),
@@ -171,6 +173,7 @@ fn epoch_info() -> EpochInfo {
         order: vec![peer(0xD0)],
         unlinked: Vec::new(),
         rtt_us: 0,
+        planned: None,
     };
     EpochInfo {
         epoch: Epoch(7),
@@ -179,6 +182,23 @@ fn epoch_info() -> EpochInfo {
         piece_bytes: 256 << 10,
         groups: vec![first, second],
     }
+}
+
+/// Ranks 0 and 2 have no link: chains and stars with rank 1 in the middle.
+fn planned() -> Planned {
+    let tree = |owner, share, reduce: [u16; 3], broadcast: [u16; 3]| PackedTree {
+        owner,
+        share,
+        reduce_parents: reduce.to_vec(),
+        broadcast_parents: broadcast.to_vec(),
+    };
+    let forest = PlannedForest {
+        kind: ForestKind::Packed,
+        cost: Cost { latency_us: 0x0102_0304, ps_per_byte: 0x1112_1314_1516_1718 },
+        trees: vec![tree(0, 0x2122_2324, [0, 0, 1], [0, 0, 1]), tree(1, 3, [1, 1, 1], [1, 1, 1])],
+    };
+    let ring = Cost { latency_us: 5, ps_per_byte: 6 };
+    Planned { ring, mesh: Cost::NEVER, forest: Some(forest) }
 }
 
 fn digest(first: u8) -> Digest {
