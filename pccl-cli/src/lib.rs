@@ -9,3 +9,4 @@ pub mod logging;
 pub mod master;
 pub mod myself;
 pub mod summary;
+pub mod topology;

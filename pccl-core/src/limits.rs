@@ -148,6 +148,27 @@ pub const MAX_LINGER_BYTES: usize = 1 << 20;
 /// Data connections of peers the master has not told us about yet.
 pub const MAX_PARKED_CONNECTIONS: usize = 64;
 
+/// Pings that a measurement of a link begins with.
+pub const PROBE_PINGS: u32 = 3;
+/// How long it then sends all it can: so many round trips, as the algorithms for congestion double their rate in each or
+/// nearly so, within these bounds.
+pub const PROBE_ROUND_TRIPS: u64 = 10;
+pub const MIN_PROBE_SPAN_MS: u64 = 250;
+pub const MAX_PROBE_SPAN_MS: u64 = 800;
+/// What one peer sends another in one round at most: 250 ms at 16 Gbit/s.
+pub const MAX_PROBE_BYTES: u64 = 512 << 20;
+/// A round that takes longer is reported as far as it came.
+pub const PROBE_LIMIT_MS: u64 = 3_000;
+
+/// When a master does without the reports that are missing.
+pub const PROBE_REPORT_MS: u64 = PROBE_LIMIT_MS + 2_000;
+/// A measurement is good for so long.
+pub const FIGURE_FRESH_MS: u64 = 600_000;
+/// No path is taken to be faster, whatever a peer says.
+pub const MAX_FIGURE_BYTES_PER_SECOND: u64 = 1_000_000_000_000;
+/// What the search for a plan may take while programs wait: about half a second.
+pub const PLAN_STEPS: u64 = 50_000_000;
+
 pub const DEFAULT_HEARTBEAT_MS: u32 = 500;
 pub const DEFAULT_SILENCE_MS: u32 = 3_000;
 pub const MIN_SILENCE_MS: u32 = 200;

@@ -1,13 +1,17 @@
 //! The values every room speaks of: who, when, which operation, which numbers.
 
+mod probe;
 mod quantization;
+mod report;
 mod state;
 mod topology;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use probe::{Heard, ProbeOrder, ProbeReport, RoundTrip};
 pub use quantization::Quantization;
+pub use report::{FigureRow, RunReport};
 pub use state::{Digest, Election, Needs, Offer, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey};
 pub use topology::{Cost, ForestKind, PackedTree, Planned, PlannedForest};
 
@@ -268,11 +272,14 @@ impl ScheduleChoice {
 pub enum PhaseCall {
     UpdateTopology = 0,
     ArePeersPending = 1,
+    OptimizeTopology = 2,
 }
 
 impl PhaseCall {
     pub fn from_code(code: u8) -> Option<PhaseCall> {
-        [PhaseCall::UpdateTopology, PhaseCall::ArePeersPending].get(usize::from(code)).copied()
+        [PhaseCall::UpdateTopology, PhaseCall::ArePeersPending, PhaseCall::OptimizeTopology]
+            .get(usize::from(code))
+            .copied()
     }
 }
 
@@ -281,6 +288,7 @@ impl fmt::Display for PhaseCall {
         f.write_str(match self {
             PhaseCall::UpdateTopology => "update_topology",
             PhaseCall::ArePeersPending => "are_peers_pending",
+            PhaseCall::OptimizeTopology => "optimize_topology",
         })
     }
 }

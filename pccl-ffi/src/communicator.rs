@@ -193,24 +193,16 @@ pub unsafe extern "C" fn pcclArePeersPending(comm: *const Comm, pending_out: *mu
     })
 }
 
-/// Measures links that have no fresh figure, and orders the run by them. Admits nobody.
+/// Measures links that have no fresh figure (some tenths of a second for each peer of a group), and puts each group into
+/// the order, and onto the schedules, with the shortest predicted time. Admits nobody.
 ///
-/// Phase of the run. This version measures nothing yet: it returns pcclTopologyOptimizationFailed at once, and the
-/// run goes on in the order it has; a program may go on, too. pcclInvalidUsage: not connected, or alone in the run.
+/// Phase of the run. pcclTopologyOptimizationFailed: nothing could be measured; the run goes on in the order it has, and
+/// it may be called again. pcclInvalidUsage: not connected, or alone in the run.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclOptimizeTopology(comm: *const Comm) -> ResultCode {
     entry("pcclOptimizeTopology", || {
         // SAFETY: the contract of this function.
         let comm = unsafe { living(comm) }?;
-        let usage = |reason: &str| Err(Error::new(ErrorKind::InvalidUsage, reason));
-        if !comm.communicator.is_connected() {
-            return usage("not connected: call pcclConnect first");
-        }
-        if comm.communicator.world_size() < 2 {
-            return usage("this peer is alone in the run: there is no link to measure");
-        }
-        let reason =
-            "this version of the library does not measure links yet; the run goes on in the order it has";
-        Err(Error::new(ErrorKind::TopologyOptimizationFailed, reason))
+        comm.communicator.optimize_topology()
     })
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pccl_core::api::{
-    self, Buffers, Condition, DType, ErrorKind, OpDescriptor, Quantization, ReduceOp, Result, SyncStrategy,
-    Tag, TensorKey,
+    self, Buffers, Condition, DType, OpDescriptor, Quantization, ReduceOp, Result, SyncStrategy, Tag,
+    TensorKey,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -94,14 +94,8 @@ impl Communicator {
         self.blocking(py, api::Communicator::are_peers_pending)
     }
 
-    fn optimize_topology(&self) -> PyResult<()> {
-        let living = self.living().map_err(failure)?;
-        let reason = if living.is_connected() {
-            "this version of the library does not measure links yet; the run goes on in the order it has"
-        } else {
-            "this communicator is not connected: call connect first"
-        };
-        Err(failure(api::Error::new(ErrorKind::TopologyOptimizationFailed, reason)))
+    fn optimize_topology(&self, py: Python<'_>) -> PyResult<()> {
+        self.blocking(py, api::Communicator::optimize_topology)
     }
 
     /// `owner` holds the memory, and is kept until the library has let go of it. On an interrupted wait that may be later.

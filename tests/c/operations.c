@@ -116,7 +116,7 @@ static void lists(struct peer *peer)
     CHECK(stats.ops_reduced == 7 && stats.ops_aborted == 77);
     stats.struct_size = 0;
     CHECK(pcclGetStats(peer->comm, &stats) == pcclInvalidArgument);
-    CHECK(pcclOptimizeTopology(peer->comm) == pcclTopologyOptimizationFailed);
+    OK(pcclOptimizeTopology(peer->comm));
 }
 
 static void quantized(struct peer *peer)

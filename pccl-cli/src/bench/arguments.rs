@@ -29,6 +29,7 @@ Examples:
   pccl bench -b 1MiB -e 256MiB -N 2,4 --schedule ring,mesh --plot bench.svg
   pccl bench -b 256MiB --tags 1,64                   the same bytes as 1 and as 64 operations
   pccl bench -b 64MiB --baseline sockets             beside what plain sockets do, in turns
+  pccl bench -b 64MiB -N 4 --optimize                by the plan made of measured links, beside its prediction
   pccl bench -b 4MiB -d f32,bf16 -o sum,avg --place out,in --json bench.json
 
 Real hosts: a master somewhere, then the same command on every host but for --rank; rank 0 prints:
@@ -86,6 +87,9 @@ pub struct BenchArgs {
     /// Measure, in turns with ours, what moving the same bytes costs otherwise
     #[arg(long, value_enum)]
     baseline: Option<Baseline>,
+    /// Call optimize_topology first: the links are measured, the plan chooses, and a column has what it predicted
+    #[arg(long)]
+    optimize: bool,
     /// A setting of our master (see `pccl master --help`)
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "master")]
     pub set: Vec<String>,
@@ -169,6 +173,7 @@ impl BenchArgs {
             seconds: self.seconds.as_secs_f64(),
             check: self.check == 1,
             sockets: self.baseline.is_some(),
+            optimize: self.optimize,
             cases: cases.to_vec(),
         }
     }

@@ -84,6 +84,8 @@ pub struct Job {
     pub seconds: f64,
     pub check: bool,
     pub sockets: bool,
+    /// Whether the links are measured first.
+    pub optimize: bool,
     pub cases: Vec<Case>,
 }
 
@@ -136,6 +138,9 @@ pub struct Row {
     /// The worst element by the range of the exact result, of a quantized operation whose results were looked at. `wrong`
     /// counts elements that are not the same bits everywhere there.
     pub error: Option<f64>,
+    /// What the plan said of an operation of this size, if the links were measured and it is a single one of what the
+    /// schedule says.
+    pub predicted_us: Option<f64>,
     pub sockets: Option<SocketRow>,
 }
 
@@ -213,6 +218,7 @@ pub fn row_for_tests(size_bytes: u64, schedule: &str, busbw_gb_s: f64) -> Row {
         congestion_control: "bbr".into(),
         quantize: "none".into(),
         error: None,
+        predicted_us: None,
         sockets: None,
     }
 }

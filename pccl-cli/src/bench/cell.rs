@@ -291,6 +291,9 @@ impl<T: Number> Cell<'_, T> {
             wrong: found.as_ref().map(|_| wrong_sum as u64),
             congestion_control: links.congestion,
             quantize: self.case.quantize.clone(),
+            predicted_us: (self.quantization == Quantization::None)
+                .then(|| self.worker.predicted_us(size as u64, self.case.tags))
+                .flatten(),
             error: found.filter(|_| self.quantization != Quantization::None).map(|found| found.error),
             sockets,
         })

@@ -7,7 +7,7 @@ pub fn head(report: &Report, sockets: bool) -> String {
     let mut out = format!("# pccl bench {}: all-reduce, {place}, {cores} cores here\n", report.version);
     let names = [
         "size", "count", "type", "op", "place", "schedule", "pool", "world", "tags", "iters", "time", "min",
-        "max", "algbw", "busbw", "CPU", "memory", "wrong", "cc", "quantize", "error",
+        "max", "algbw", "busbw", "CPU", "memory", "wrong", "cc", "quantize", "error", "predict",
     ];
     let units = [
         "(B)",
@@ -31,6 +31,7 @@ pub fn head(report: &Report, sockets: bool) -> String {
         "",
         "",
         "(of range)",
+        "(us)",
     ];
     let theirs = ["sockets", "ours/", "sockets", "add", "ours/"];
     let units_of_theirs = ["(GB/s)", "sockets", "(s/GB)", "(s/GB)", "both"];
@@ -67,6 +68,7 @@ pub fn row(row: &Row) -> String {
         row.congestion_control.clone(),
         row.quantize.clone(),
         row.error.map_or("-".into(), |error| format!("{error:.6}")),
+        optional(row.predicted_us, 1),
     ];
     if let Some(sockets) = &row.sockets {
         cells.extend([
@@ -90,8 +92,8 @@ pub fn foot(report: &Report) -> String {
 }
 
 fn line(cells: Vec<String>) -> String {
-    const WIDTHS: [usize; 26] =
-        [11, 10, 5, 5, 6, 9, 5, 6, 5, 6, 11, 11, 11, 8, 8, 7, 7, 6, 6, 8, 10, 8, 8, 8, 7, 6];
+    const WIDTHS: [usize; 27] =
+        [11, 10, 5, 5, 6, 9, 5, 6, 5, 6, 11, 11, 11, 8, 8, 7, 7, 6, 6, 8, 10, 11, 8, 8, 8, 7, 6];
     let cells = cells.iter().zip(WIDTHS).map(|(cell, width)| format!("{cell:>width$}"));
     cells.collect::<Vec<_>>().join(" ")
 }

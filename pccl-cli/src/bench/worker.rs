@@ -4,8 +4,9 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use pccl_core::api::{Communicator, LinkStats, ReduceOp, Tag};
+use pccl_core::api::{Communicator, LinkStats, ReduceOp, ScheduleChoice, Tag, inspect};
 use pccl_core::limits::DEFAULT_POOL_CONNECTIONS;
+use pccl_core::types::Cost;
 
 use super::case::{Job, Row};
 use super::cell;
@@ -16,19 +17,26 @@ const OWN_TAG: Tag = Tag(0);
 const LONELY: Duration = Duration::from_millis(2);
 /// How long to wait for the others: hosts are started by hand.
 const JOIN_LOOPBACK: Duration = Duration::from_secs(20);
+/// For the master's answer.
+const INSPECT_MS: u64 = 10_000;
 const JOIN_HOSTS: Duration = Duration::from_secs(120);
 
 pub struct Worker<'a> {
     pub job: &'a Job,
     pub communicator: Communicator,
     pub sockets: Option<Sockets>,
+    /// Of the schedules that operations may go by, if the links were measured.
+    costs: Vec<Cost>,
 }
 
 /// Every participant gets every row, with the figures of all.
 pub fn run(job: &Job, mut emit: impl FnMut(Row)) -> Result<(), String> {
-    let mut worker = Worker { job, communicator: communicator(job)?, sockets: None };
+    let mut worker = Worker { job, communicator: communicator(job)?, sockets: None, costs: Vec::new() };
     worker.join()?;
     worker.compare_jobs()?;
+    if job.optimize {
+        worker.costs = worker.optimize()?;
+    }
     if job.sockets {
         worker.sockets = Some(worker.open_sockets()?);
     }
@@ -87,6 +95,27 @@ impl Worker<'_> {
             Some(rank) => Err(format!("{} hosts were started with --rank {rank}", ranks[rank])),
             None => Ok(()),
         }
+    }
+
+    fn optimize(&self) -> Result<Vec<Cost>, String> {
+        self.communicator.optimize_topology().map_err(|e| format!("optimize_topology: {e}"))?;
+        let (report, _) = inspect(&self.job.master, INSPECT_MS).map_err(|e| format!("inspect: {e}"))?;
+        let groups = report.epoch.groups;
+        let mine = groups.into_iter().find(|group| group.group.0 == self.communicator.settings().group);
+        let Some(planned) = mine.and_then(|group| group.planned) else { return Ok(Vec::new()) };
+        let forest = planned.forest.as_ref().map(|forest| forest.cost);
+        Ok(match report.epoch.schedule {
+            ScheduleChoice::Ring => vec![planned.ring],
+            ScheduleChoice::Mesh => vec![planned.mesh],
+            ScheduleChoice::Packed => forest.into_iter().collect(),
+            ScheduleChoice::Auto => [planned.ring, planned.mesh].into_iter().chain(forest).collect(),
+        })
+    }
+
+    /// For one operation; the time of several at once is nobody's prediction.
+    pub fn predicted_us(&self, size_bytes: u64, tags: u32) -> Option<f64> {
+        let least = self.costs.iter().map(|cost| cost.time_us(size_bytes)).min()?;
+        (tags == 1).then_some(least as f64)
     }
 
     /// A small all-reduce of the benchmark's own.

@@ -62,6 +62,17 @@ impl Communicator {
         self.phase(PhaseCall::UpdateTopology).map(|_| ())
     }
 
+    /// Measures the links between the peers, and puts each group into the order, and onto the schedules, with the shortest
+    /// predicted time. Blocks until all accepted peers of the run have called it, then some tenths of a second for each peer
+    /// of a group; links measured in the last ten minutes are not measured again. Admits nobody. `docs/TOPOLOGY.md` has the
+    /// model.
+    ///
+    /// `InvalidUsage` alone in the run. `TopologyOptimizationFailed` if nothing could be measured: the run goes on as it is,
+    /// and it may be called again. `PendingAsyncOps` with operations in flight.
+    pub fn optimize_topology(&self) -> Result<()> {
+        self.phase(PhaseCall::OptimizeTopology).map(|_| ())
+    }
+
     /// Whether peers wait to be admitted: the same answer at every accepted peer of the run, which all must call.
     pub fn are_peers_pending(&self) -> Result<bool> {
         match self.phase(PhaseCall::ArePeersPending)? {

@@ -24,8 +24,16 @@ pub use crate::proto::peer::{ReduceInfo, SyncInfo};
 pub use crate::shell::watched;
 pub use crate::state::Condition;
 pub use crate::types::{
-    DType, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, SyncStrategy, Tag, TensorKey,
+    DType, EpochInfo, FigureRow, GroupInfo, OpDescriptor, PeerId, Quantization, ReduceOp, RunReport,
+    ScheduleChoice, SyncStrategy, Tag, TensorKey,
 };
+
+/// What a master knows of its run: the epoch, who waits, and what was measured of the members' links, one row a member of
+/// each measured group in the order of `RunReport::epoch`. Joins nothing; blocks until the answer is here, `timeout_ms` at
+/// most. `MasterConnectionFailed` if there is none, or if the master is taking over a run just now.
+pub fn inspect(master: &str, timeout_ms: u64) -> Result<(RunReport, Vec<FigureRow>)> {
+    crate::shell::inspect(master, timeout_ms)
+}
 
 /// A forked child has the handles but not the threads behind them.
 fn check_process(pid: u32, what: &str) -> Result<()> {

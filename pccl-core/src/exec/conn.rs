@@ -67,6 +67,7 @@ impl<L: Link> Conn<L> {
                 LinkIo::Moved(moved) => {
                     bytes += moved;
                     core.cx.counters.bytes_read += moved as u64;
+                    core.observations.heard(self.speaker.id, moved as u64, core.cx.now);
                 }
                 LinkIo::Closed(reason) => return Err(reason),
             }
@@ -84,7 +85,7 @@ impl<L: Link> Conn<L> {
         if self.written.0 != pump {
             self.written = (pump, 0);
         }
-        while self.tx.stage(self.speaker.peer, core) {
+        while self.tx.stage(self.speaker.peer, self.speaker.link, core) {
             if self.written.1 >= core.cx.config.pump_budget_bytes {
                 self.paused = true;
                 self.tell_again(core);

@@ -9,13 +9,15 @@ use super::link::Link;
 use super::running::Running;
 use super::sync::{SyncEnd, SyncStart};
 use crate::limits::{
-    DEFAULT_SILENCE_MS, FAR_SEGMENT_BYTES, MAX_EAGER_BYTES_PER_PEER, MAX_SEGMENT_BYTES, NEAR_RTT_US,
-    SAVE_IDLE_MS,
+    DEFAULT_SILENCE_MS, FAR_SEGMENT_BYTES, MAX_EAGER_BYTES_PER_PEER, MAX_PROBE_BYTES, MAX_SEGMENT_BYTES,
+    NEAR_RTT_US, SAVE_IDLE_MS,
 };
 use crate::mem::{Budget, Buffers};
 use crate::obs::Counters;
 use crate::plan::PlanView;
-use crate::types::{Epoch, LinkId, OpDescriptor, OpKey, PeerId, Source, SyncNumber, Time};
+use crate::types::{
+    Epoch, Heard, LinkId, OpDescriptor, OpKey, PeerId, ProbeOrder, ProbeReport, Source, SyncNumber, Time,
+};
 
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -30,6 +32,8 @@ pub struct EngineConfig {
     pub eager_bytes: usize,
     /// A link that takes nothing for so long, although there is something to write, is given up.
     pub stall_ms: u64,
+    /// What one peer is sent in one round of measurements at most.
+    pub probe_bytes: u64,
     /// What windows are taken from.
     pub budget: Budget,
     #[cfg(feature = "seeded-bugs")]
@@ -56,6 +60,7 @@ impl Default for EngineConfig {
             pump_budget_bytes: 512 << 10,
             eager_bytes: MAX_EAGER_BYTES_PER_PEER,
             stall_ms: u64::from(DEFAULT_SILENCE_MS),
+            probe_bytes: MAX_PROBE_BYTES,
             budget: Budget::default(),
             #[cfg(feature = "seeded-bugs")]
             bug: None,
@@ -112,6 +117,8 @@ pub enum Output {
     Again { link: LinkId },
     /// What this peer needed of the elected state is here. `failed`: it cannot be had, for this reason.
     StateDone { number: SyncNumber, failed: Option<String> },
+    /// A round of measurements is over.
+    Probed(ProbeReport),
     /// How far a long transfer has come.
     Log { text: String },
 }
@@ -187,6 +194,8 @@ impl<L: Link> Engine<L> {
         }
         self.core.cx.now = now;
         self.core.syncs.unlinked(peer, &mut self.core.cx);
+        self.core.observations.forget(peer);
+        self.core.probes.unlinked(peer, &mut self.core.cx);
         self.flush(now);
     }
 
@@ -225,6 +234,9 @@ impl<L: Link> Engine<L> {
             self.core.cx.counters.links_lost += 1;
             let others_left = self.links_to(peer);
             self.core.syncs.torn(peer, &mut self.core.cx);
+            if others_left == 0 {
+                self.core.probes.unlinked(peer, &mut self.core.cx);
+            }
             self.core.cx.outputs.push_back(Output::LinkLost { link, peer, reason, others_left });
         }
     }
@@ -264,6 +276,7 @@ impl<L: Link> Engine<L> {
             self.detach(slot);
             self.core.ops.get_mut(slot).halt();
         }
+        self.core.probes.cancel();
         self.core.cx.peers.enter_epoch(epoch);
         self.core.cx.peers.forget_idle();
     }
@@ -273,6 +286,7 @@ impl<L: Link> Engine<L> {
     pub fn reset(&mut self) {
         self.core.ops.reset();
         self.core.syncs.reset();
+        self.core.probes.cancel();
         self.core.cx.peers.forget_early();
         self.core.cx.peers.forget_idle();
     }
@@ -370,6 +384,22 @@ impl<L: Link> Engine<L> {
     }
 }
 
+/// Measurements.
+impl<L: Link> Engine<L> {
+    /// What came of each peer at best of late, whatever it was.
+    pub fn observed(&self, now: Time) -> Vec<Heard> {
+        self.core.observations.best(now)
+    }
+
+    /// Ends in `Probed`, unless another order or another epoch comes first.
+    pub fn probe(&mut self, order: ProbeOrder, now: Time) {
+        self.core.cx.now = now;
+        self.core.cx.outputs.retain(|output| !matches!(output, Output::Probed(_)));
+        self.core.probes.begin(order, &mut self.core.cx);
+        self.flush(now);
+    }
+}
+
 /// News and time.
 impl<L: Link> Engine<L> {
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -390,7 +420,9 @@ impl<L: Link> Engine<L> {
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.next_stall(), self.idle_deadline(), self.core.syncs.next_deadline()].into_iter().flatten().min()
+        let core = &self.core;
+        let of_core = [core.syncs.next_deadline(), core.probes.next_deadline()];
+        [self.next_stall(), self.idle_deadline()].into_iter().chain(of_core).flatten().min()
     }
 
     fn next_stall(&self) -> Option<Time> {
@@ -420,6 +452,7 @@ impl<L: Link> Engine<L> {
         }
         self.core.cx.now = now;
         self.core.syncs.tick(&mut self.core.cx);
+        self.core.probes.tick(&mut self.core.cx);
         self.flush(now);
     }
 

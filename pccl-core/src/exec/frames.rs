@@ -4,13 +4,15 @@ use super::context::Context;
 use super::engine::EngineConfig;
 use super::fault::Fault;
 use super::landing::{Hot, Landing, Sum};
+use super::observe::Observations;
 use super::ops::{Lookup, Ops};
+use super::probe::{self, Probes};
 use super::running::Running;
 use super::rx::{Segment, Speaker};
 use super::sync::{Answer, Landed, Syncs};
-use super::tx::{Outgoing, OutgoingPiece};
+use super::tx::{Outgoing, OutgoingLoad, OutgoingPiece};
 use crate::limits::HOT_BYTES;
-use crate::types::{OpKey, Rank};
+use crate::types::{LinkId, OpKey, Rank};
 use crate::wire::frame::{FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 
 /// The engine without its links.
@@ -19,13 +21,23 @@ pub(super) struct Core {
     pub cx: Context,
     pub hot: Hot,
     pub syncs: Syncs,
+    pub probes: Probes,
+    pub observations: Observations,
     sink: Vec<u8>,
 }
 
 impl Core {
     pub fn new(config: EngineConfig) -> Core {
         let hot = Hot::new(HOT_BYTES);
-        Core { ops: Ops::default(), cx: Context::new(config), hot, syncs: Syncs::default(), sink: Vec::new() }
+        Core {
+            ops: Ops::default(),
+            cx: Context::new(config),
+            hot,
+            syncs: Syncs::default(),
+            probes: Probes::default(),
+            observations: Observations::default(),
+            sink: Vec::new(),
+        }
     }
 
     /// A place for bytes that nobody wants.
@@ -42,8 +54,8 @@ impl Core {
     }
 
     /// The next thing for this peer: what we ask of it, then a piece of the operation whose turn it is, then what it has
-    /// asked of us.
-    pub fn next_outgoing(&mut self, peer: usize) -> Option<Outgoing> {
+    /// asked of us. Measurements come last; but their pings and pongs meet nothing else, as programs wait for them.
+    pub fn next_outgoing(&mut self, peer: usize, link: LinkId) -> Option<Outgoing> {
         let id = self.cx.peers.id(peer);
         if let Some(note) = self.syncs.next_note(id) {
             return Some(Outgoing::Note(note));
@@ -52,9 +64,15 @@ impl Core {
             let (item, at, len) = self.ops.get_mut(slot).next_item(to, &mut self.cx)?;
             return Some(Outgoing::Piece(OutgoingPiece { op: slot, item, at, len, offset: 0 }));
         }
-        Some(match self.syncs.next_answer(id)? {
-            Answer::Block(block) => Outgoing::Block(block),
-            Answer::Note(note) => Outgoing::Note(note),
+        if let Some(answer) = self.syncs.next_answer(id) {
+            return Some(match answer {
+                Answer::Block(block) => Outgoing::Block(block),
+                Answer::Note(note) => Outgoing::Note(note),
+            });
+        }
+        Some(match self.probes.next(id, peer, link, &mut self.cx)? {
+            probe::Item::Note(note) => Outgoing::Note(note),
+            probe::Item::Load(header) => Outgoing::Load(OutgoingLoad { to: id, header }),
         })
     }
 
@@ -69,6 +87,10 @@ impl Core {
         let key = header.key;
         if header.kind.is_state() {
             let landing = self.syncs.begin_frame(speaker, &header, &mut self.cx)?;
+            return Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }));
+        }
+        if header.kind == FrameKind::Probe {
+            let landing = Landing::Probe(self.probes.begin_frame(speaker, &header));
             return Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }));
         }
         let is_grant = header.kind.is_grant();
@@ -146,6 +168,10 @@ impl Core {
         let Segment { key, len, landing, .. } = segment;
         let crc32 = match &landing {
             Landing::Sink => return Ok(()),
+            Landing::Probe(probed) => {
+                self.probes.landed(probed, &mut self.cx);
+                return Ok(());
+            }
             Landing::Block(landed) => match self.syncs.landed_bytes(landed) {
                 Some(bytes) => crc32fast::hash(bytes),
                 None => return Ok(()),

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::fault::Fault;
 use super::op::Op;
 use super::piece::{Direction, Item, Stage, Target};
+use super::probe::Probed;
 use super::sync::Landed;
 use crate::kernel;
 use crate::kernel::quant::MAX_BLOCK_WIRE_BYTES;
@@ -28,6 +29,8 @@ pub(super) enum Landing {
     Eager { peer: usize, digest: u32, bytes: Vec<u8> },
     /// A part of a block of a shared state: lands where it stays.
     Block(Landed),
+    /// Of a measurement: counted and dropped.
+    Probe(Probed),
     /// Asks or digests of a shared state.
     Note { from: PeerId, header: FrameHeader, bytes: Vec<u8> },
 }
@@ -60,7 +63,11 @@ impl Hot {
 impl Landing {
     pub fn target(&self) -> Option<&Target> {
         match self {
-            Landing::Sink | Landing::Eager { .. } | Landing::Block(_) | Landing::Note { .. } => None,
+            Landing::Sink
+            | Landing::Eager { .. }
+            | Landing::Block(_)
+            | Landing::Note { .. }
+            | Landing::Probe(_) => None,
             Landing::Sum(Sum { target, .. }) => Some(target),
             Landing::Window { target, .. } | Landing::Result { target } => Some(target),
         }

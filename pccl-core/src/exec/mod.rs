@@ -3,7 +3,8 @@
 //! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `frames` (what a frame
 //! means), `running` (one operation: `op` is its way through a forest, with `landing` for what arrives and `window` for
 //! what comes ahead of its turn; `small` its way without one), `ops` and `peers` (the tables), `early` and `allowance`
-//! (what may be sent ahead), `piece` (the unit that travels), `coding` (as what).
+//! (what may be sent ahead), `piece` (the unit that travels), `coding` (as what). `sync` moves shared state, `probe` measures,
+//! `observe` does so while operations run.
 
 mod allowance;
 mod coding;
@@ -16,10 +17,12 @@ mod fault;
 mod frames;
 mod landing;
 mod link;
+mod observe;
 mod op;
 mod ops;
 mod peers;
 mod piece;
+mod probe;
 mod running;
 mod rx;
 mod small;

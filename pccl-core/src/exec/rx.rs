@@ -63,7 +63,7 @@ impl Rx {
             _ => rest,
         };
         let payload = match &mut segment.landing {
-            Landing::Sink => core.sink(rest),
+            Landing::Sink | Landing::Probe(_) => core.sink(rest),
             Landing::Sum(_) => core.hot.place(part),
             Landing::Eager { bytes, .. } | Landing::Note { bytes, .. } => {
                 &mut bytes[segment.got..segment.len]
@@ -83,8 +83,10 @@ impl Rx {
         };
         if let LinkIo::Moved(bytes) = moved {
             segment.got += bytes.min(part);
-            if let Landing::Sum(sum) = &mut segment.landing {
-                core.add_part(sum, bytes.min(part));
+            match &mut segment.landing {
+                Landing::Sum(sum) => core.add_part(sum, bytes.min(part)),
+                Landing::Probe(probed) => core.probes.heard(probed, bytes.min(part), core.cx.now),
+                _ => {}
             }
             self.control_got += bytes.saturating_sub(part);
         }

@@ -6,6 +6,7 @@ use super::frames::Core;
 use super::link::{Link, LinkIo};
 use super::piece::Item;
 use super::sync::{Note, OutgoingBlock};
+use crate::types::{LinkId, PeerId};
 use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, TRAILER_BYTES, Trailer};
 
 /// Grants that leave with one write.
@@ -21,6 +22,14 @@ pub(super) enum Outgoing {
     Block(OutgoingBlock),
     /// One frame.
     Note(Note),
+    /// One frame of filler.
+    Load(OutgoingLoad),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutgoingLoad {
+    pub to: PeerId,
+    pub header: FrameHeader,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +101,7 @@ impl Tx {
 
     /// Makes the next bytes ready, if there is anything to send: grants go first, then the piece goes on,
     /// then a new piece is begun.
-    pub fn stage(&mut self, peer: usize, core: &mut Core) -> bool {
+    pub fn stage(&mut self, peer: usize, link: LinkId, core: &mut Core) -> bool {
         if self.under_way() {
             return true;
         }
@@ -106,7 +115,7 @@ impl Tx {
         }
         self.grants_bytes = self.head.len();
         if self.outgoing.is_none() {
-            self.outgoing = core.next_outgoing(peer);
+            self.outgoing = core.next_outgoing(peer, link);
         }
         if let Some(out) = &self.outgoing {
             let (header, payload) = out.segment(self.segment_bytes, core);
@@ -215,6 +224,10 @@ impl Outgoing {
                 (core.syncs.block_header(out, len), self.payload(len, core))
             }
             Outgoing::Note(note) => (note.header, &note.payload),
+            Outgoing::Load(out) => {
+                let len = FILLER.len().min(segment_bytes);
+                (FrameHeader { len: len as u32, ..out.header }, &FILLER[..len])
+            }
         }
     }
 
@@ -224,6 +237,7 @@ impl Outgoing {
             Outgoing::Piece(out) => core.ops.get(out.op).payload(&out.item, out.at + out.offset, len),
             Outgoing::Block(out) => core.syncs.payload(out, len),
             Outgoing::Note(note) => &note.payload,
+            Outgoing::Load(_) => &FILLER[..len],
         }
     }
 
@@ -249,6 +263,10 @@ impl Outgoing {
                 last
             }
             Outgoing::Note(_) => true,
+            Outgoing::Load(out) => {
+                core.probes.sent(out.to, len);
+                true
+            }
         }
     }
 }

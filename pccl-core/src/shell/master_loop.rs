@@ -16,7 +16,7 @@ use crate::net::door::{Door, Visitor, accept, refuse};
 use crate::net::options::set_control_options;
 use crate::net::strangers::{StrangerLog, Ticket};
 use crate::plan;
-use crate::proto::master::{ConnId, Event, Input, Master, MasterConfig, Output};
+use crate::proto::master::{ConnId, Event, Input, Master, MasterConfig, Output, PlanJob};
 use crate::types::{Epoch, Time};
 use crate::wire::hello::{Hello, HelloStatus};
 use crate::wire::message::PeerMessage;
@@ -144,11 +144,11 @@ impl MasterLoop {
         }
     }
 
-    fn feed(&self, input: Input) {
+    fn feed(self: &Rc<Self>, input: Input) {
         self.with_machine(|machine, now| machine.handle(input, now));
     }
 
-    fn with_machine(&self, step: impl FnOnce(&mut Master, Time)) {
+    fn with_machine(self: &Rc<Self>, step: impl FnOnce(&mut Master, Time)) {
         if self.broken.replace(true) {
             return;
         }
@@ -166,7 +166,7 @@ impl MasterLoop {
         self.broken.set(false);
     }
 
-    fn perform(&self, output: Output) {
+    fn perform(self: &Rc<Self>, output: Output) {
         match output {
             Output::Send { conn, message } => {
                 if let Some(control) = self.conns.borrow().get(&conn) {
@@ -182,8 +182,22 @@ impl MasterLoop {
                     control.close();
                 }
             }
+            Output::Plan(job) => self.search(job),
             Output::Event(event) => self.write_down(&event),
         }
+    }
+
+    /// On a thread of its own, as this one has heartbeats to answer.
+    fn search(self: &Rc<Self>, job: PlanJob) {
+        let this = self.clone();
+        spawn_local(async move {
+            let broken = job.broken();
+            let result = tokio::task::spawn_blocking(|| job.run()).await;
+            this.feed(result.unwrap_or_else(|error| {
+                tracing::error!("the search for a plan broke, a bug: {error}");
+                broken
+            }));
+        });
     }
 
     fn write_down(&self, event: &Event) {

@@ -1,6 +1,7 @@
 //! Loops and tasks: clock, mailboxes, timers, connections.
 
 mod clock;
+mod inspect;
 mod master_loop;
 pub mod node;
 mod node_sync;
@@ -12,6 +13,7 @@ mod status;
 mod threads;
 mod watch;
 
+pub use inspect::inspect;
 pub use node_sync::{SyncReport, SyncRequest};
 pub use observe::Observed;
 pub use peer_loop::Command;

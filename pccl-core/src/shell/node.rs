@@ -222,7 +222,14 @@ impl<L: Link> Node<L> {
     fn on_request(&mut self, work: WorkId, request: Request, now: Time) {
         let call = match request {
             Request::Connect => Call::Connect,
-            Request::Phase(call) => Call::Phase(call),
+            Request::Phase(call) => {
+                if call == PhaseCall::OptimizeTopology {
+                    // Known to the master before this peer is in the call.
+                    let observed = self.engine.observed(now);
+                    self.peer.handle(peer::Input::Observed(observed), now);
+                }
+                Call::Phase(call)
+            }
             Request::Leave => Call::Leave,
             Request::Synchronize(request) => self.syncs.take_call(work, *request),
             Request::AllReduce { tag, descriptor, buffers } => {
@@ -284,6 +291,7 @@ impl<L: Link> Node<L> {
             peer::Output::BeginSync { work, election, needs } => self.begin_sync(work, election, needs, now),
             peer::Output::AddSource { number, source } => self.engine.add_source(number, source, now),
             peer::Output::EndSync { work } => self.end_sync(work),
+            peer::Output::Probe(order) => self.engine.probe(order, now),
             peer::Output::Complete { work, outcome } => self.complete(work, outcome),
             peer::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
         }
@@ -346,6 +354,7 @@ impl<L: Link> Node<L> {
             exec::Output::StateDone { number, failed } => {
                 self.peer.handle(peer::Input::StateDone { number, failed }, now);
             }
+            exec::Output::Probed(report) => self.peer.handle(peer::Input::Probed(report), now),
             exec::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
         }
     }

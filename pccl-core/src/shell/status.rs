@@ -39,7 +39,7 @@ impl Snapshot {
                 stats.rx_bytes += info.rx_bytes;
             }
             Ok(Done::PeersPending { peers_pending }) => self.peers_pending = *peers_pending,
-            Ok(Done::Connected | Done::Updated | Done::Left) => {}
+            Ok(Done::Connected | Done::Updated | Done::Optimized | Done::Left) => {}
             Err(_) if !is_operation => {}
             Err(error) if error.kind == ErrorKind::Aborted => stats.ops_aborted += 1,
             Err(_) => stats.ops_failed += 1,

@@ -74,6 +74,33 @@ pub struct Planned {
     pub forest: Option<PlannedForest>,
 }
 
+impl Planned {
+    /// What the fastest schedule is predicted to take.
+    pub fn least_us(&self, size_bytes: u64) -> u64 {
+        let forest = self.forest.as_ref().map(|forest| forest.cost);
+        let costs = [self.ring, self.mesh].into_iter().chain(forest);
+        costs.map(|cost| cost.time_us(size_bytes)).min().unwrap_or(u64::MAX)
+    }
+
+    /// For logs: what each is predicted to take for an operation of this size.
+    pub fn in_words(&self, size_bytes: u64) -> String {
+        let time = |cost: Cost| match cost {
+            Cost::NEVER => "never".to_owned(),
+            cost => format!("{:.1} ms", cost.time_us(size_bytes) as f64 / 1e3),
+        };
+        let mut text = format!(
+            "{} MiB are predicted to take {} by ring, {} by mesh",
+            size_bytes >> 20,
+            time(self.ring),
+            time(self.mesh)
+        );
+        if let Some(PlannedForest { kind, cost, trees }) = &self.forest {
+            text += &format!(", {} by {} ({} trees)", time(*cost), kind.name(), trees.len());
+        }
+        text
+    }
+}
+
 impl PlannedForest {
     /// Whether this is a forest over a group of this size that uses none of these pairs (sorted, the lower rank first).
     /// Says which rule it breaks.
@@ -169,6 +196,18 @@ mod tests {
         assert_eq!(check(chain, &[(1, 2)]), Err("no tree uses a pair without a link"));
         let none = PlannedForest { kind: ForestKind::Packed, cost: Cost::default(), trees: vec![] };
         assert!(none.check(4, &[]).is_err());
+    }
+
+    #[test]
+    fn the_least_of_all_counts_and_each_is_told() {
+        let cost = |ps_per_byte| Cost { latency_us: 0, ps_per_byte };
+        let forest = PlannedForest { kind: ForestKind::Packed, cost: cost(1_000), trees: vec![] };
+        let mut planned = Planned { ring: Cost::NEVER, mesh: cost(2_000), forest: Some(forest) };
+        assert_eq!(planned.least_us(1_000_000), 1_000);
+        let words = "1 MiB are predicted to take never by ring, 2.1 ms by mesh, 1.0 ms by packed (0 trees)";
+        assert_eq!(planned.in_words(1 << 20), words);
+        planned.forest = None;
+        assert_eq!(planned.least_us(1_000_000), 2_000);
     }
 
     #[test]

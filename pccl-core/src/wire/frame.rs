@@ -11,6 +11,9 @@ pub const FRAME_HEADER_BYTES: usize = 48;
 /// A trailer on the wire.
 pub const TRAILER_BYTES: usize = 8;
 
+/// The payload of pings, pongs and ends.
+pub const PROBE_NOTE_BYTES: usize = 8;
+
 const MAGIC: [u8; 2] = *b"Pf";
 const CRC_AT: usize = FRAME_HEADER_BYTES - 4;
 /// The two marks differ in every bit, so that no damage of less than all bits turns one into the other.
@@ -40,10 +43,33 @@ pub enum FrameKind {
     StateDigests = 7,
     /// A segment of a block of a tensor that was asked for.
     StateBlock = 8,
+    /// A measurement of the link; its payload means nothing. The key has the number of the round as its epoch.
+    Probe = 9,
+}
+
+/// What a `Probe` frame is for: the values of its `chunk`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum ProbePart {
+    /// To be answered with a `Pong` of the same `piece`.
+    Ping = 0,
+    Pong = 1,
+    /// Bytes whose arrival is timed.
+    Load = 2,
+    /// No more load comes over this connection; its `piece` says over how many connections there came one of these.
+    End = 3,
+}
+
+impl ProbePart {
+    pub const ALL: [ProbePart; 4] = [ProbePart::Ping, ProbePart::Pong, ProbePart::Load, ProbePart::End];
+
+    pub fn from_code(code: u32) -> Option<ProbePart> {
+        ProbePart::ALL.into_iter().find(|part| *part as u32 == code)
+    }
 }
 
 impl FrameKind {
-    pub const ALL: [FrameKind; 8] = [
+    pub const ALL: [FrameKind; 9] = [
         FrameKind::OpGrant,
         FrameKind::PieceGrant,
         FrameKind::Reduce,
@@ -52,6 +78,7 @@ impl FrameKind {
         FrameKind::StateAsk,
         FrameKind::StateDigests,
         FrameKind::StateBlock,
+        FrameKind::Probe,
     ];
 
     pub fn from_code(code: u8) -> Option<FrameKind> {
@@ -77,8 +104,8 @@ pub struct FrameHeader {
     pub key: OpKey,
     /// The plan's digest: bytes land only where both ends mean the same by the key.
     pub digest: u32,
-    /// Index into the plan's chunks; of a state's block within its tensor, or of the first digest. 0 in an `OpGrant`, in an
-    /// eager frame and in a `StateAsk`.
+    /// Index into the plan's chunks; of a state's block within its tensor, or of the first digest; a `ProbePart`. 0 in an
+    /// `OpGrant`, in an eager frame and in a `StateAsk`.
     pub chunk: u32,
     /// Index within the chunk. 0 in an eager frame and in those of a state; in an `OpGrant` a number of pieces.
     pub piece: u32,
@@ -118,6 +145,10 @@ pub enum FrameError {
     StateWithPlace { digest: u32, chunk: u32, piece: u32, offset: u32 },
     #[error("frame of a shared state with a payload of {len} bytes: {what}")]
     StateLength { len: u32, what: &'static str },
+    #[error(
+        "frame of a measurement with a place (digest {digest}, chunk {chunk}, offset {offset}), or longer than a note"
+    )]
+    BadProbe { digest: u32, chunk: u32, offset: u32 },
     #[error("an ask for a shared state that means nothing: {what}")]
     BadAsk { what: &'static str },
     #[error("void mark of a data frame is {value:#010x}")]
@@ -185,6 +216,7 @@ impl FrameHeader {
         match self.kind {
             FrameKind::Eager => return self.check_eager(),
             kind if kind.is_state() => return self.check_state(),
+            FrameKind::Probe => return self.check_probe(),
             _ => {}
         }
         let end = u64::from(self.offset) + u64::from(len);
@@ -210,6 +242,17 @@ impl FrameHeader {
             return wrong("too long");
         }
         if len.is_multiple_of(16) { Ok(()) } else { wrong("no multiple of 16") }
+    }
+
+    fn check_probe(&self) -> Result<(), FrameError> {
+        let FrameHeader { key, digest, chunk, offset, len, .. } = *self;
+        let placed = digest == 0 && offset == 0 && key.seq == 0 && key.tag == Tag(0);
+        let fits = match ProbePart::from_code(chunk) {
+            Some(ProbePart::Load) => true,
+            Some(_) => len as usize <= PROBE_NOTE_BYTES,
+            None => false,
+        };
+        if placed && fits { Ok(()) } else { Err(FrameError::BadProbe { digest, chunk, offset }) }
     }
 
     fn check_eager(&self) -> Result<(), FrameError> {
@@ -390,7 +433,7 @@ mod tests {
     #[test]
     fn unknown_kinds_and_reserved_bytes_are_refused_by_name() {
         for (at, value, error) in
-            [(2, 9, FrameError::UnknownKind { code: 9 }), (3, 1, FrameError::Reserved { value: 1 })]
+            [(2, 10, FrameError::UnknownKind { code: 10 }), (3, 1, FrameError::Reserved { value: 1 })]
         {
             let mut bytes = sample(FrameKind::Reduce, 0, 8).encode();
             bytes[at] = value;

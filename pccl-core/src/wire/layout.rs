@@ -15,9 +15,9 @@ use crate::limits::{
     MAX_SEQUENCE, MAX_STATE_BYTES, MAX_SYNC_NUMBER, MAX_TENSORS,
 };
 use crate::types::{
-    DType, Digest, Election, Epoch, EpochInfo, GroupId, GroupInfo, Offer, OpDescriptor, OpKey, PeerId,
-    PhaseCall, Planned, Quantization, Rank, ReduceOp, ScheduleChoice, Source, SyncNumber, SyncOutcome,
-    SyncStrategy, Tag, TensorKey, WorldSizes,
+    DType, Digest, Election, Epoch, EpochInfo, FigureRow, GroupId, GroupInfo, Heard, Offer, OpDescriptor,
+    OpKey, PeerId, PhaseCall, Planned, ProbeOrder, ProbeReport, Quantization, Rank, ReduceOp, RoundTrip,
+    RunReport, ScheduleChoice, Source, SyncNumber, SyncOutcome, SyncStrategy, Tag, TensorKey, WorldSizes,
 };
 
 /// A number under a name.
@@ -169,6 +169,25 @@ record!(Election {
     winner: PeerId,
     sources: Vec<Source>,
 } check check_election);
+record!(ProbeOrder { number: u64, round: u32, rounds: u32, to: Vec<PeerId>, from: Vec<PeerId> } check check_order);
+record!(Heard { from: PeerId, bytes_per_second: u64 });
+record!(RoundTrip { to: PeerId, rtt_us: u32 });
+record!(ProbeReport { number: u64, heard: Vec<Heard>, round_trips: Vec<RoundTrip> } check check_report);
+record!(RunReport {
+    epoch: EpochInfo,
+    peers_pending: u32,
+    addresses: Vec<(PeerId, std::net::IpAddr)>,
+    rows: u32,
+} check check_run);
+record!(FigureRow {
+    group: GroupId,
+    peer: PeerId,
+    up_bytes_per_second: u64,
+    down_bytes_per_second: u64,
+    bytes_per_second: Vec<u64>,
+    rtt_us: Vec<u32>,
+    age_ms: u64,
+} check check_row);
 record!(ResumedSync { offer: Offer, elected: Option<(SyncNumber, u64)>, done: bool });
 record!(ResumedLink { peer: PeerId, generation: u32, rtt_us: u32 });
 record!(Resume {
@@ -205,7 +224,7 @@ choice!(Verdict {
     1 => Mismatched { text },
     2 => Deadlocked { text },
 });
-choice!(PhaseOutcome { 0 => Updated, 1 => Pending { peers_pending }, 2 => Deadlocked { text } });
+choice!(PhaseOutcome { 0 => Updated, 1 => Pending { peers_pending }, 2 => Deadlocked { text }, 3 => Optimized, 4 => NotOptimized { text } });
 choice!(SyncOutcome {
     0 => Synchronized { revision },
     1 => NothingOffered { text },
@@ -229,6 +248,9 @@ choice!(PeerMessage {
     13 => SyncOffer { offer },
     14 => SyncKeys { first, last, keys },
     15 => SyncDone { number, failed },
+    16 => Probed { report },
+    17 => Inspect,
+    18 => Observed { heard },
 });
 // Numbers of their own, so that a message in the wrong direction is an error, never another message.
 choice!(MasterMessage {
@@ -247,6 +269,9 @@ choice!(MasterMessage {
     141 => SyncElected { election },
     142 => SyncSource { number, source },
     143 => SyncEnded { number, outcome },
+    144 => Probe { order },
+    145 => Run { report },
+    146 => Figures { row },
 });
 
 /// The first byte of a `Resume`'s body: the one message that may be long before its sender has joined.
@@ -302,6 +327,26 @@ fn check_election(election: &Election) -> Result<(), WireError> {
     require(winner, "winner", "it is a source of everything")?;
     let peers: BTreeSet<&PeerId> = sources.iter().map(|s| &s.peer).collect();
     require(peers.len() == sources.len(), "sources", "none is there twice")
+}
+
+fn check_order(order: &ProbeOrder) -> Result<(), WireError> {
+    require(order.to.len() <= MAX_PEERS, "to", "within MAX_PEERS")?;
+    require(order.from.len() <= MAX_PEERS, "from", "within MAX_PEERS")
+}
+
+fn check_report(report: &ProbeReport) -> Result<(), WireError> {
+    require(report.heard.len() <= MAX_PEERS, "heard", "within MAX_PEERS")?;
+    require(report.round_trips.len() <= MAX_PEERS, "round_trips", "within MAX_PEERS")
+}
+
+fn check_run(run: &RunReport) -> Result<(), WireError> {
+    require(run.addresses.len() <= MAX_PEERS, "addresses", "within MAX_PEERS")?;
+    require(run.rows as usize <= MAX_PEERS, "rows", "within MAX_PEERS")
+}
+
+fn check_row(row: &FigureRow) -> Result<(), WireError> {
+    require(row.bytes_per_second.len() <= MAX_PEERS, "bytes_per_second", "within MAX_PEERS")?;
+    require(row.rtt_us.len() <= MAX_PEERS, "rtt_us", "within MAX_PEERS")
 }
 
 fn check_group(group: &GroupInfo) -> Result<(), WireError> {

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::types::{
-    Election, Epoch, EpochInfo, GroupId, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, Source, SyncNumber,
-    SyncOutcome, Tag, TensorKey, WorldSizes,
+    Election, Epoch, EpochInfo, FigureRow, GroupId, Heard, Offer, OpDescriptor, OpKey, PeerId, PhaseCall,
+    ProbeOrder, ProbeReport, RunReport, Source, SyncNumber, SyncOutcome, Tag, TensorKey, WorldSizes,
 };
 
 /// Chosen at random by a master when it starts.
@@ -61,6 +61,12 @@ pub enum PhaseOutcome {
     },
     /// Waits that can never meet; the text says who called what.
     Deadlocked {
+        text: String,
+    },
+    /// `optimize_topology`: the epoch message, if there is a new epoch, came before this one.
+    Optimized,
+    /// Nothing could be measured, or nobody is left to measure with; the text says why.
+    NotOptimized {
         text: String,
     },
 }
@@ -186,6 +192,16 @@ pub enum PeerMessage {
         number: SyncNumber,
         failed: Option<String>,
     },
+    /// What came of each peer at best of late, in operations or whatever else: before a call of `optimize_topology`.
+    Observed {
+        heard: Vec<Heard>,
+    },
+    /// The answer to `Probe`.
+    Probed {
+        report: ProbeReport,
+    },
+    /// Before a join, and instead of one: what is this run?
+    Inspect,
     Heartbeat,
     Leave,
 }
@@ -266,6 +282,18 @@ pub enum MasterMessage {
     SyncEnded {
         number: SyncNumber,
         outcome: SyncOutcome,
+    },
+    /// Measure these links. An earlier order is over.
+    Probe {
+        order: ProbeOrder,
+    },
+    /// The answer to `Inspect`.
+    Run {
+        report: Box<RunReport>,
+    },
+    /// Follows `Run`, as often as that says; then the connection ends.
+    Figures {
+        row: FigureRow,
     },
     /// The peer is out of the run, for this reason. The connection ends.
     Kicked {

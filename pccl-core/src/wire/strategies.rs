@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::message::*;
 use crate::limits::{
-    MAX_EPOCH, MAX_GENERATION, MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PHASE, MAX_PIECE_BYTES, MAX_SEQUENCE,
-    MAX_STATE_BYTES, MAX_SYNC_NUMBER, MAX_TENSORS,
+    MAX_EPOCH, MAX_GENERATION, MAX_OP_BYTES, MAX_PEER_ADDRESSES, MAX_PEERS, MAX_PHASE, MAX_PIECE_BYTES,
+    MAX_SEQUENCE, MAX_STATE_BYTES, MAX_SYNC_NUMBER, MAX_TENSORS,
 };
 use crate::types::*;
 
@@ -70,7 +70,11 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 }
 
 fn phase_call() -> impl Strategy<Value = PhaseCall> {
-    prop_oneof![Just(PhaseCall::UpdateTopology), Just(PhaseCall::ArePeersPending)]
+    prop_oneof![
+        Just(PhaseCall::UpdateTopology),
+        Just(PhaseCall::ArePeersPending),
+        Just(PhaseCall::OptimizeTopology)
+    ]
 }
 
 fn phase_outcome() -> impl Strategy<Value = PhaseOutcome> {
@@ -78,6 +82,8 @@ fn phase_outcome() -> impl Strategy<Value = PhaseOutcome> {
         Just(PhaseOutcome::Updated),
         any::<u32>().prop_map(|peers_pending| PhaseOutcome::Pending { peers_pending }),
         text().prop_map(|text| PhaseOutcome::Deadlocked { text }),
+        Just(PhaseOutcome::Optimized),
+        text().prop_map(|text| PhaseOutcome::NotOptimized { text }),
     ]
 }
 
@@ -250,6 +256,9 @@ pub(super) fn peer_message() -> impl Strategy<Value = PeerMessage> {
             .prop_map(|(first, last, keys)| PeerMessage::SyncKeys { first, last, keys }),
         (sync_number(), option::of(text()))
             .prop_map(|(number, failed)| PeerMessage::SyncDone { number, failed }),
+        probe_report().prop_map(|report| PeerMessage::Probed { report }),
+        Just(PeerMessage::Inspect),
+        vec(heard(), 0..4).prop_map(|heard| PeerMessage::Observed { heard }),
     ]
 }
 
@@ -315,6 +324,44 @@ fn election() -> impl Strategy<Value = Box<Election>> {
     )
 }
 
+fn probe_order() -> impl Strategy<Value = ProbeOrder> {
+    (any::<u64>(), any::<[u32; 2]>(), vec(peer(), 0..4), vec(peer(), 0..4))
+        .prop_map(|(number, [round, rounds], to, from)| ProbeOrder { number, round, rounds, to, from })
+}
+
+fn heard() -> impl Strategy<Value = Heard> {
+    (peer(), any::<u64>()).prop_map(|(from, bytes_per_second)| Heard { from, bytes_per_second })
+}
+
+fn probe_report() -> impl Strategy<Value = ProbeReport> {
+    let round_trip = (peer(), any::<u32>()).prop_map(|(to, rtt_us)| RoundTrip { to, rtt_us });
+    (any::<u64>(), vec(heard(), 0..4), vec(round_trip, 0..4))
+        .prop_map(|(number, heard, round_trips)| ProbeReport { number, heard, round_trips })
+}
+
+fn run_report() -> impl Strategy<Value = Box<RunReport>> {
+    let addresses = vec((peer(), any::<IpAddr>()), 0..4);
+    (epoch_info(), any::<u32>(), addresses, 0..=MAX_PEERS as u32).prop_map(
+        |(epoch, peers_pending, addresses, rows)| {
+            Box::new(RunReport { epoch, peers_pending, addresses, rows })
+        },
+    )
+}
+
+fn figure_row() -> impl Strategy<Value = FigureRow> {
+    (any::<u32>(), peer(), any::<[u64; 3]>(), vec(any::<u64>(), 0..4), vec(any::<u32>(), 0..4)).prop_map(
+        |(group, peer, [up, down, age_ms], bytes_per_second, rtt_us)| FigureRow {
+            group: GroupId(group),
+            peer,
+            up_bytes_per_second: up,
+            down_bytes_per_second: down,
+            bytes_per_second,
+            rtt_us,
+            age_ms,
+        },
+    )
+}
+
 fn epoch_cause() -> impl Strategy<Value = EpochCause> {
     prop_oneof![
         Just(EpochCause::Admitted),
@@ -357,6 +404,9 @@ pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
         }),
         (sync_number(), sync_outcome())
             .prop_map(|(number, outcome)| MasterMessage::SyncEnded { number, outcome }),
+        probe_order().prop_map(|order| MasterMessage::Probe { order }),
+        run_report().prop_map(|report| MasterMessage::Run { report }),
+        figure_row().prop_map(|row| MasterMessage::Figures { row }),
         Just(MasterMessage::Heartbeat),
     ]
 }

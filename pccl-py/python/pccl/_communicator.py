@@ -57,7 +57,8 @@ class Communicator:
         return _errors.call("are_peers_pending", self._comm.are_peers_pending)
 
     def optimize_topology(self) -> None:
-        """Measures the links between the peers and orders the run by them. Every accepted peer of the run must call it."""
+        """Measures the links between the peers, and orders the run by them; some tenths of a second for each peer. Every
+        accepted peer of the run must call it. Admits nobody. Alone: ``Result.INVALID_USAGE``."""
         _errors.call("optimize_topology", self._comm.optimize_topology)
 
     def sync_shared_state(

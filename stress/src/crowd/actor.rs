@@ -167,7 +167,12 @@ impl Actor {
             | MasterMessage::SyncEnded { .. } => {
                 return Err(io::Error::other("told of a synchronization that nobody is in"));
             }
-            MasterMessage::Welcome { .. }
+            MasterMessage::Probe { .. } => {
+                return Err(io::Error::other("told to measure in a call that nobody makes"));
+            }
+            MasterMessage::Run { .. }
+            | MasterMessage::Figures { .. }
+            | MasterMessage::Welcome { .. }
             | MasterMessage::Pending
             | MasterMessage::Unlink { .. }
             | MasterMessage::Heartbeat => {}

@@ -84,6 +84,7 @@ impl Total {
         self.report.aborted += report.aborted;
         self.report.synchronized += report.synchronized;
         self.report.epochs += report.epochs;
+        self.report.plans += report.plans;
         if let Some(violation) = report.violation {
             self.violations.push((seed, violation));
             self.violations.sort_by_key(|(seed, _)| *seed);
@@ -149,11 +150,13 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let total = run_all(&arguments);
     let seconds = began.elapsed().as_secs_f64();
-    let Report { events, virtual_us, steps, succeeded, aborted, synchronized, epochs, .. } = total.report;
+    let Report { events, virtual_us, steps, succeeded, aborted, synchronized, epochs, plans, .. } =
+        total.report;
     let hours = virtual_us as f64 / 3.6e9;
     eprintln!(
         "\r{:.0} seeds a second: {hours:.1} h of virtual time, {events} events, {epochs} epochs, {steps} steps, \
-         {succeeded} all-reduces at peers, {aborted} aborted, {synchronized} synchronizations",
+         {succeeded} all-reduces at peers, {aborted} aborted, {synchronized} synchronizations, \
+         {plans} plans",
         total.runs as f64 / seconds
     );
     let found = total.violations.first();

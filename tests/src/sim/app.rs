@@ -358,6 +358,10 @@ impl App {
             }
         };
         self.phases.clear();
+        // Before newcomers are admitted, who begin with the next step.
+        if self.scenario.optimizes(self.step) && !self.alone {
+            self.phases.push_back(PhaseCall::OptimizeTopology);
+        }
         self.phases.extend(wanted);
         if self.whim() == Some(Whim::SkipThePhase) {
             self.phases.clear();
@@ -392,6 +396,12 @@ impl App {
             }
             Ok(_) => self.next_phase(),
             Err(error) => match error.kind {
+                // The others are gone, or no path could be measured: of no consequence.
+                ErrorKind::InvalidUsage | ErrorKind::TopologyOptimizationFailed
+                    if call == PhaseCall::OptimizeTopology =>
+                {
+                    self.next_phase();
+                }
                 ErrorKind::InvalidUsage => self.think(),
                 ErrorKind::UpdateTopologyFailed => self.phase(call),
                 _ => self.exit(format!("{call}: {error}")),

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use pccl_core::proto::master::{ConnId, Event as MasterEvent, Input, Kept, Master, MasterConfig, Output};
+use pccl_core::proto::master::{
+    ConnId, Event as MasterEvent, Input, Kept, Master, MasterConfig, Output, PlanJob,
+};
 use pccl_core::shell::node;
 use pccl_core::types::Time;
 use pccl_core::wire::message::{Incarnation, LinkToken, MasterMessage, PeerMessage};
@@ -26,6 +28,8 @@ pub struct MasterHost {
     seed: u64,
     config: MasterConfig,
     inbox: VecDeque<(usize, Item)>,
+    /// Searches that are under way.
+    plans: VecDeque<PlanJob>,
     pub us_per_message: Us,
     pub frozen: bool,
     turn_planned: bool,
@@ -66,6 +70,7 @@ impl MasterHost {
             seed: scenario.seed,
             config,
             inbox: VecDeque::new(),
+            plans: VecDeque::new(),
             us_per_message: 0,
             frozen: false,
             turn_planned: false,
@@ -90,6 +95,7 @@ impl MasterHost {
     fn start(&mut self, now: Us) {
         self.number += 1;
         self.run = self.number;
+        self.plans.clear();
         let random = |what| mix_all(&[self.seed, 8, u64::from(self.number), what]);
         self.config.incarnation = Incarnation(random(0));
         self.config.token = LinkToken(u128::from(random(1)));
@@ -314,6 +320,7 @@ impl World {
                     self.push_control(conn.0 as usize, Lane::ToPeer, Item::FromMaster(message));
                 }
                 Output::Close { conn } => self.master_closes(conn),
+                Output::Plan(job) => self.search(job),
                 Output::Event(event) => {
                     trace!(self, "master: {event}");
                     self.master_decided(&event);
@@ -322,6 +329,29 @@ impl World {
         }
         self.arm_master();
         Ok(())
+    }
+
+    /// Takes its time, beside everything else.
+    fn search(&mut self, job: PlanJob) {
+        let at = self.now + self.rng.between(10, 50_000);
+        self.master.plans.push_back(job);
+        self.queue.push(at, Event::MasterHasPlan { master: self.master.number });
+    }
+
+    pub fn master_has_plan(&mut self, master: u32) -> Verdict {
+        if master != self.master.number {
+            return Ok(());
+        }
+        if self.master.frozen {
+            self.queue.push(self.now + 10_000, Event::MasterHasPlan { master });
+            return Ok(());
+        }
+        let (Some(job), Some(machine)) = (self.master.plans.pop_front(), &mut self.master.machine) else {
+            return Ok(());
+        };
+        self.report.plans += 1;
+        machine.handle(job.run(), Time(self.now));
+        self.master_settles()
     }
 
     fn master_decided(&mut self, event: &MasterEvent) {

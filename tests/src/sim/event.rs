@@ -80,6 +80,10 @@ pub enum Event {
     MasterTimer,
     /// The master is free for the next message.
     MasterTurn,
+    /// A search for a plan, begun by the master with this number, is over.
+    MasterHasPlan {
+        master: u32,
+    },
     MasterThaws,
     MasterStarts,
     HostileStep {

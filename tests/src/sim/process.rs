@@ -172,6 +172,7 @@ impl World {
                 Some(Bug::StateBlock) => Some(SeededBug::StateBlockForgotten),
                 _ => None,
             },
+            probe_bytes: 40 * self.scenario.segment_bytes as u64,
             ..EngineConfig::default()
         }
     }
@@ -494,8 +495,9 @@ impl World {
     }
 
     /// In runs where only newcomers misbehave, a phase ends soon after the last call of it.
-    fn phase_took(&mut self, process: ProcessId, _phase: PhaseCall) -> Verdict {
-        if self.scenario.kind != Kind::Newcomers {
+    fn phase_took(&mut self, process: ProcessId, phase: PhaseCall) -> Verdict {
+        // How long measurements take says nothing about newcomers, whom they do not admit.
+        if self.scenario.kind != Kind::Newcomers || phase == PhaseCall::OptimizeTopology {
             return Ok(());
         }
         let Some(info) = self.processes[process].before.clone() else { return Ok(()) };

@@ -100,6 +100,8 @@ pub struct Scenario {
     pub unruly_percent: u64,
     /// Only types whose sums and products stay in range whatever the number of peers.
     pub whole_numbers: bool,
+    /// Chance in percent that the programs call `optimize_topology` at the end of a step (one group only).
+    pub optimize_percent: u64,
     /// Chance in percent that a group synchronizes its state in a step.
     pub sync_percent: u64,
     /// What tensors are hashed, compared and sent in.
@@ -179,6 +181,7 @@ impl Scenario {
         scenario.most_events = 400_000_000;
         scenario.whole_numbers = true;
         scenario.sync_percent = 0;
+        scenario.optimize_percent = 0;
         scenario
     }
 
@@ -245,9 +248,15 @@ impl Scenario {
             unruly_percent: 0,
             whole_numbers: false,
             sync_percent: [0, 20, 50, 100][mix_all(&[seed, 9]) as usize % 4],
+            optimize_percent: if groups == 1 { [0, 0, 20, 60][mix_all(&[seed, 17]) as usize % 4] } else { 0 },
             block_bytes: [8, 16, 24, 64][mix_all(&[seed, 14]) as usize % 4],
             most_events: 4_000_000,
         }
+    }
+
+    /// Whether the programs measure at the end of this step.
+    pub fn optimizes(&self, step: u64) -> bool {
+        mix_all(&[self.seed, 18, step]) % 100 < self.optimize_percent
     }
 
     /// The program: what the group does in this step, the same at every member.

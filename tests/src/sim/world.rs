@@ -54,6 +54,8 @@ pub struct Report {
     /// Synchronizations that succeeded, counted at each peer.
     pub synchronized: u64,
     pub epochs: u64,
+    /// Networks measured and planned for.
+    pub plans: u64,
 }
 
 /// Where a run is.
@@ -250,6 +252,7 @@ impl World {
             Event::ControlGiveUp { link, hold } => self.control_give_up(link, hold),
             Event::MasterTimer => self.master_timer(),
             Event::MasterTurn => self.master_turn(),
+            Event::MasterHasPlan { master } => self.master_has_plan(master),
             Event::MasterThaws => self.master_thaws(),
             Event::MasterStarts => self.master_starts(),
             Event::HostileStep { hostile } => self.hostile_step(hostile),

@@ -31,6 +31,7 @@ fn role() {
         "in-time" => crate::no_deadlock::in_time(&address),
         "schedule" => crate::schedules::forced(&address),
         "no-link" => crate::schedules::a_pair_has_no_link(&address),
+        "measurer" => crate::topology::measurer(&address),
         "no-such-schedule" => crate::schedules::there_is_no_such_schedule(),
         #[cfg(target_os = "linux")]
         threads if threads.starts_with("threads:") => crate::figures::counts_threads(threads, &address),

@@ -26,3 +26,4 @@ mod no_deadlock;
 mod proxy;
 mod schedules;
 mod state;
+mod topology;

@@ -8,6 +8,7 @@ mod landing;
 mod links;
 mod parked;
 mod pipe;
+mod probe;
 mod quantized;
 mod small;
 mod state_stranger;

@@ -10,8 +10,8 @@ use crate::limits::MAX_EAGER_BYTES_PER_PEER;
 use crate::mem::{Budget, TestMemory};
 use crate::plan;
 use crate::types::{
-    DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Planned, Rank,
-    ReduceOp, ScheduleChoice, SyncNumber, Tag, Time,
+    DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Planned, ProbeReport,
+    Rank, ReduceOp, ScheduleChoice, SyncNumber, Tag, Time,
 };
 
 #[derive(Clone, Debug)]
@@ -60,6 +60,7 @@ pub struct Host {
     pub closed: Vec<LinkId>,
     pub links: Vec<LinkId>,
     pub synced: Vec<(SyncNumber, Option<String>)>,
+    pub probed: Vec<ProbeReport>,
     pub logs: Vec<String>,
 }
 
@@ -93,7 +94,7 @@ impl World {
         World::with_config(shape, EngineConfig { bug: Some(bug), ..EngineConfig::default() })
     }
 
-    fn with_config(shape: Shape, mut config: EngineConfig) -> World {
+    pub fn with_config(shape: Shape, mut config: EngineConfig) -> World {
         let n = shape.world_size;
         let order = (0..n).map(peer).collect();
         let unlinked = shape.unlinked.clone();
@@ -118,6 +119,7 @@ impl World {
             closed: Vec::new(),
             links: Vec::new(),
             synced: Vec::new(),
+            probed: Vec::new(),
             logs: Vec::new(),
         };
         let mut world = World {
@@ -200,6 +202,7 @@ impl World {
                         host.links.retain(|l| *l != link);
                         host.closed.push(link);
                     }
+                    Output::Probed(report) => host.probed.push(report),
                     Output::StateDone { number, failed } => host.synced.push((number, failed)),
                     Output::Log { text } => host.logs.push(text),
                     Output::WatchWritable { .. } | Output::Again { .. } => {}

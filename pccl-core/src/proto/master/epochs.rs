@@ -1,6 +1,7 @@
 //! How one epoch follows another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Master;
 use super::PeerEvent;
@@ -108,6 +109,9 @@ impl Master {
 
     fn set_group(&mut self, group: GroupId, info: Option<GroupInfo>) {
         self.info.groups.retain(|g| g.group != group);
+        if info.is_none() {
+            self.measuring.forget_group(group);
+        }
         self.info.groups.extend(info);
         self.info.groups.sort_by_key(|g| g.group);
         for peer in self.peers.values_mut().filter(|p| p.join.group == group) {
@@ -126,6 +130,7 @@ impl Master {
         if members.is_empty() {
             return Layout::Empty;
         }
+        let members = self.wished_order(group, members);
         let present: BTreeSet<PeerId> = members.iter().copied().collect();
         let odd = || {
             let of_members = |(a, b): &PairKey| present.contains(a) && present.contains(b);
@@ -154,7 +159,9 @@ impl Master {
             .collect();
         unlinked.sort_unstable();
         let rtt_us = self.pairs.longest_rtt_us(group, |id| present.contains(&id));
-        Layout::Ready(GroupInfo { group, since, order: order.order, unlinked, rtt_us, planned: None })
+        let mut info = GroupInfo { group, since, order: order.order, unlinked, rtt_us, planned: None };
+        info.planned = self.planned_for(&info).map(Arc::new);
+        Layout::Ready(info)
     }
 
     /// The index of pairs can tell nothing of a pair that is not in it.
@@ -195,6 +202,7 @@ impl Master {
         self.info.epoch = epoch;
         self.info.phase_seq = self.phase_seq;
         self.next_epoch = epoch.next();
+        self.measuring.stop();
         let reason = match &cause {
             EpochCause::Admitted => "newcomers admitted".to_owned(),
             EpochCause::Lost { text } | EpochCause::Relinked { text } => text.clone(),
@@ -243,20 +251,23 @@ impl Master {
         true
     }
 
-    /// Marks the groups whose order would be another with the links there are now.
-    fn adopt_links(&mut self) -> bool {
+    /// Marks the groups whose order or plan would be another with the links and figures there are now.
+    pub(super) fn adopt_links(&mut self) -> bool {
         let stale: Vec<GroupId> = self
             .info
             .groups
             .iter()
             .filter(|g| {
                 let layout = self.layout(g.group, &[], g.since);
-                matches!(layout, Layout::Ready(info) if info.order != g.order || info.unlinked != g.unlinked)
+                matches!(layout, Layout::Ready(info) if (&info.order, &info.unlinked, &info.planned) != (&g.order, &g.unlinked, &g.planned))
             })
             .map(|g| g.group)
             .collect();
         for group in &stale {
-            self.dirty.entry(*group).or_default().relinked("a pair has its link again".to_owned());
+            self.dirty
+                .entry(*group)
+                .or_default()
+                .relinked("links, or what is known of them, have changed for the better".to_owned());
         }
         !stale.is_empty()
     }

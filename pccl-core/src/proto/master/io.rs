@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::election::{Older, names};
+use super::measure::{PlanJob, PlanResult};
 use crate::limits;
 use crate::types::{Epoch, GroupId, PeerId, ScheduleChoice, SyncNumber};
 use crate::wire::message::{Incarnation, LinkToken, MasterMessage, PeerMessage};
@@ -25,6 +26,8 @@ pub struct MasterConfig {
     pub resume_grace_ms: u32,
     pub schedule: ScheduleChoice,
     pub piece_bytes: u32,
+    /// What the search for a plan may take while programs wait.
+    pub plan_steps: u64,
     /// A bug to plant, for the proof that the simulator finds it.
     #[cfg(feature = "seeded-bugs")]
     pub commit_early: bool,
@@ -42,13 +45,14 @@ impl MasterConfig {
             resume_grace_ms: limits::DEFAULT_RESUME_GRACE_MS,
             schedule: ScheduleChoice::Auto,
             piece_bytes: limits::DEFAULT_PIECE_BYTES,
+            plan_steps: limits::PLAN_STEPS,
             #[cfg(feature = "seeded-bugs")]
             commit_early: false,
         }
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// A connection has said a valid hello for the control link.
     Connected {
@@ -64,9 +68,11 @@ pub enum Input {
         conn: ConnId,
         reason: String,
     },
+    /// A `Plan` was made.
+    Planned(PlanResult),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     Send {
         conn: ConnId,
@@ -76,6 +82,8 @@ pub enum Output {
     Close {
         conn: ConnId,
     },
+    /// To be run; what it gives is an input. May take seconds: not where others wait.
+    Plan(PlanJob),
     /// For the log.
     Event(Event),
 }
@@ -145,6 +153,11 @@ pub enum Event {
         number: SyncNumber,
         reason: String,
     },
+    /// What a group's links are worth, now that they were measured.
+    Optimized {
+        group: GroupId,
+        text: String,
+    },
     Recovering {
         epoch: Epoch,
         expected: usize,
@@ -191,6 +204,7 @@ impl fmt::Display for Event {
             Event::StateNotSynced { group, number, reason } => {
                 write!(f, "{number} of {group} has ended without a result: {reason}")
             }
+            Event::Optimized { group, text } => write!(f, "{group} was measured: {text}"),
             Event::Recovering { epoch, expected } => {
                 write!(f, "found the run of {epoch}, waiting for its {expected} peers")
             }

@@ -2,7 +2,9 @@
 
 pub mod election;
 mod epochs;
+mod inspect;
 mod io;
+mod measure;
 mod ops;
 mod pairs;
 mod phases;
@@ -17,9 +19,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 pub use io::{ConnId, Event, Input, MasterConfig, Output};
+pub use measure::{PlanJob, PlanResult};
 pub use state::{PeerEvent, PeerState, TABLE};
 
 use self::epochs::{Dirty, Patience, Prepare};
+use self::measure::Measuring;
 use self::ops::GroupOps;
 use self::pairs::Pairs;
 use self::recovery::Recovery;
@@ -68,6 +72,8 @@ pub struct Kept {
     pub tensors: usize,
     /// Revisions that a group's next synchronization is expected to bring.
     pub revisions: usize,
+    /// Measured directed pairs, and plans made of them.
+    pub figures: usize,
 }
 
 /// See the four verbs. Everything a run is, apart from its bytes.
@@ -94,6 +100,7 @@ pub struct Master {
     prepare: Option<Prepare>,
     patience: Option<Patience>,
     syncs: Syncs,
+    measuring: Measuring,
     recovery: Option<Recovery>,
     /// Whether any operation was committed: then no older run can take this one's place.
     has_committed: bool,
@@ -133,6 +140,7 @@ impl Master {
             prepare: None,
             patience: None,
             syncs: Syncs::default(),
+            measuring: Measuring::default(),
             recovery: None,
             has_committed: false,
             taken_over: None,
@@ -153,6 +161,7 @@ impl Master {
             Input::Connected { conn, from } => self.on_connected(conn, from),
             Input::Message { conn, message } => self.on_message(conn, message),
             Input::Closed { conn, reason } => self.on_closed(conn, &reason),
+            Input::Planned(result) => self.on_planned(result),
         }
         self.settle();
     }
@@ -164,7 +173,11 @@ impl Master {
     pub fn next_deadline(&self) -> Option<Time> {
         let prepare = self.prepare.as_ref().map(|p| p.deadline);
         let recovery = self.recovery.as_ref().map(|r| r.deadline);
-        [Some(self.next_tick), self.pairs.next_deadline(), prepare, recovery].into_iter().flatten().min()
+        let round = self.measuring.next_deadline();
+        [Some(self.next_tick), self.pairs.next_deadline(), prepare, recovery, round]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub fn on_deadline(&mut self, now: Time) {
@@ -175,6 +188,7 @@ impl Master {
         self.expire_pairs(now);
         self.expire_prepare(now);
         self.expire_recovery(now);
+        self.expire_round(now);
         self.settle();
     }
 
@@ -190,6 +204,7 @@ impl Master {
             syncs,
             tensors,
             revisions,
+            figures: self.measuring.kept(),
             connections: self.conns.len(),
             peers: self.peers.len(),
             pairs: self.pairs.len(),
@@ -234,6 +249,7 @@ impl Master {
         let from = match (state.peer, message) {
             (None, PeerMessage::Join(join)) => return self.on_join(conn, join),
             (None, PeerMessage::Resume(resume)) => return self.on_resume(conn, *resume),
+            (None, PeerMessage::Inspect) => return self.on_inspect(conn),
             (None, PeerMessage::Heartbeat) => return,
             (None, other) => {
                 return self.refuse(conn, true, format!("{} before join", name(&other)));
@@ -248,7 +264,7 @@ impl Master {
 
     fn on_peer_message(&mut self, from: PeerId, message: PeerMessage) {
         match message {
-            PeerMessage::Join(_) | PeerMessage::Resume(_) => {
+            PeerMessage::Join(_) | PeerMessage::Resume(_) | PeerMessage::Inspect => {
                 self.kick(from, format!("{} after it had joined", name(&message)));
             }
             PeerMessage::LinkUp { peer, generation, rtt_us } => {
@@ -268,6 +284,8 @@ impl Master {
             PeerMessage::SyncOffer { .. } | PeerMessage::SyncKeys { .. } | PeerMessage::SyncDone { .. } => {
                 self.on_sync_message(from, message);
             }
+            PeerMessage::Observed { heard } => self.on_observed(from, &heard),
+            PeerMessage::Probed { report } => self.on_probed(from, report),
             PeerMessage::Heartbeat => {}
             PeerMessage::Leave => self.on_leave(from),
         }
@@ -350,6 +368,9 @@ fn name(message: &PeerMessage) -> &'static str {
         PeerMessage::SyncOffer { .. } => "offer of a shared state",
         PeerMessage::SyncKeys { .. } => "keys of a shared state",
         PeerMessage::SyncDone { .. } => "end of a transfer",
+        PeerMessage::Probed { .. } => "report of a measurement",
+        PeerMessage::Inspect => "inspect",
+        PeerMessage::Observed { .. } => "observations",
         PeerMessage::Heartbeat => "heartbeat",
         PeerMessage::Leave => "leave",
     }

@@ -85,6 +85,10 @@ impl Pair {
         self.rtt_us.into_iter().filter(|us| *us > 0).min().unwrap_or(0)
     }
 
+    pub fn known_rtt_us(&self) -> Option<u32> {
+        Some(self.rtt_us()).filter(|us| *us > 0)
+    }
+
     fn in_order(&self) -> bool {
         self.state() == PairState::Up && self.unrest.is_none()
     }

@@ -198,6 +198,7 @@ impl Master {
                 true
             }
             PhaseCall::UpdateTopology => self.finish_update(),
+            PhaseCall::OptimizeTopology => self.finish_optimize(),
         }
     }
 
@@ -212,6 +213,7 @@ impl Master {
     fn leave_phase(&mut self) -> Vec<(PeerId, PhaseCall)> {
         self.in_phase = 0;
         self.patience = None;
+        self.measuring.stop();
         self.peers.iter_mut().filter_map(|(id, p)| p.phase.take().map(|call| (*id, call))).collect()
     }
 }

@@ -167,6 +167,7 @@ impl Master {
         self.resume_sync_number(recovery.reports.values());
         // With schedule and piece size as they were: the plans of running operations depend on them.
         self.info = newest;
+        self.take_up_chosen();
 
         self.part_with_the_outdated(&recovery.reports);
         recovery.reports.retain(|id, _| self.peers.contains_key(id));
@@ -394,6 +395,7 @@ fn fits(call: PhaseCall, outcome: &PhaseOutcome) -> bool {
     match outcome {
         PhaseOutcome::Updated => call == PhaseCall::UpdateTopology,
         PhaseOutcome::Pending { .. } => call == PhaseCall::ArePeersPending,
+        PhaseOutcome::Optimized | PhaseOutcome::NotOptimized { .. } => call == PhaseCall::OptimizeTopology,
         PhaseOutcome::Deadlocked { .. } => true,
     }
 }

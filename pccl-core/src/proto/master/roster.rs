@@ -160,6 +160,7 @@ impl Master {
         self.blocked_peers -= usize::from(peer.blocked.is_some());
         let others = self.others_of_group(id, peer.join.group);
         self.pairs.forget(id, others.iter().copied());
+        self.measuring.forget(id);
         // While a run is being recovered a peer may come back with its links.
         for other in others.into_iter().filter(|_| self.recovery.is_none()) {
             self.outputs.extend(

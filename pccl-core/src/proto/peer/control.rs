@@ -188,6 +188,9 @@ impl Peer {
             | MasterMessage::SyncElected { .. }
             | MasterMessage::SyncSource { .. }
             | MasterMessage::SyncEnded { .. } => self.on_sync_message(message),
+            MasterMessage::Probe { order } => self.on_probe(order),
+            // Answers to a question that no peer asks.
+            MasterMessage::Run { .. } | MasterMessage::Figures { .. } => {}
             MasterMessage::Heartbeat => {}
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::limits;
 use crate::types::{
-    Election, EpochInfo, Needs, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, Source, SyncNumber, Tag,
-    TensorKey, WorkId,
+    Election, EpochInfo, Heard, Needs, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, ProbeOrder,
+    ProbeReport, Source, SyncNumber, Tag, TensorKey, WorkId,
 };
 use crate::wire::message::{Join, PeerAddress, PeerMessage};
 
@@ -55,6 +55,7 @@ pub enum Call {
 pub enum Done {
     Connected,
     Updated,
+    Optimized,
     PeersPending { peers_pending: u32 },
     Reduced(ReduceInfo),
     Synchronized(SyncInfo),
@@ -127,6 +128,10 @@ pub enum Input {
         number: SyncNumber,
         failed: Option<String>,
     },
+    /// What came of each peer at best of late.
+    Observed(Vec<Heard>),
+    /// A round of measurements is over.
+    Probed(ProbeReport),
     /// The program has waited for this call for `BLOCKED_REPORT_MS` and will go on waiting. `alone`: no other
     /// thread of it uses this peer, so nothing else is called meanwhile.
     Blocked {
@@ -187,6 +192,8 @@ pub enum Output {
     EndSync {
         work: WorkId,
     },
+    /// Take part in this round of measurements, and in no earlier one; ends in `Probed`.
+    Probe(ProbeOrder),
     /// The membership is over: forget its epochs. The next one counts anew, maybe under another master.
     Reset,
     Complete {

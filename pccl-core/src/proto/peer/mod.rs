@@ -77,6 +77,11 @@ impl Peer {
             Input::DialFailed { peer, generation, reason } => self.on_dial_failed(peer, generation, reason),
             Input::OpDone { key } => self.on_op_done(key),
             Input::StateDone { number, failed } => self.on_state_done(number, failed),
+            Input::Observed(heard) if !heard.is_empty() && self.state == State::Member => {
+                self.send(PeerMessage::Observed { heard });
+            }
+            Input::Observed(_) => {}
+            Input::Probed(report) => self.send(PeerMessage::Probed { report }),
             Input::Blocked { work, alone } => self.on_blocked(work, alone),
         }
     }

@@ -1,9 +1,9 @@
 //! The calls that need every accepted peer, as one of them makes them.
 
-use super::io::Done;
+use super::io::{Done, Output};
 use super::{Peer, usage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{PhaseCall, WorkId};
+use crate::types::{PhaseCall, ProbeOrder, WorkId};
 use crate::wire::message::{PeerMessage, PhaseOutcome};
 
 #[derive(Debug, Default)]
@@ -38,6 +38,10 @@ impl Peer {
                 format!("{call}: operations are in flight ({tags}); await them first"),
             ));
         }
+        let run = self.epoch.as_ref().map_or(0, |info| info.world_size());
+        if call == PhaseCall::OptimizeTopology && run < 2 {
+            return Err(usage(format!("{call}: this peer is alone, there are no links to measure")));
+        }
         self.phases.waiting = Some((work, call));
         self.send(PeerMessage::Phase { seq: self.phases.seq, call });
         Ok(())
@@ -53,14 +57,26 @@ impl Peer {
             PhaseOutcome::Pending { peers_pending } => {
                 Ok(Done::PeersPending { peers_pending: *peers_pending })
             }
+            PhaseOutcome::Optimized => Ok(Done::Optimized),
+            PhaseOutcome::NotOptimized { text } => {
+                Err(Error::new(ErrorKind::TopologyOptimizationFailed, text.clone()))
+            }
             PhaseOutcome::Deadlocked { text } => Err(usage(text.clone())),
         };
         // Peers that were not in a deadlocked call have not counted it.
-        if done.is_ok() {
+        if !matches!(outcome, PhaseOutcome::Deadlocked { .. }) {
             self.phases.seq += 1;
             self.phases.last = Some(outcome);
         }
         self.complete(work, done);
+    }
+
+    /// A round that was ordered before this peer's call ended otherwise is of no use any more.
+    pub(super) fn on_probe(&mut self, order: ProbeOrder) {
+        if self.phases.waiting_for() == Some(PhaseCall::OptimizeTopology) {
+            self.log(format!("measuring links, round {} of {}", order.round, order.rounds));
+            self.outputs.push_back(Output::Probe(order));
+        }
     }
 
     pub(super) fn must_not_be_in_phase(&self, what: &str) -> Result<()> {

@@ -12,7 +12,12 @@ pub fn outcome_is_documented(call: &str, error: &Error, obedient: bool) -> Verdi
     use ErrorKind::*;
     let always = matches!(
         error.kind,
-        Aborted | TooFewPeers | MasterConnectionFailed | PeerConnectionFailed | UpdateTopologyFailed
+        Aborted
+            | TooFewPeers
+            | MasterConnectionFailed
+            | PeerConnectionFailed
+            | UpdateTopologyFailed
+            | TopologyOptimizationFailed
     );
     let unruly = !obedient && matches!(error.kind, InvalidUsage | InvalidArgument);
     ensure(always || unruly, G4, || format!("{call} ended with {error}"))

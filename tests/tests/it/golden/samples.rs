@@ -96,9 +96,12 @@ fn answer(status: HelloStatus) -> Sample {
 }
 
 fn frame(kind: FrameKind, chunk: u32, piece: u32, offset: u32, len: u32) -> Sample {
-    let state = kind.is_state();
-    let key = if state { OpKey { seq: 0, ..key() } } else { key() };
-    let digest = if state { 0 } else { 0xD16E_5700 };
+    let digest = if kind.is_state() || kind == FrameKind::Probe { 0 } else { 0xD16E_5700 };
+    let key = match kind {
+        FrameKind::Probe => OpKey { seq: 0, tag: Tag(0), ..key() },
+        kind if kind.is_state() => OpKey { seq: 0, ..key() },
+        _ => key(),
+    };
     let header = FrameHeader { kind, key, digest, chunk, piece, offset, len };
     let bytes = header.encode();
     let mut sample = sample("frame", &header, kind as u8, bytes.to_vec(), |bytes| {
@@ -255,6 +258,35 @@ fn resume() -> Resume {
     }
 }
 
+fn probe_order() -> ProbeOrder {
+    ProbeOrder { number: 0x1_0000_0001, round: 3, rounds: 7, to: vec![peer(0xB0)], from: vec![peer(0xC0)] }
+}
+
+fn probe_report() -> ProbeReport {
+    ProbeReport {
+        number: 0x1_0000_0001,
+        heard: vec![Heard { from: peer(0xC0), bytes_per_second: 0x1_0000_0002 }],
+        round_trips: vec![RoundTrip { to: peer(0xB0), rtt_us: 80_123 }],
+    }
+}
+
+fn run_report() -> RunReport {
+    let addresses = vec![(peer(0xA0), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))];
+    RunReport { epoch: epoch_info(), peers_pending: 2, addresses, rows: 3 }
+}
+
+fn figure_row() -> FigureRow {
+    FigureRow {
+        group: GroupId(3),
+        peer: peer(0xA0),
+        up_bytes_per_second: 0x1_0000_0001,
+        down_bytes_per_second: 0,
+        bytes_per_second: vec![0, 0x1_0000_0002],
+        rtt_us: vec![0, 80_123],
+        age_ms: 5_000,
+    }
+}
+
 fn peer_address() -> PeerAddress {
     let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
     let addresses =
@@ -277,6 +309,7 @@ pub fn samples() -> Vec<Sample> {
     all.push(frame(FrameKind::StateAsk, 0, 0, 0, 48));
     all.push(frame(FrameKind::StateDigests, 4096, 0, 0, 65_536));
     all.push(frame(FrameKind::StateBlock, 3, 0, 65_536, 65_536));
+    all.push(frame(FrameKind::Probe, 2, 0, 0, 65_536));
     all.push(ask());
     all.push(trailer("sound", false));
     all.push(trailer("void", true));
@@ -301,6 +334,9 @@ fn peer_samples() -> Vec<Sample> {
         PeerMessage::SyncOffer { offer: offer() },
         PeerMessage::SyncKeys { first: 2, last: true, keys: vec![tensor_key()] },
         PeerMessage::SyncDone { number: SyncNumber(9), failed: Some("no source is left".into()) },
+        PeerMessage::Probed { report: probe_report() },
+        PeerMessage::Inspect,
+        PeerMessage::Observed { heard: vec![Heard { from: peer(0xC0), bytes_per_second: 0x1_0000_0002 }] },
     ];
     messages.map(from_peer).into()
 }
@@ -328,6 +364,9 @@ fn master_samples() -> Vec<Sample> {
         MasterMessage::PhaseDone { seq: 11, call: PhaseCall::UpdateTopology, outcome: PhaseOutcome::Updated },
         MasterMessage::Verdict { key: key(), verdict: committed() },
         MasterMessage::Kicked { text: text.clone() },
+        MasterMessage::Probe { order: probe_order() },
+        MasterMessage::Run { report: Box::new(run_report()) },
+        MasterMessage::Figures { row: figure_row() },
         MasterMessage::Heartbeat,
         MasterMessage::SyncDescribe,
         MasterMessage::SyncElected { election: Box::new(election()) },

@@ -9,6 +9,7 @@ mod recovery;
 mod sync_random;
 mod sync_recovery;
 mod syncs;
+mod topology;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -32,6 +33,11 @@ struct World {
     walls: Vec<(usize, usize)>,
     /// Round trips that are known, lower peer first.
     rtts: BTreeMap<(usize, usize), u32>,
+    /// Bytes per second from one peer to another; peers without any report nothing.
+    rates: BTreeMap<(usize, usize), u64>,
+    /// Peers that are told to measure and never report.
+    mute: std::collections::BTreeSet<usize>,
+    probes: Vec<(usize, crate::types::ProbeOrder)>,
     works: BTreeMap<(usize, WorkId), Option<Result<Done, Error>>>,
     started: BTreeMap<usize, Vec<OpKey>>,
     /// Elections as peers were told of them, and what each lacks.
@@ -68,6 +74,9 @@ impl World {
             dead: Vec::new(),
             walls: Vec::new(),
             rtts: BTreeMap::new(),
+            rates: BTreeMap::new(),
+            mute: Default::default(),
+            probes: Vec::new(),
             works: BTreeMap::new(),
             started: BTreeMap::new(),
             begun: BTreeMap::new(),
@@ -214,6 +223,7 @@ impl World {
                     self.peers[n].handle(peer::Input::ControlLost { reason: "closed".into() }, self.now);
                 }
             }
+            Output::Plan(job) => self.master.handle(job.run(), self.now),
             Output::Event(event) => self.events.push(event.to_string()),
         }
     }
@@ -254,6 +264,7 @@ impl World {
                     self.peers[n].handle(peer::Input::StateDone { number, failed: None }, self.now);
                 }
             }
+            peer::Output::Probe(order) => self.probe(n, order),
             peer::Output::AddSource { source, .. } => self.added.entry(n).or_default().push(source),
             peer::Output::EndSync { work } => {
                 assert_eq!(

@@ -357,6 +357,7 @@ impl Net {
                         wire.down.push_back(Down::Closed);
                     }
                 }
+                Output::Plan(_) => unreachable!("nobody optimizes here"),
                 Output::Event(event) => self.log.push(format!("master: {event}")),
             }
         }
