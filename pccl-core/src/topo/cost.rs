@@ -1,7 +1,6 @@
 //! The cost model: what a forest takes on a network. `docs/TOPOLOGY.md` derives it.
 
 use super::network::Network;
-use crate::limits::DEFAULT_PIECE_BYTES;
 use crate::types::{Cost, PackedTree, Rank};
 
 /// A chunk whose trees are described, not stored: whom a rank passes its sum to, and whom it gets the result from.
@@ -47,7 +46,7 @@ impl<'a> Loads<'a> {
         let size = self.network.size;
         let hop = |rank: usize| {
             let (from, to) = direction(rank, parent(rank));
-            self.network.delay(from, to) + f64::from(DEFAULT_PIECE_BYTES) / self.network.alone(from, to)
+            self.network.hop_seconds(from, to)
         };
         // Ways share their upper parts, so each is followed only as far as it is new.
         let mut ways = vec![None; size];

@@ -1,7 +1,6 @@
 //! What it means for a ring to go from one member to another: how slow that makes the ring, and how long a piece takes.
 
 use super::network::Network;
-use crate::limits::DEFAULT_PIECE_BYTES;
 
 /// Levels of slowness an octave. Within a level, of about four in a hundred, bandwidths count as equal: a measurement
 /// tells no more, and the total may decide.
@@ -35,9 +34,8 @@ impl Hops {
             if network.linked(from, to) { (octaves * LEVELS_PER_OCTAVE) as u32 } else { UNLINKED }
         };
         let nanoseconds = |(from, to)| {
-            let piece = f64::from(DEFAULT_PIECE_BYTES) / network.alone(from, to);
             // At most a quarter of an hour, so that sums of as many as there may be peers fit easily.
-            ((network.delay(from, to) + piece).min(1000.0) * 1e9) as u64
+            (network.hop_seconds(from, to).min(1000.0) * 1e9) as u64
         };
         Hops {
             size,

@@ -2,19 +2,25 @@
 //!
 //! `order` is for groups that nobody measured, `optimize` for those that somebody did. `docs/TOPOLOGY.md` has the model.
 
+mod arborescence;
 mod cost;
 mod cycle;
 mod exact;
 mod figures;
+mod forest;
 mod graph;
 mod hops;
 mod network;
 mod optimize;
+mod packing;
 mod random;
 mod search;
+mod simplex;
 
 #[cfg(test)]
 mod cost_tests;
+#[cfg(test)]
+mod packing_tests;
 #[cfg(test)]
 mod ring_tests;
 #[cfg(test)]

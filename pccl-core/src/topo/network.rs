@@ -1,6 +1,7 @@
 //! A measured network in rank order, with something assumed where nothing was measured.
 
 use super::Figures;
+use crate::limits::DEFAULT_PIECE_BYTES;
 
 /// Assumed of every pair where no pair was measured: 100 Mbit/s.
 const UNMEASURED_BYTES_PER_SECOND: f64 = 12.5e6;
@@ -56,6 +57,11 @@ impl Network {
 
     pub fn linked(&self, from: usize, to: usize) -> bool {
         self.rates[from * self.size + to] > 0.0
+    }
+
+    /// What a piece takes over this hop, if nothing else is on it.
+    pub fn hop_seconds(&self, from: usize, to: usize) -> f64 {
+        self.delay(from, to) + f64::from(DEFAULT_PIECE_BYTES) / self.alone(from, to)
     }
 
     pub fn delay(&self, from: usize, to: usize) -> f64 {

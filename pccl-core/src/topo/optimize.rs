@@ -3,7 +3,7 @@
 use super::figures::Figures;
 use super::hops::Hops;
 use super::network::Network;
-use super::{cost, exact, search};
+use super::{cost, exact, forest, search};
 use crate::types::{PackedTree, Planned};
 
 /// How hard to look. More never makes the exact parts better, which groups of up to 12 consist of for their order.
@@ -38,10 +38,12 @@ pub fn optimize(figures: &Figures, effort: Effort) -> Optimized {
     let order = match members.len() {
         0..3 => members,
         3..=exact::MAX_EXACT_MEMBERS => exact::best(&hops).unwrap_or(members),
-        _ => search::good(&hops, effort.steps, effort.seed),
+        _ => search::good(&hops, effort.steps / 4, effort.seed),
     };
-    let planned = price(figures, &order);
-    Optimized { order, planned }
+    let network = Network::new(figures, &order);
+    let (ring, mesh) = (cost::ring(&network), cost::mesh(&network));
+    let forest = forest::best(&network, ring, mesh, effort.steps);
+    Optimized { order, planned: Planned { ring, mesh, forest } }
 }
 
 /// What ring and mesh take in an order that is kept. Cheap, and without a forest.

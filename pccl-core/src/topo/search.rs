@@ -102,7 +102,7 @@ impl Search<'_> {
         best
     }
 
-    fn descend(&mut self, order: &mut Vec<usize>) {
+    fn descend(&mut self, order: &mut [usize]) {
         while self.steps_left > 0 && (self.move_segment(order) || self.reverse_segment(order)) {
             // Where the last hop closes the ring is no place of its own: elsewhere moves see it too.
             let half = order.len() / 2;
