@@ -658,10 +658,11 @@ PCCL_EXPORT pcclResult_t pcclUpdateTopology(struct pcclComm_t *comm);
 PCCL_EXPORT pcclResult_t pcclArePeersPending(const struct pcclComm_t *comm, bool *pending_out);
 
 /**
- * Measures links that have no fresh figure, and orders the run by them. Admits nobody.
+ * Measures links that have no fresh figure (some tenths of a second for each peer of a group), and puts each group into
+ * the order, and onto the schedules, with the shortest predicted time. Admits nobody.
  *
- * Phase of the run. This version measures nothing yet: it returns pcclTopologyOptimizationFailed at once, and the
- * run goes on in the order it has; a program may go on, too. pcclInvalidUsage: not connected, or alone in the run.
+ * Phase of the run. pcclTopologyOptimizationFailed: nothing could be measured; the run goes on in the order it has, and
+ * it may be called again. pcclInvalidUsage: not connected, or alone in the run.
  */
 PCCL_EXPORT pcclResult_t pcclOptimizeTopology(const struct pcclComm_t *comm);
 
