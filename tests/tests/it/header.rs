@@ -90,3 +90,19 @@ fn the_functions_of_the_header_are_those_of_the_library() {
     assert!(declared.contains("pcclAllReduce"), "{declared:?}");
     assert_eq!(declared, exported);
 }
+
+/// So that no panic crosses the border. `pcclGetErrorString` looks into a table, and cannot panic.
+#[test]
+fn every_function_goes_through_the_guard() {
+    let root = root();
+    for file in files(&root, "pccl-ffi/src", &["rs"]) {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        for function in text.split("extern \"C\" fn ").skip(1).filter(|rest| rest.starts_with("pccl")) {
+            let body = function.split("\n}\n").next().unwrap();
+            let name = body.split('(').next().unwrap();
+            // Of `entry` and `timed_entry`, under the name that the last error begins with.
+            let guarded = body.contains(&format!("entry(\"{name}\","));
+            assert!(guarded || name == "pcclGetErrorString", "{name}");
+        }
+    }
+}

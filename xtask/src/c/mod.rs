@@ -128,9 +128,12 @@ fn same(what: &str, found: &BTreeSet<&str>, listed: &BTreeSet<&str>) -> Result<(
     }
 }
 
-/// The header on its own, in the languages it is promised for.
+/// Of these only the compiler is needed, not the system's own headers: the library's need none but those of the language.
+const FOREIGN: [&str; 2] = ["--target=x86_64-pc-windows-msvc", "--target=arm64-apple-darwin"];
+
+/// The header on its own, in the languages and for the systems it is promised for.
 fn headers(steps: &mut Steps) {
-    for (compiler, language, standard) in [
+    let ours = [
         ("gcc", "c", "-std=c99"),
         ("gcc", "c", "-std=c11"),
         ("g++", "c++", "-std=c++11"),
@@ -138,16 +141,25 @@ fn headers(steps: &mut Steps) {
         ("clang", "c", "-std=c99"),
         ("clang", "c", "-std=c11"),
         ("clang++", "c++", "-std=c++17"),
-    ] {
-        let name = format!("header as {}, {compiler}", &standard[5..]);
-        if !answers(compiler, &["--version"]) {
-            steps.skip(&name, &format!("{compiler} is not installed"));
-            continue;
-        }
-        let mut check = command(compiler, &[standard, "-x", language, "-fsyntax-only"]);
-        check.args(STRICT).args(["-Wno-pragma-once-outside-header", "include/pccl.h"]);
-        steps.run(&name, LIMIT, check);
+    ];
+    for (compiler, language, standard) in ours {
+        header(steps, compiler, language, standard, &[]);
     }
+    for target in FOREIGN {
+        header(steps, "clang", "c", "-std=c99", &[target, "-ffreestanding"]);
+        header(steps, "clang++", "c++", "-std=c++17", &[target, "-ffreestanding"]);
+    }
+}
+
+fn header(steps: &mut Steps, compiler: &str, language: &str, standard: &str, options: &[&str]) {
+    let system = options.first().map(|target| target.replace("--target=", ", ")).unwrap_or_default();
+    let name = format!("header as {}, {compiler}{system}", &standard[5..]);
+    if !answers(compiler, &["--version"]) {
+        return steps.skip(&name, &format!("{compiler} is not installed"));
+    }
+    let mut check = command(compiler, &[standard, "-x", language, "-fsyntax-only"]);
+    check.args(options).args(STRICT).args(["-Wno-pragma-once-outside-header", "include/pccl.h"]);
+    steps.run(&name, LIMIT, check);
 }
 
 fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {

@@ -1,0 +1,98 @@
+/* One communicator, several threads: operations started and awaited side by side, a handle that two threads await, and settings,
+ * masters and last errors that do not get in each other's way. */
+#include "harness.h"
+
+#define THREADS 4
+#define ROUNDS 20
+#define COUNT 2000
+
+struct worker {
+    struct peer *peer;
+    pthread_t thread;
+    int index;
+    pcclAsyncReduceOp_t handle;
+    pcclResult_t result;
+};
+
+/* Each thread of a peer has a tag of its own, the same at all peers. */
+static void *reduce(void *argument)
+{
+    struct worker *worker = argument;
+    struct peer *peer = worker->peer;
+    const pcclReduceDescriptor_t sum = operation(COUNT, pcclInt64, pcclSum, (uint64_t)(10 + worker->index));
+    int64_t *data = malloc(COUNT * sizeof *data);
+    int round, k;
+
+    CHECK(data);
+    for (round = 0; round < ROUNDS; round++) {
+        for (k = 0; k < COUNT; k++)
+            data[k] = (int64_t)k * round + worker->index;
+        OK(pcclAllReduce(data, data, &sum, peer->comm, NULL));
+        for (k = 0; k < COUNT; k++)
+            CHECK(data[k] == peer->peers * ((int64_t)k * round + worker->index));
+        /* Its own words, whatever fails in the other threads meanwhile. */
+        if (worker->index % 2)
+            FAILS(pcclAllReduce(NULL, data, &sum, peer->comm, NULL), pcclInvalidArgument, "pcclAllReduce:");
+        else
+            FAILS(pcclGetAttribute(peer->comm, (pcclAttribute_t)77, &k), pcclInvalidArgument, "77");
+    }
+    free(data);
+    return NULL;
+}
+
+static void *await(void *argument)
+{
+    struct worker *worker = argument;
+    worker->result = pcclAwaitAsyncReduce(&worker->handle, NULL);
+    return NULL;
+}
+
+static void in_threads(struct worker *workers, struct peer *peer, void *(*body)(void *))
+{
+    int i;
+    for (i = 0; i < THREADS; i++) {
+        workers[i].peer = peer;
+        workers[i].index = i;
+        CHECK(pthread_create(&workers[i].thread, NULL, body, &workers[i]) == 0);
+    }
+    for (i = 0; i < THREADS; i++)
+        CHECK(pthread_join(workers[i].thread, NULL) == 0);
+}
+
+static void side_by_side(struct peer *peer)
+{
+    struct worker workers[THREADS];
+    memset(workers, 0, sizeof workers);
+    in_threads(workers, peer, reduce);
+}
+
+/* A handle is awaited once: of several threads one gets the outcome, the others learn that they are late. */
+static void one_handle(struct peer *peer)
+{
+    const pcclReduceDescriptor_t sum = operation(1, pcclUint32, pcclSum, 1);
+    struct worker workers[THREADS];
+    pcclAsyncReduceOp_t handle;
+    uint32_t one = 1;
+    int i, good = 0, late = 0;
+
+    OK(pcclAllReduceAsync(&one, &one, &sum, peer->comm, &handle));
+    memset(workers, 0, sizeof workers);
+    for (i = 0; i < THREADS; i++)
+        workers[i].handle = handle;
+    in_threads(workers, peer, await);
+    for (i = 0; i < THREADS; i++) {
+        good += workers[i].result == pcclSuccess;
+        late += workers[i].result == pcclInvalidArgument;
+    }
+    CHECK(good == 1 && late == THREADS - 1 && one == 2);
+}
+
+int main(void)
+{
+    hang_is_failure(100);
+    OK(pcclInit());
+    together(3, side_by_side);
+    together(2, one_handle);
+    puts("threads.c: side by side");
+    return 0;
+}
