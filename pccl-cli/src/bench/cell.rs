@@ -292,7 +292,7 @@ impl<T: Number> Cell<'_, T> {
             congestion_control: links.congestion,
             quantize: self.case.quantize.clone(),
             predicted_us: (self.quantization == Quantization::None)
-                .then(|| self.worker.predicted_us(size as u64, self.case.tags))
+                .then(|| self.worker.predicted_us(size, self.case.tags))
                 .flatten(),
             error: found.filter(|_| self.quantization != Quantization::None).map(|found| found.error),
             sockets,

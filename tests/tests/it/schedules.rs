@@ -51,7 +51,7 @@ pub fn forced(choice: &str) {
 pub fn there_is_no_such_schedule() {
     let error = Master::builder("127.0.0.1:0").build().unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidArgument);
-    for part in ["PCCL_SCHEDULE", "star", "auto, ring and mesh"] {
+    for part in ["PCCL_SCHEDULE", "star", "auto, ring, mesh and packed"] {
         assert!(error.reason.contains(part), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub use self::job::{PlanJob, PlanResult};
 
 use self::figures::FigureStore;
-use self::job::PlanTask;
+use self::job::{COMPARED_BYTES, PlanTask};
 use self::rounds::{Flow, packed, together, tournament};
 use super::Master;
 use super::io::{Event, Output};
@@ -270,7 +270,13 @@ impl Master {
 
     fn plan_task(&self, group: &GroupInfo, steps: u64) -> PlanTask {
         let figures = self.figures_of(&group.order);
-        PlanTask { group: group.group, members: group.order.clone(), figures, steps }
+        PlanTask {
+            group: group.group,
+            members: group.order.clone(),
+            present: group.planned.clone(),
+            figures,
+            steps,
+        }
     }
 
     /// The measured network between these peers of one group, by their place among them.
@@ -297,19 +303,20 @@ impl Master {
     }
 
     pub(super) fn on_planned(&mut self, result: PlanResult) {
-        let in_call = matches!(self.measuring.stage, Stage::Planning(number) if number == result.number);
-        let in_background = result.number == self.measuring.number && !in_call;
-        if !in_call && !in_background {
+        if result.number != self.measuring.number {
             return; // the network it was made for is gone
         }
-        if in_call && result.plans.is_empty() {
+        let in_call = matches!(self.measuring.stage, Stage::Planning(number) if number == result.number);
+        if in_call && result.broken {
             self.measuring.stage = Stage::Idle;
             let text = "the search for a plan broke: this is a bug; the order stays as it is".to_owned();
             return self.end_phase(PhaseOutcome::NotOptimized { text });
         }
         for (group, members, optimized) in result.plans {
             if self.info.group(group).is_some_and(|info| info.order == members) {
-                self.choose(group, &members, optimized, in_background);
+                self.choose(group, &members, optimized);
+                // What is found in the background is taken up by the next call that everybody makes.
+                self.links_changed |= !in_call;
             }
         }
         if in_call {
@@ -318,17 +325,9 @@ impl Master {
         }
     }
 
-    fn choose(&mut self, group: GroupId, members: &[PeerId], optimized: Optimized, in_background: bool) {
+    fn choose(&mut self, group: GroupId, members: &[PeerId], optimized: Optimized) {
         let order: Vec<PeerId> = optimized.order.iter().map(|index| members[*index]).collect();
         let chosen = Chosen { order, planned: optimized.planned };
-        let before = self.measuring.chosen.get(&group);
-        if in_background {
-            // What was found later is taken up by the next call that everybody makes, if it is worth a new epoch.
-            if before.is_some_and(|before| !is_much_faster(&chosen.planned, &before.planned)) {
-                return;
-            }
-            self.links_changed = true;
-        }
         self.event(Event::Optimized { group, text: chosen.planned.in_words(COMPARED_BYTES) });
         self.measuring.chosen.insert(group, chosen);
     }
@@ -393,17 +392,7 @@ impl Master {
 
 /// How much longer than in the call the background may search.
 const BACKGROUND_EFFORT: u64 = 16;
-/// A new epoch is worth this part of an operation's time.
-const WORTH_AN_EPOCH: f64 = 0.97;
-/// The operation that plans are compared by.
-const COMPARED_BYTES: u64 = 64 << 20;
-
 /// Whether the forest uses only links there are. Ring and mesh give way by themselves where they lack one.
 fn runs_on(planned: &Planned, group: &GroupInfo) -> bool {
     planned.forest.as_ref().is_none_or(|forest| forest.check(group.order.len(), &group.unlinked).is_ok())
-}
-
-fn is_much_faster(new: &Planned, old: &Planned) -> bool {
-    let (new, old) = (new.least_us(COMPARED_BYTES), old.least_us(COMPARED_BYTES));
-    (new as f64) < WORTH_AN_EPOCH * old as f64
 }
