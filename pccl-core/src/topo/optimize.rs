@@ -35,11 +35,13 @@ pub enum Shape<'a> {
 pub fn optimize(figures: &Figures, effort: Effort) -> Optimized {
     let members: Vec<usize> = (0..figures.members()).collect();
     let hops = Hops::new(&Network::new(figures, &members));
-    let order = match members.len() {
-        0..3 => members,
-        3..=exact::MAX_EXACT_MEMBERS => exact::best(&hops).unwrap_or(members),
+    let found = match members.len() {
+        0..3 => members.clone(),
+        3..=exact::MAX_EXACT_MEMBERS => exact::best(&hops).unwrap_or_else(|| members.clone()),
         _ => search::good(&hops, effort.steps / 4, effort.seed),
     };
+    // Of equal rings the present one: a second search over the same figures changes nothing.
+    let order = if hops.worth(&found) < hops.worth(&members) { found } else { members };
     let network = Network::new(figures, &order);
     let (ring, mesh) = (cost::ring(&network), cost::mesh(&network));
     let forest = forest::best(&network, ring, mesh, effort.steps);

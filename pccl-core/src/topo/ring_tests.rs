@@ -126,6 +126,15 @@ fn groups_of_none_one_and_two_have_one_order() {
 }
 
 #[test]
+fn of_equal_rings_the_present_one_stays() {
+    for members in 3..20 {
+        let mut figures = Figures::new(members);
+        figures.set_bandwidth(0, 1, 1e6);
+        assert!(optimize(&figures, EFFORT).order.into_iter().eq(0..members));
+    }
+}
+
+#[test]
 fn where_no_ring_closes_the_order_stays() {
     let mut figures = Figures::new(5);
     for other in 0..4 {
