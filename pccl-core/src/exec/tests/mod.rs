@@ -1,4 +1,5 @@
 mod abort;
+mod bounds;
 mod churn;
 mod cut;
 mod deadlock;
