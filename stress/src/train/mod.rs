@@ -60,21 +60,30 @@ struct Curve {
     name: &'static str,
     /// The mean over the seeds.
     losses: Vec<f64>,
-    /// The last ones, sorted.
+    /// Beside the unquantized training of the same seed, in per cent: the mean over the seeds.
+    apart_percent: Vec<f64>,
+    /// The last losses, sorted.
     last: Vec<f64>,
 }
 
 pub fn run(args: &TrainArgs) -> Result<ExitCode, String> {
-    println!("{:<18} {:>10} {:>22} {:>14}", "gradients", "last loss", "of each seed", "bytes a step");
-    let mut curves = Vec::new();
+    println!(
+        "{:<18} {:>10} {:>20} {:>18} {:>14}",
+        "gradients", "last loss", "of each seed", "to unquantized", "bytes a step"
+    );
+    let (mut curves, mut unquantized) = (Vec::new(), Vec::new());
     for way in WAYS {
         let outcomes: Vec<Outcome> =
             (0..args.seeds).map(|seed| train(args, way, seed.into())).collect::<Result<_, _>>()?;
-        let curve = curve(way.name, &outcomes);
-        let (least, most) = (curve.last[0], curve.last[curve.last.len() - 1]);
-        let mean = curve.losses[curve.losses.len() - 1];
-        let range = format!("{least:.4} to {most:.4}");
-        println!("{:<18} {mean:>10.4} {range:>22} {:>14}", way.name, outcomes[0].tx_bytes);
+        let losses: Vec<Vec<f64>> = outcomes.iter().map(|outcome| outcome.losses.clone()).collect();
+        if curves.is_empty() {
+            unquantized.clone_from(&losses);
+        }
+        let curve = curve(way.name, &losses, &unquantized);
+        let end = curve.losses.len() - 1;
+        let range = format!("{:.4} to {:.4}", curve.last[0], curve.last[curve.last.len() - 1]);
+        let (mean, apart, bytes) = (curve.losses[end], curve.apart_percent[end], outcomes[0].tx_bytes);
+        println!("{:<18} {mean:>10.4} {range:>20} {apart:>+16.2} % {bytes:>14}", way.name);
         curves.push(curve);
     }
     if let Some(path) = &args.plot {
@@ -85,12 +94,22 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn curve(name: &'static str, outcomes: &[Outcome]) -> Curve {
-    let mean = |at: usize| outcomes.iter().map(|o| o.losses[at]).sum::<f64>() / outcomes.len() as f64;
-    let losses: Vec<f64> = (0..outcomes[0].losses.len()).map(mean).collect();
-    let mut last: Vec<f64> = outcomes.iter().filter_map(|o| o.losses.last().copied()).collect();
+/// `losses` and those they are held against: of each seed.
+fn curve(name: &'static str, losses: &[Vec<f64>], beside: &[Vec<f64>]) -> Curve {
+    let seeds = losses.len() as f64;
+    let points = || 0..losses[0].len();
+    let apart = |at: usize| {
+        let ratios = losses.iter().zip(beside).map(|(losses, beside)| losses[at] / beside[at]);
+        (ratios.sum::<f64>() / seeds - 1.0) * 100.0
+    };
+    let mut last: Vec<f64> = losses.iter().filter_map(|losses| losses.last().copied()).collect();
     last.sort_by(f64::total_cmp);
-    Curve { name, losses, last }
+    Curve {
+        name,
+        losses: points().map(|at| losses.iter().map(|losses| losses[at]).sum::<f64>() / seeds).collect(),
+        apart_percent: points().map(apart).collect(),
+        last,
+    }
 }
 
 /// All peers are threads of this process, with a connection between each two as if they were not.
