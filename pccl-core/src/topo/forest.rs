@@ -39,10 +39,7 @@ pub fn best(network: &Network, ring: Cost, mesh: Cost, steps: u64) -> Option<Pla
 /// Packed by the program where the group is small enough, gathered where it is not.
 fn found(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
     let packing = match (network.size, trees) {
-        (..=MAX_PROGRAM_MEMBERS, _) => {
-            let packing = pack(network, trees, steps / 2)?;
-            thinned(network, packing, MAX_FOREST_TREES, steps / 2)
-        }
+        (..=MAX_PROGRAM_MEMBERS, _) => thinned(network, pack(network, trees, steps)?, MAX_FOREST_TREES),
         (_, Trees::Any) => gathered(network, trees, MAX_FOREST_TREES, steps)?,
         (_, Trees::Stars) => merged(gathered(network, trees, GATHERED_STARS, steps)?, network.size),
     };

@@ -164,6 +164,7 @@ pub fn pack(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
     let distance = distances(network);
     let mut bound = f64::INFINITY;
     let mut pairs: Vec<Pair> = Vec::new();
+    let mut steps_left = steps;
     // Stars are the flattest trees. What they can carry they may; the rest is for others.
     for owner in (0..size).filter(|_| trees == Trees::Any) {
         let pair = Pair { owner, reduce: vec![owner; size], broadcast: vec![owner; size] };
@@ -176,10 +177,9 @@ pub fn pack(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
             }
         }
     }
-    let search_steps = (size * size * size * 8) as u64;
-    let mut searched = 0;
-    while searched + program.steps() < steps {
-        searched += search_steps;
+    let round_steps = (size * size * size * 8) as u64 + 2 * program.pivot_steps();
+    while steps_left > round_steps {
+        steps_left -= round_steps;
         let pure = resources.edge_prices(&prices);
         let costs: Vec<f64> = pure.iter().zip(&distance).map(|(price, extra)| price + extra).collect();
         let (pair, with_distance) = cheapest(size, &costs, trees, 0..size)?;
@@ -192,6 +192,7 @@ pub fn pack(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
         let welcome = program.welcomes(&column);
         if welcome {
             pairs.push(pair);
+            // The tree stays: the program may already name it, and a failed pivot leaves no share to it.
             if !program.enter(column) {
                 break;
             }
@@ -256,11 +257,8 @@ pub fn gathered(network: &Network, trees: Trees, most: usize, steps: u64) -> Opt
     Some(Packing { trees: pairs.into_iter().map(|pair| (pair, each)).collect(), bound: f64::INFINITY })
 }
 
-/// The same packing with at most so many trees. The lightest go a few at a time, and what is left is weighed anew each
-/// time, within so many steps.
-pub fn thinned(network: &Network, mut packing: Packing, most: usize, steps: u64) -> Packing {
-    // A quarter less each time: a basis of 300 trees comes down to 64 in six times.
-    let steps_a_time = steps / 6;
+/// The same packing with at most so many trees. The lightest go a few at a time, and what is left is weighed anew each time.
+pub fn thinned(network: &Network, mut packing: Packing, most: usize) -> Packing {
     packing.trees.sort_by(|a, b| b.1.total_cmp(&a.1));
     while packing.trees.len() > most {
         let kept = (packing.trees.len() * 3 / 4).max(most);
@@ -269,7 +267,7 @@ pub fn thinned(network: &Network, mut packing: Packing, most: usize, steps: u64)
         let mut program = Program::new(&resources.capacities);
         let columns: Vec<Column> = packing.trees.iter().map(|(pair, _)| resources.column(pair)).collect();
         let mut came = Vec::new();
-        while program.steps() < steps_a_time {
+        for _ in 0..8 * kept {
             let price =
                 |column: &Column| column.iter().map(|&(row, uses)| program.prices()[row] * uses).sum::<f64>();
             let best = (0..kept).min_by(|&a, &b| price(&columns[a]).total_cmp(&price(&columns[b])));

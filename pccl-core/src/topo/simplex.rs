@@ -23,7 +23,6 @@ pub struct Program {
     /// What one more unit of each row's capacity is worth.
     prices: Vec<f64>,
     columns: Vec<Column>,
-    pivots: u64,
 }
 
 impl Program {
@@ -39,7 +38,6 @@ impl Program {
             inverse,
             prices: vec![0.0; rows],
             columns: Vec::new(),
-            pivots: 0,
         }
     }
 
@@ -47,9 +45,9 @@ impl Program {
         &self.prices
     }
 
-    /// Elementary operations so far; each pivot goes through the whole matrix.
-    pub fn steps(&self) -> u64 {
-        self.pivots * (self.rows * self.rows) as u64
+    /// Elementary operations a pivot takes.
+    pub fn pivot_steps(&self) -> u64 {
+        (self.rows * self.rows) as u64
     }
 
     /// Whether the variable of such a column, made larger, would make the sum larger.
@@ -82,7 +80,6 @@ impl Program {
 
     fn bring_in(&mut self, entering: Basic) -> bool {
         let rows = self.rows;
-        self.pivots += 1;
         let slack;
         let (column, worth): (&[(usize, f64)], f64) = match entering {
             Basic::Slack(row) => {
