@@ -137,3 +137,60 @@ fn schedules(info: &GroupInfo, sizes: &[u64]) -> Vec<Schedule> {
         .filter(|schedule| schedule.cost != Cost::NEVER)
         .collect()
 }
+
+/// Three peers of which the last has told nothing of its link to the first; a ring and a mesh, no forest.
+#[cfg(test)]
+pub fn network_for_tests() -> Network {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use pccl_core::types::{Epoch, EpochInfo, GroupId, PeerId, Planned};
+
+    let peer = |n: u8| PeerId([n; 16]);
+    let cost = |ps_per_byte| Cost { latency_us: 100, ps_per_byte };
+    let group = GroupInfo {
+        group: GroupId(7),
+        since: Epoch(4),
+        order: (0..3).map(peer).collect(),
+        unlinked: Vec::new(),
+        rtt_us: 0,
+        planned: Some(Arc::new(Planned { ring: cost(1000), mesh: cost(500), forest: None })),
+    };
+    let epoch = EpochInfo { epoch: Epoch(4), groups: vec![group], ..EpochInfo::default() };
+    let addresses = (0..3u8).map(|n| (peer(n), IpAddr::V4(Ipv4Addr::new(10, 0, 0, n)))).collect();
+    let report = RunReport { epoch, peers_pending: 1, addresses, rows: 3 };
+    let row = |n: u8, bytes_per_second: [u64; 3]| FigureRow {
+        group: GroupId(7),
+        peer: peer(n),
+        up_bytes_per_second: u64::from(n) * 1_000_000,
+        down_bytes_per_second: 0,
+        bytes_per_second: bytes_per_second.to_vec(),
+        rtt_us: vec![1000; 3],
+        age_ms: 5_000,
+    };
+    let mega = 10_000_000;
+    let short = FigureRow { bytes_per_second: vec![1], ..row(0, [0; 3]) };
+    let rows = [short, row(0, [0, mega, mega]), row(1, [mega, 0, mega]), row(2, [0, 500_000, 0])];
+    Network::new("host:1", &report, &rows, &[1 << 20])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_have_their_figures_and_rows_that_do_not_fit_are_nobodys() {
+        let network = network_for_tests();
+        let group = &network.groups[0];
+        assert_eq!((network.peers(), network.epoch, network.peers_pending), (3, 4, 1));
+        assert_eq!(group.bytes_per_second[0], [0, 10_000_000, 10_000_000]);
+        assert_eq!(
+            (group.peers[2].up_bytes_per_second, &group.peers[2].address[..]),
+            (2_000_000, "10.0.0.2")
+        );
+        assert_eq!(group.fastest(1 << 20).map(|schedule| &schedule.name[..]), Some("mesh"));
+        assert_eq!(group.schedules[0].predicted[0].time_us, 100 + 1048);
+        let json = serde_json::to_string(&network).unwrap();
+        assert!(json.contains("\"ps_per_byte\":500"), "{json}");
+    }
+}

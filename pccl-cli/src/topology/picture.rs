@@ -13,7 +13,7 @@ const TOP: f64 = 50.0;
 const CENTRE_X: f64 = 280.0;
 const RADIUS: f64 = 190.0;
 const BARS_X: f64 = 600.0;
-const BARS_WIDTH: f64 = 240.0;
+const BARS_WIDTH: f64 = 190.0;
 /// Told apart also by those who do not see all colours (Okabe and Ito).
 const COLOURS: [&str; 3] = ["#0072B2", "#D55E00", "#009E73"];
 
@@ -61,6 +61,15 @@ fn draw_links(out: &mut String, group: &Group) {
                  stroke=\"{colour}\" stroke-width=\"{width:.2}\" stroke-opacity=\"{opacity:.2}\">\
                  <title>{from} to {to}: {mbit:.0} Mbit/s</title></path>"
             );
+            // An arrow a little beyond the middle, where a curve of this kind goes in the direction of its ends.
+            let at = |a: f64, b: f64, c: f64| 0.16 * a + 0.48 * b + 0.36 * c;
+            let (arrow_x, arrow_y) = (at(x, mid_x, to_x), at(y, mid_y, to_y));
+            let angle = (to_y - y).atan2(to_x - x).to_degrees();
+            let _ = writeln!(
+                out,
+                "<path d=\"M7 0L-5 -5L-5 5Z\" transform=\"translate({arrow_x:.1} {arrow_y:.1}) rotate({angle:.0})\" \
+                 fill=\"{colour}\"/>"
+            );
         }
     }
 }
@@ -75,7 +84,9 @@ fn draw_peers(out: &mut String, group: &Group) {
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"15\" fill=\"white\" stroke=\"#222\" stroke-width=\"1.5\"/>"
         );
         text(out, (x, y + 5.0), "middle", &peer.rank.to_string());
-        let (x, y) = place(peer.rank, size, RADIUS + 40.0);
+        let (x, y) = place(peer.rank, size, RADIUS + 42.0);
+        // Beside the circle, labels need more room than above and below it.
+        let x = x + 28.0 * (x - CENTRE_X) / RADIUS;
         text(out, (x, y), "middle", &peer.address);
         small(out, (x, y + 14.0), &peer.id);
     }
@@ -126,4 +137,22 @@ fn write_text(out: &mut String, (x, y): (f64, f64), anchor: &str, size: &str, te
         out,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" fill=\"#222\">{text}</text>"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::network::network_for_tests;
+    use super::*;
+
+    #[test]
+    fn every_measured_direction_is_a_line_with_its_figure_and_an_arrow() {
+        let svg = svg(&network_for_tests(), &[1 << 20]);
+        assert_eq!(svg.matches("<title>").count(), 5, "one of six is not known");
+        assert_eq!(svg.matches("rotate(").count(), 5);
+        assert_eq!(svg.matches("<circle").count(), 3);
+        assert_eq!(svg.matches("fill=\"#0072B2\"").count(), 1, "a bar for the ring");
+        for label in ["0 to 1: 80 Mbit/s", "10.0.0.2", ">1.0 MiB<", "ring"] {
+            assert!(svg.contains(label), "{label}: {svg}");
+        }
+    }
 }

@@ -33,14 +33,19 @@ pub fn text(network: &Network, sizes: &[u64]) -> String {
     let Network { master, epoch, peers_pending, groups } = network;
     let peers = network.peers();
     let mut out = format!(
-        "# {master}: epoch {epoch}, {peers} peers in {} groups, {peers_pending} pending\n",
-        groups.len()
+        "# {master}: epoch {epoch}, {}, {}, {peers_pending} pending\n",
+        counted(peers, "peer"),
+        counted(groups.len(), "group")
     );
     for group in groups {
         out.push('\n');
         describe(&mut out, group, sizes);
     }
     out
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 // Writing to a String cannot fail; so everywhere below.
@@ -97,7 +102,8 @@ fn predictions(out: &mut String, group: &Group, sizes: &[u64]) {
     let _ = writeln!(out, "\n# predicted time of an all-reduce; * is the least");
     let _ = write!(out, "{:>10}", "size");
     for schedule in &group.schedules {
-        let _ = write!(out, "  {}", schedule.name);
+        let width = column(&schedule.name);
+        let _ = write!(out, "  {:>width$}", schedule.name);
     }
     out.push('\n');
     for &size in sizes {
@@ -106,9 +112,42 @@ fn predictions(out: &mut String, group: &Group, sizes: &[u64]) {
         for schedule in &group.schedules {
             let time = seconds(schedule.cost.time_us(size));
             let mark = if Some(&schedule.name) == fastest { "*" } else { "" };
-            let width = schedule.name.len().max(10);
+            let width = column(&schedule.name);
             let _ = write!(out, "  {:>width$}", format!("{time}{mark}"));
         }
         out.push('\n');
+    }
+}
+
+/// The width of a schedule's column.
+fn column(name: &str) -> usize {
+    name.len().max(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::network::network_for_tests;
+    use super::*;
+
+    #[test]
+    fn the_table_has_figures_and_predictions_in_columns() {
+        let text = text(&network_for_tests(), &[1 << 20, 1 << 30]);
+        assert!(text.starts_with("# host:1: epoch 4, 3 peers, 1 group, 1 pending\n"), "{text}");
+        let row = text.lines().find(|line| line.trim_start().starts_with("2 02020202")).unwrap();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(cells, ["2", "02020202", "10.0.0.2", "16", "-", "-", "4.0", "-"], "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        let at = lines.iter().position(|line| line.contains("predicted")).unwrap();
+        let columns = |line: &str| line.split("  ").filter(|cell| !cell.trim().is_empty()).count();
+        assert_eq!([columns(lines[at + 1]), columns(lines[at + 2])], [3, 3], "{text}");
+        assert!(lines[at + 2].contains("0.6 ms*"), "{text}");
+        assert_eq!(lines[at + 1].len() + 1, lines[at + 2].len() + 1, "{text}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        assert_eq!((mbit(0), mbit(125_000), mbit(125_000_000)), ("-".into(), "1.0".into(), "1000".into()));
+        assert_eq!((ms(0), ms(420), ms(80_123)), ("-".into(), "0.42".into(), "80".into()));
+        assert_eq!((seconds(1500), seconds(2_500_000)), ("1.5 ms".into(), "2.50 s".into()));
     }
 }
