@@ -67,7 +67,9 @@ impl<L: Link> Conn<L> {
                 LinkIo::Moved(moved) => {
                     bytes += moved;
                     core.cx.counters.bytes_read += moved as u64;
-                    core.observations.heard(self.speaker.id, moved as u64, core.cx.now);
+                    if !core.probes.is_active() {
+                        core.observations.heard(self.speaker.id, moved as u64, core.cx.now);
+                    }
                 }
                 LinkIo::Closed(reason) => return Err(reason),
             }

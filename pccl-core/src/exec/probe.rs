@@ -94,6 +94,11 @@ impl Probes {
         self.report_if_over(cx);
     }
 
+    /// Whether what arrives may be load, which is no operation's.
+    pub fn is_active(&self) -> bool {
+        self.round.is_some()
+    }
+
     /// The round is of no use any more.
     pub fn cancel(&mut self) {
         self.round = None;

@@ -140,7 +140,7 @@ impl Master {
             prepare: None,
             patience: None,
             syncs: Syncs::default(),
-            measuring: Measuring::default(),
+            measuring: Measuring::new(config.incarnation),
             recovery: None,
             has_committed: false,
             taken_over: None,

@@ -48,6 +48,9 @@ impl Master {
             return self.kick(from, format!("called {call} while in a phase call"));
         }
         self.in_phase += 1;
+        if self.in_phase == 1 {
+            self.measuring.begin_anew();
+        }
         // All the others who are in a phase are in the same one: the first is compared with the next.
         if self.in_phase == 1 || self.phase_call != Some(call) {
             self.phase_call = Some(call);
@@ -213,7 +216,7 @@ impl Master {
     fn leave_phase(&mut self) -> Vec<(PeerId, PhaseCall)> {
         self.in_phase = 0;
         self.patience = None;
-        self.measuring.stop();
+        self.measuring.begin_anew();
         self.peers.iter_mut().filter_map(|(id, p)| p.phase.take().map(|call| (*id, call))).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! What measurements have told, by who measured: it ages, and is forgotten with its peers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rounds::Flow;
 use crate::limits::{FIGURE_FRESH_MS, MAX_FIGURE_BYTES_PER_SECOND};
@@ -26,9 +26,16 @@ pub struct FigureStore {
     ups: BTreeMap<PeerId, Option<f64>>,
     downs: BTreeMap<PeerId, Option<f64>>,
     together_at: BTreeMap<PeerId, Time>,
+    /// Grows with everything that is learnt or forgotten.
+    version: u64,
 }
 
 impl FigureStore {
+    /// Equal versions, equal figures.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     pub fn is_fresh(&self, flow: Flow, now: Time) -> bool {
         self.rates.get(&flow).is_some_and(|figure| is_fresh(figure.at, now))
     }
@@ -40,6 +47,7 @@ impl FigureStore {
 
     /// 0 is a measurement that told nothing: what was known before is too old, so the pair is unknown.
     pub fn measured(&mut self, flow: Flow, bytes_per_second: u64, at: Time) {
+        self.version += 1;
         let bytes_per_second = bytes_per_second.min(MAX_FIGURE_BYTES_PER_SECOND) as f64;
         if bytes_per_second > 0.0 {
             self.rates.insert(flow, Figure { bytes_per_second, at });
@@ -55,21 +63,31 @@ impl FigureStore {
         if let Some(figure) = self.rates.get_mut(&flow)
             && observed >= CONFIRMS * figure.bytes_per_second
         {
+            self.version += u64::from(observed > figure.bytes_per_second);
             *figure = Figure { bytes_per_second: figure.bytes_per_second.max(observed), at };
         }
     }
 
     pub fn round_trip(&mut self, flow: Flow, rtt_us: u32) {
+        self.version += 1;
         self.round_trips_us.insert(flow, rtt_us);
     }
 
     /// What came over each flow while all of these ran at once. A peer's own link is a limit where it held up all of the
     /// peer's flows; what it carried then is what it can.
-    pub fn measured_together(&mut self, heard: &BTreeMap<Flow, u64>, at: Time) {
-        let mut peers: Vec<PeerId> = heard.keys().flat_map(|(from, to)| [*from, *to]).collect();
+    ///
+    /// Nothing is learnt of a peer with a flow that told nothing, now or alone.
+    pub fn measured_together(&mut self, flows: &BTreeSet<Flow>, heard: &BTreeMap<Flow, u64>, at: Time) {
+        self.version += 1;
+        let mut peers: Vec<PeerId> = flows.iter().flat_map(|(from, to)| [*from, *to]).collect();
         peers.sort_unstable();
         peers.dedup();
         for peer in peers {
+            let silent =
+                |flow: &Flow| heard.get(flow).is_none_or(|rate| *rate == 0) || !self.rates.contains_key(flow);
+            if flows.iter().filter(|(from, to)| *from == peer || *to == peer).any(silent) {
+                continue;
+            }
             let up = self.limit(heard, |(from, _)| *from == peer);
             let down = self.limit(heard, |(_, to)| *to == peer);
             self.ups.insert(peer, up);
@@ -113,11 +131,12 @@ impl FigureStore {
 
     /// Since the oldest figure of what this peer sends; 0 where there is none.
     pub fn age_us(&self, peer: PeerId, now: Time) -> u64 {
-        let of_peer = self.rates.iter().filter(|((from, _), _)| *from == peer);
+        let of_peer = self.rates.range((peer, PeerId([0; 16]))..=(peer, PeerId([u8::MAX; 16])));
         of_peer.map(|(_, figure)| now.since_us(figure.at)).max().unwrap_or(0)
     }
 
     pub fn forget(&mut self, peer: PeerId) {
+        self.version += 1;
         self.rates.retain(|(from, to), _| *from != peer && *to != peer);
         self.round_trips_us.retain(|(from, to), _| *from != peer && *to != peer);
         self.ups.remove(&peer);
@@ -149,8 +168,8 @@ mod tests {
         for (a, b) in flows() {
             store.measured((peer(a), peer(b)), alone, Time(0));
         }
-        let heard = flows().map(|(a, b)| ((peer(a), peer(b)), together(a, b))).collect();
-        store.measured_together(&heard, Time(0));
+        let heard: BTreeMap<Flow, u64> = flows().map(|(a, b)| ((peer(a), peer(b)), together(a, b))).collect();
+        store.measured_together(&heard.keys().copied().collect(), &heard, Time(0));
         store
     }
 
@@ -161,6 +180,14 @@ mod tests {
         assert_eq!((store.up(peer(0)), store.up(peer(1)), store.up(peer(2))), (Some(100.0), None, None));
         // Peer 1 hears 50 from peer 0 and 100 from peer 2: its own link is no limit.
         assert!([0, 1, 2].iter().all(|n| store.down(peer(*n)).is_none()));
+    }
+
+    #[test]
+    fn who_has_a_flow_that_told_nothing_is_asked_again() {
+        let store = store(100, |from, to| if (from, to) == (0, 1) { 0 } else { 50 });
+        assert!(!store.is_fresh_together(peer(0), Time(0)) && !store.is_fresh_together(peer(1), Time(0)));
+        assert!(store.is_fresh_together(peer(2), Time(0)));
+        assert_eq!((store.up(peer(0)), store.up(peer(2))), (None, Some(100.0)));
     }
 
     #[test]

@@ -19,8 +19,8 @@ use super::io::{Event, Output};
 use super::pairs::PairState;
 use crate::limits::PROBE_REPORT_MS;
 use crate::topo::{self, Optimized};
-use crate::types::{GroupId, GroupInfo, Heard, PeerId, Planned, ProbeOrder, ProbeReport, Time};
-use crate::wire::message::{MasterMessage, PhaseOutcome};
+use crate::types::{Epoch, GroupId, GroupInfo, Heard, PeerId, Planned, ProbeOrder, ProbeReport, Time};
+use crate::wire::message::{Incarnation, MasterMessage, PhaseOutcome};
 
 /// What the master knows of the network, and how far the call under way has come.
 #[derive(Debug, Default)]
@@ -29,9 +29,17 @@ pub(super) struct Measuring {
     /// By group: the order that its measured network is worth, with what it is worth.
     chosen: BTreeMap<GroupId, Chosen>,
     stage: Stage,
+    /// What the latest plan in a call was made of; and the latest in the background.
+    planned_for: Option<Network>,
+    improved_for: Option<Network>,
+    /// The search that is under way there: one at a time.
+    background: Option<u64>,
     /// Of rounds and of plans, so that late answers are known as such.
     number: u64,
 }
+
+/// Which figures of which links, in which order: the epoch has the two latter.
+type Network = (u64, Epoch);
 
 #[derive(Debug, PartialEq)]
 struct Chosen {
@@ -53,6 +61,8 @@ enum Stage {
 #[derive(Debug, Default)]
 struct Rounds {
     left: VecDeque<Round>,
+    /// Comes last, when what each path carries alone is known.
+    everybody: Option<Round>,
     done: u32,
     /// What told nothing, to be tried once more.
     failed: Vec<Flow>,
@@ -65,9 +75,28 @@ struct Rounds {
 
 #[derive(Debug, Default)]
 struct Round {
-    flows: Vec<Flow>,
+    flows: BTreeSet<Flow>,
     /// All flows of a group at once: tells what the peers' own links carry.
     everybody: bool,
+}
+
+impl Round {
+    fn of_pairs(flows: Vec<Flow>) -> Round {
+        Round { flows: flows.into_iter().collect(), everybody: false }
+    }
+}
+
+impl Rounds {
+    /// These peers have not reported in time: once is enough, or each of their rounds would hold everybody up.
+    fn do_without(&mut self, mute: &BTreeSet<PeerId>) {
+        let heard = |(from, to): &Flow| !mute.contains(from) && !mute.contains(to);
+        self.failed.retain(heard);
+        for round in self.left.iter_mut().chain(&mut self.everybody) {
+            round.flows.retain(heard);
+        }
+        self.left.retain(|round| !round.flows.is_empty());
+        self.everybody = self.everybody.take().filter(|round| !round.flows.is_empty());
+    }
 }
 
 impl Measuring {
@@ -78,7 +107,17 @@ impl Measuring {
         }
     }
 
-    /// The call is over, or those who took part in the round are others now.
+    /// Numbers begin somewhere else with each master, so that what peers keep of another one's round is no part of ours.
+    pub fn new(incarnation: Incarnation) -> Measuring {
+        Measuring { number: incarnation.0 << 20, ..Measuring::default() }
+    }
+
+    /// Another call, or another run: nothing that is under way counts any more.
+    pub fn begin_anew(&mut self) {
+        self.stage = Stage::Idle;
+    }
+
+    /// Those who took part in the round are others now.
     pub fn stop(&mut self) {
         if matches!(self.stage, Stage::Rounds(_) | Stage::Planning(_)) {
             self.stage = Stage::Idle;
@@ -99,7 +138,7 @@ impl Measuring {
     }
 
     fn next_number(&mut self) -> u64 {
-        self.number += 1;
+        self.number = self.number.wrapping_add(1);
         self.number
     }
 }
@@ -115,6 +154,7 @@ impl Master {
             Stage::Idle => self.begin_rounds(),
             Stage::Chosen => {
                 self.measuring.stage = Stage::Idle;
+                self.measuring.planned_for = Some(self.network());
                 self.end_phase(PhaseOutcome::Optimized);
                 self.improve_in_background();
                 true
@@ -133,10 +173,9 @@ impl Master {
         let stale =
             |from, to| self.may_measure(from, to) && !self.measuring.figures.is_fresh((from, to), now);
         let pairs = together(groups.map(|group| tournament(&group.order, stale)).collect());
-        let mut rounds: VecDeque<Round> =
-            pairs.into_iter().map(|flows| Round { flows, everybody: false }).collect();
-        rounds.extend(self.round_of_everybody());
-        self.measuring.stage = Stage::Rounds(Rounds { left: rounds, ..Rounds::default() });
+        let left: VecDeque<Round> = pairs.into_iter().map(Round::of_pairs).collect();
+        let everybody = self.round_of_everybody();
+        self.measuring.stage = Stage::Rounds(Rounds { left, everybody, ..Rounds::default() });
         self.next_round();
         true
     }
@@ -149,7 +188,7 @@ impl Master {
     fn round_of_everybody(&self) -> Option<Round> {
         let fresh = |peer: &PeerId| self.measuring.figures.is_fresh_together(*peer, self.seen);
         let groups = self.info.groups.iter().filter(|g| g.order.len() > 2 && !g.order.iter().all(fresh));
-        let flows: Vec<Flow> = groups
+        let flows: BTreeSet<Flow> = groups
             .flat_map(|group| tournament(&group.order, |from, to| self.may_measure(from, to)).concat())
             .collect();
         (!flows.is_empty()).then_some(Round { flows, everybody: true })
@@ -161,14 +200,16 @@ impl Master {
         let Stage::Rounds(rounds) = &mut self.measuring.stage else { return };
         if rounds.left.is_empty() && !std::mem::replace(&mut rounds.retrying, true) {
             let failed = std::mem::take(&mut rounds.failed);
-            rounds.left.extend(packed(&failed).into_iter().map(|flows| Round { flows, everybody: false }));
+            rounds.left.extend(packed(&failed).into_iter().map(Round::of_pairs));
         }
-        let Some(round) = rounds.left.pop_front() else { return self.begin_plan() };
+        let next = rounds.left.pop_front().or_else(|| rounds.everybody.take());
+        let Some(round) = next else { return self.begin_plan() };
         rounds.done += 1;
         rounds.heard.clear();
         rounds.deadline = self.seen.plus_ms(PROBE_REPORT_MS);
         let mut orders: BTreeMap<PeerId, ProbeOrder> = BTreeMap::new();
-        let (round_number, of) = (rounds.done, rounds.done + rounds.left.len() as u32);
+        let (round_number, of) =
+            (rounds.done, rounds.done + rounds.left.len() as u32 + u32::from(rounds.everybody.is_some()));
         let order =
             |orders: &mut BTreeMap<PeerId, ProbeOrder>, of_peer: PeerId, change: &dyn Fn(&mut ProbeOrder)| {
                 let empty =
@@ -219,7 +260,8 @@ impl Master {
     }
 
     pub(super) fn expire_round(&mut self, now: Time) {
-        if self.measuring.next_deadline().is_some_and(|deadline| deadline <= now) {
+        let due = self.measuring.next_deadline().is_some_and(|deadline| deadline <= now);
+        if due && self.recovery.is_none() {
             self.end_round();
         }
     }
@@ -228,7 +270,7 @@ impl Master {
         let now = self.seen;
         let Measuring { stage: Stage::Rounds(rounds), figures, .. } = &mut self.measuring else { return };
         if rounds.now.everybody {
-            figures.measured_together(&rounds.heard, now);
+            figures.measured_together(&rounds.now.flows, &rounds.heard, now);
         } else {
             for flow in &rounds.now.flows {
                 let bytes_per_second = rounds.heard.get(flow).copied().unwrap_or(0);
@@ -238,10 +280,22 @@ impl Master {
                 }
             }
         }
+        let mute = std::mem::take(&mut rounds.waiting);
+        rounds.do_without(&mute);
         self.next_round();
     }
 
+    fn network(&self) -> Network {
+        (self.measuring.figures.version(), self.info.epoch)
+    }
+
     fn begin_plan(&mut self) {
+        if self.measuring.planned_for == Some(self.network()) {
+            // As chosen before, or as found in the background since.
+            self.measuring.stage = Stage::Chosen;
+            self.adopt_links();
+            return;
+        }
         let groups: Vec<&GroupInfo> = self.info.groups.iter().filter(|g| g.order.len() > 1).collect();
         let any_figure = |group: &&&GroupInfo| {
             let order = &group.order;
@@ -303,10 +357,11 @@ impl Master {
     }
 
     pub(super) fn on_planned(&mut self, result: PlanResult) {
-        if result.number != self.measuring.number {
+        let in_background = self.measuring.background.take_if(|number| *number == result.number).is_some();
+        let in_call = matches!(self.measuring.stage, Stage::Planning(number) if number == result.number);
+        if !in_call && !in_background {
             return; // the network it was made for is gone
         }
-        let in_call = matches!(self.measuring.stage, Stage::Planning(number) if number == result.number);
         if in_call && result.broken {
             self.measuring.stage = Stage::Idle;
             let text = "the search for a plan broke: this is a bug; the order stays as it is".to_owned();
@@ -334,6 +389,12 @@ impl Master {
 
     /// A search that may take longer than programs like to wait; `update_topology` and the next call here adopt it.
     fn improve_in_background(&mut self) {
+        let network = self.network();
+        if self.measuring.background.is_some()
+            || self.measuring.improved_for.replace(network) == Some(network)
+        {
+            return;
+        }
         let groups: Vec<&GroupInfo> =
             self.info.groups.iter().filter(|g| g.order.len() > 2 && g.planned.is_some()).collect();
         let tasks: Vec<PlanTask> = groups
@@ -342,6 +403,7 @@ impl Master {
             .collect();
         if !tasks.is_empty() {
             let number = self.measuring.next_number();
+            self.measuring.background = Some(number);
             self.outputs.push_back(Output::Plan(PlanJob { number, tasks }));
         }
     }
@@ -392,6 +454,7 @@ impl Master {
 
 /// How much longer than in the call the background may search.
 const BACKGROUND_EFFORT: u64 = 16;
+
 /// Whether the forest uses only links there are. Ring and mesh give way by themselves where they lack one.
 fn runs_on(planned: &Planned, group: &GroupInfo) -> bool {
     planned.forest.as_ref().is_none_or(|forest| forest.check(group.order.len(), &group.unlinked).is_ok())

@@ -38,6 +38,8 @@ struct World {
     /// Peers that are told to measure and never report.
     mute: std::collections::BTreeSet<usize>,
     probes: Vec<(usize, crate::types::ProbeOrder)>,
+    /// Searches for a plan.
+    plans: usize,
     works: BTreeMap<(usize, WorkId), Option<Result<Done, Error>>>,
     started: BTreeMap<usize, Vec<OpKey>>,
     /// Elections as peers were told of them, and what each lacks.
@@ -77,6 +79,7 @@ impl World {
             rates: BTreeMap::new(),
             mute: Default::default(),
             probes: Vec::new(),
+            plans: 0,
             works: BTreeMap::new(),
             started: BTreeMap::new(),
             begun: BTreeMap::new(),
@@ -223,7 +226,10 @@ impl World {
                     self.peers[n].handle(peer::Input::ControlLost { reason: "closed".into() }, self.now);
                 }
             }
-            Output::Plan(job) => self.master.handle(job.run(), self.now),
+            Output::Plan(job) => {
+                self.plans += 1;
+                self.master.handle(job.run(), self.now);
+            }
             Output::Event(event) => self.events.push(event.to_string()),
         }
     }
