@@ -68,7 +68,7 @@ impl<L: Link> Conn<L> {
                     bytes += moved;
                     core.cx.counters.bytes_read += moved as u64;
                     if !core.probes.is_active() {
-                        core.observations.heard(self.speaker.id, moved as u64, core.cx.now);
+                        core.cx.peers.heard(self.speaker.peer, moved as u64, core.cx.now);
                     }
                 }
                 LinkIo::Closed(reason) => return Err(reason),

@@ -194,7 +194,6 @@ impl<L: Link> Engine<L> {
         }
         self.core.cx.now = now;
         self.core.syncs.unlinked(peer, &mut self.core.cx);
-        self.core.observations.forget(peer);
         self.core.probes.unlinked(peer, &mut self.core.cx);
         self.flush(now);
     }
@@ -388,7 +387,7 @@ impl<L: Link> Engine<L> {
 impl<L: Link> Engine<L> {
     /// What came of each peer at best of late, whatever it was.
     pub fn observed(&self, now: Time) -> Vec<Heard> {
-        self.core.observations.best(now)
+        self.core.cx.peers.observed(now)
     }
 
     /// Ends in `Probed`, unless another order or another epoch comes first.

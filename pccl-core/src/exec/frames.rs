@@ -4,7 +4,6 @@ use super::context::Context;
 use super::engine::EngineConfig;
 use super::fault::Fault;
 use super::landing::{Hot, Landing, Sum};
-use super::observe::Observations;
 use super::ops::{Lookup, Ops};
 use super::probe::{self, Probes};
 use super::running::Running;
@@ -22,7 +21,6 @@ pub(super) struct Core {
     pub hot: Hot,
     pub syncs: Syncs,
     pub probes: Probes,
-    pub observations: Observations,
     sink: Vec<u8>,
 }
 
@@ -35,7 +33,6 @@ impl Core {
             hot,
             syncs: Syncs::default(),
             probes: Probes::default(),
-            observations: Observations::default(),
             sink: Vec::new(),
         }
     }

@@ -1,47 +1,38 @@
 //! What comes from each peer while operations run: for measurements that cost nothing.
 
-use std::collections::BTreeMap;
-
 use crate::limits::FIGURE_FRESH_MS;
-use crate::types::{Heard, PeerId, Time};
+use crate::types::Time;
 
 /// A rate is that of a window which begins with a byte and is this long: shorter ones catch what had been held up.
 const WINDOW_US: u64 = 250_000;
 
+/// Of one peer.
 #[derive(Debug, Default)]
-pub(super) struct Observations(BTreeMap<PeerId, Observation>);
-
-#[derive(Debug)]
-struct Observation {
-    begun: Time,
+pub(super) struct Observation {
+    /// The window under way.
+    begun: Option<Time>,
     bytes: u64,
     best: u64,
     best_at: Time,
 }
 
-impl Observations {
-    pub fn heard(&mut self, from: PeerId, bytes: u64, now: Time) {
-        let fresh = || Observation { begun: now, bytes: 0, best: 0, best_at: now };
-        let of_peer = self.0.entry(from).or_insert_with(fresh);
-        of_peer.bytes += bytes;
-        let span_us = now.since_us(of_peer.begun);
+impl Observation {
+    pub fn heard(&mut self, bytes: u64, now: Time) {
+        let begun = *self.begun.get_or_insert(now);
+        self.bytes += bytes;
+        let span_us = now.since_us(begun);
         if span_us >= WINDOW_US {
-            let rate = (u128::from(of_peer.bytes) * 1_000_000 / u128::from(span_us)) as u64;
-            if rate > of_peer.best || is_old(of_peer.best_at, now) {
-                (of_peer.best, of_peer.best_at) = (rate, now);
+            let rate = (u128::from(self.bytes) * 1_000_000 / u128::from(span_us)) as u64;
+            if rate > self.best || is_old(self.best_at, now) {
+                (self.best, self.best_at) = (rate, now);
             }
-            (of_peer.begun, of_peer.bytes) = (now, 0);
+            (self.begun, self.bytes) = (Some(now), 0);
         }
     }
 
-    pub fn forget(&mut self, peer: PeerId) {
-        self.0.remove(&peer);
-    }
-
-    /// The best of the time that figures are fresh.
-    pub fn best(&self, now: Time) -> Vec<Heard> {
-        let best = self.0.iter().filter(|(_, of_peer)| of_peer.best > 0 && !is_old(of_peer.best_at, now));
-        best.map(|(from, of_peer)| Heard { from: *from, bytes_per_second: of_peer.best }).collect()
+    /// The best of the time that figures are fresh, if there is one.
+    pub fn bytes_per_second(&self, now: Time) -> Option<u64> {
+        (self.best > 0 && !is_old(self.best_at, now)).then_some(self.best)
     }
 }
 
@@ -53,27 +44,19 @@ fn is_old(at: Time, now: Time) -> bool {
 mod tests {
     use super::*;
 
-    const PEER: PeerId = PeerId([1; 16]);
-
-    fn rate(observations: &Observations, now: Time) -> u64 {
-        observations.best(now).iter().map(|heard| heard.bytes_per_second).sum()
-    }
-
     #[test]
     fn the_best_of_late_counts_and_idle_time_does_not() {
-        let mut observations = Observations::default();
+        let mut peer = Observation::default();
         let second = |s: u64| Time(s * 1_000_000);
-        observations.heard(PEER, 1000, second(1));
-        assert_eq!(rate(&observations, second(1)), 0, "no window is over");
-        observations.heard(PEER, 1_000_000, Time(1_500_000));
-        assert_eq!(rate(&observations, second(2)), 2_002_000);
-        observations.heard(PEER, 10, second(100));
-        assert_eq!(rate(&observations, second(100)), 2_002_000, "a slow window says nothing");
+        peer.heard(1000, second(1));
+        assert_eq!(peer.bytes_per_second(second(1)), None, "no window is over");
+        peer.heard(1_000_000, Time(1_500_000));
+        assert_eq!(peer.bytes_per_second(second(2)), Some(2_002_000));
+        peer.heard(10, second(100));
+        assert_eq!(peer.bytes_per_second(second(100)), Some(2_002_000), "a slow window says nothing");
         let later = second(2 + FIGURE_FRESH_MS / 1000);
-        assert_eq!(rate(&observations, later), 0, "it was too long ago");
-        observations.heard(PEER, 10, later);
-        assert!(rate(&observations, later) < 2_002_000);
-        observations.forget(PEER);
-        assert_eq!(observations.best(later), []);
+        assert_eq!(peer.bytes_per_second(later), None, "it was too long ago");
+        peer.heard(10, later);
+        assert!(peer.bytes_per_second(later).is_none_or(|rate| rate < 2_002_000));
     }
 }

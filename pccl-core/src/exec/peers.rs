@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::allowance::Allowance;
 use super::early::Early;
-use crate::types::{Epoch, OpKey, PeerId, Rank};
+use super::observe::Observation;
+use crate::types::{Epoch, Heard, OpKey, PeerId, Rank, Time};
 use crate::wire::frame::FrameHeader;
 
 /// Every peer we have links to, or want to send to. A slot stays a peer's until `forget_idle`.
@@ -28,6 +29,7 @@ struct Peer {
     turns: VecDeque<(usize, Rank)>,
     early: Early,
     allowance: Allowance,
+    observation: Observation,
     dirty: bool,
 }
 
@@ -49,6 +51,7 @@ impl Peers {
             turns: VecDeque::new(),
             early: Early::default(),
             allowance: Allowance::default(),
+            observation: Observation::default(),
             dirty: false,
         });
         self.by_id.insert(id, slot);
@@ -117,6 +120,20 @@ impl Peers {
         }
         peer.next_link = (peer.next_link + 1) % count;
         Some(peer.links[peer.next_link])
+    }
+
+    /// So many bytes came of this peer, of operations or a shared state.
+    pub fn heard(&mut self, slot: usize, bytes: u64, now: Time) {
+        self.get(slot).observation.heard(bytes, now);
+    }
+
+    /// What came of each peer at best of late.
+    pub fn observed(&self, now: Time) -> Vec<Heard> {
+        let rate = |peer: &Peer| {
+            let bytes_per_second = peer.observation.bytes_per_second(now)?;
+            Some(Heard { from: peer.id, bytes_per_second })
+        };
+        self.slots.iter().flatten().filter_map(rate).collect()
     }
 
     pub fn mark_dirty(&mut self, slot: usize) {

@@ -173,7 +173,8 @@ impl Master {
     pub fn next_deadline(&self) -> Option<Time> {
         let prepare = self.prepare.as_ref().map(|p| p.deadline);
         let recovery = self.recovery.as_ref().map(|r| r.deadline);
-        let round = self.measuring.next_deadline();
+        // Nothing is measured while a run is taken over.
+        let round = self.measuring.next_deadline().filter(|_| self.recovery.is_none());
         [Some(self.next_tick), self.pairs.next_deadline(), prepare, recovery, round]
             .into_iter()
             .flatten()
