@@ -9,4 +9,5 @@ pub mod logging;
 pub mod master;
 pub mod myself;
 pub mod summary;
+pub mod svg;
 pub mod topology;

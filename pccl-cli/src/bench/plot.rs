@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::case::{Report, Row};
 use crate::arguments::size_text;
+use crate::svg::{self, COLOURS, text};
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 480.0;
@@ -12,8 +13,6 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 230.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 60.0;
-/// Told apart also by those who do not see all colours (Okabe and Ito).
-const COLOURS: [&str; 7] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
 const MAX_SIZE_LABELS: usize = 10;
 
 struct Line {
@@ -54,19 +53,15 @@ impl Axes {
 pub fn svg(report: &Report) -> String {
     let lines = lines(&report.rows);
     let axes = Axes::of(&lines);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
-    );
+    let mut out = svg::begin(WIDTH, HEIGHT);
     let cc = report.rows.first().map_or("", |row| row.congestion_control.as_str());
     let title = format!("pccl {} all-reduce, {}, congestion control {cc}", report.version, report.place);
-    text(&mut out, LEFT, 28.0, "start", &title);
+    text(&mut out, (LEFT, 28.0), "start", &title);
     frame(&mut out, &axes);
     for (i, line) in lines.iter().enumerate() {
         draw(&mut out, &axes, line, i);
     }
-    out + "</svg>\n"
+    svg::end(out)
 }
 
 fn lines(rows: &[Row]) -> Vec<Line> {
@@ -101,6 +96,7 @@ fn name(row: &Row, rows: &[Row]) -> String {
         part(row, rows, |r| r.tags, format!("{} tags", row.tags)),
         part(row, rows, |r| r.dtype.clone(), row.dtype.clone()),
         part(row, rows, |r| r.op.clone(), row.op.clone()),
+        part(row, rows, |r| r.quantize.clone(), row.quantize.clone()),
         part(row, rows, |r| r.in_place, place.into()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -113,17 +109,17 @@ fn frame(out: &mut String, axes: &Axes) {
         let y = axes.y(gb_s);
         // Writing to a String cannot fail; so everywhere below.
         let _ = writeln!(out, "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"#ddd\" fill=\"none\"/>");
-        text(out, LEFT - 8.0, y + 4.0, "end", &format!("{gb_s:.2}"));
+        text(out, (LEFT - 8.0, y + 4.0), "end", &format!("{gb_s:.2}"));
     }
     let every = axes.sizes.len().div_ceil(MAX_SIZE_LABELS).max(1);
     for &size in axes.sizes.iter().step_by(every) {
         let x = axes.x(size);
         let _ = writeln!(out, "<path d=\"M{x:.1} {bottom}v5\" stroke=\"#444\" fill=\"none\"/>");
-        text(out, x, bottom + 20.0, "middle", &size_text(size).replace(".0 ", " "));
+        text(out, (x, bottom + 20.0), "middle", &size_text(size).replace(".0 ", " "));
     }
     let _ = writeln!(out, "<path d=\"M{LEFT} {TOP}V{bottom}H{right}\" stroke=\"#444\" fill=\"none\"/>");
-    text(out, (LEFT + right) / 2.0, HEIGHT - 14.0, "middle", "size (logarithmic)");
-    text(out, LEFT, TOP - 6.0, "middle", "busbw, GB/s");
+    text(out, ((LEFT + right) / 2.0, HEIGHT - 14.0), "middle", "size (logarithmic)");
+    text(out, (LEFT, TOP - 6.0), "middle", "busbw, GB/s");
 }
 
 fn draw(out: &mut String, axes: &Axes, line: &Line, index: usize) {
@@ -139,13 +135,7 @@ fn draw(out: &mut String, axes: &Axes, line: &Line, index: usize) {
     }
     let (x, y) = (WIDTH - RIGHT + 16.0, TOP + 8.0 + 20.0 * index as f64);
     let _ = writeln!(out, "<path d=\"M{x} {y}h24\" {stroke}/>");
-    text(out, x + 30.0, y + 4.0, "start", &line.name);
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    let _ =
-        writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#222\">{text}</text>");
+    text(out, (x + 30.0, y + 4.0), "start", &line.name);
 }
 
 /// The next 1, 2, 2.5 or 5 times a power of ten.
@@ -177,6 +167,16 @@ mod tests {
         for label in [">ring<", ">mesh<", ">4 KiB<", ">64 KiB<", ">1 MiB<", "congestion control bbr"] {
             assert!(svg.contains(label), "{label}: {svg}");
         }
+    }
+
+    #[test]
+    fn rows_that_differ_in_what_travels_are_lines_of_their_own() {
+        let mut report = Report::new(true);
+        for quantize in ["none", "u8"] {
+            report.add(Row { quantize: quantize.into(), ..row_for_tests(1 << 20, "ring", 1.0) });
+        }
+        let svg = svg(&report);
+        assert!(svg.contains(">ring, none<") && svg.contains(">ring, u8<"), "{svg}");
     }
 
     #[test]

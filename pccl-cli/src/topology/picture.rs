@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use super::network::{Group, Network};
 use crate::arguments::size_text;
+use crate::svg::{self, COLOURS, SMALL_PX, sized_text, text};
 
 const WIDTH: f64 = 980.0;
 const GROUP_HEIGHT: f64 = 560.0;
@@ -14,16 +15,10 @@ const CENTRE_X: f64 = 280.0;
 const RADIUS: f64 = 190.0;
 const BARS_X: f64 = 600.0;
 const BARS_WIDTH: f64 = 190.0;
-/// Told apart also by those who do not see all colours (Okabe and Ito).
-const COLOURS: [&str; 3] = ["#0072B2", "#D55E00", "#009E73"];
 
 pub fn svg(network: &Network, sizes: &[u64]) -> String {
     let height = TOP + GROUP_HEIGHT * network.groups.len() as f64;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n"
-    );
+    let mut out = svg::begin(WIDTH, height);
     let title = format!("{}: epoch {}, {} peers", network.master, network.epoch, network.peers());
     text(&mut out, (20.0, 28.0), "start", &title);
     for (n, group) in network.groups.iter().enumerate() {
@@ -35,7 +30,7 @@ pub fn svg(network: &Network, sizes: &[u64]) -> String {
         draw_predictions(&mut out, group, sizes);
         out.push_str("</g>\n");
     }
-    out + "</svg>\n"
+    svg::end(out)
 }
 
 fn place(rank: usize, of: usize, radius: f64) -> (f64, f64) {
@@ -88,7 +83,7 @@ fn draw_peers(out: &mut String, group: &Group) {
         // Beside the circle, labels need more room than above and below it.
         let x = x + 28.0 * (x - CENTRE_X) / RADIUS;
         text(out, (x, y), "middle", &peer.address);
-        small(out, (x, y + 14.0), &peer.id);
+        sized_text(out, (x, y + 14.0), "middle", SMALL_PX, &peer.id);
     }
     let rate = group.fastest_link() as f64 * 8.0 / 1e6;
     let legend = match group.bytes_per_second.is_empty() {
@@ -121,22 +116,6 @@ fn draw_predictions(out: &mut String, group: &Group, sizes: &[u64]) {
         }
         y += 34.0;
     }
-}
-
-fn text(out: &mut String, at: (f64, f64), anchor: &str, text: &str) {
-    write_text(out, at, anchor, "13", text);
-}
-
-fn small(out: &mut String, at: (f64, f64), text: &str) {
-    write_text(out, at, "middle", "10", text);
-}
-
-fn write_text(out: &mut String, (x, y): (f64, f64), anchor: &str, size: &str, text: &str) {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" fill=\"#222\">{text}</text>"
-    );
 }
 
 #[cfg(test)]

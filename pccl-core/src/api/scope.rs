@@ -40,7 +40,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         tag: Tag,
     ) -> Result<Work> {
         self.communicator.running()?;
-        let descriptor = OpDescriptor { count: send.len() as u64, dtype: T::DTYPE, op, quantization };
+        let descriptor = of_elements(send, op, quantization);
         let buffers = self.lending.buffers(send, recv).map_err(|error| no_buffers(tag, error))?;
         self.communicator.all_reduce_buffers(buffers, descriptor, tag)
     }
@@ -64,7 +64,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         tag: Tag,
     ) -> Result<Work> {
         self.communicator.running()?;
-        let descriptor = OpDescriptor { count: data.len() as u64, dtype: T::DTYPE, op, quantization };
+        let descriptor = of_elements(data, op, quantization);
         let buffers = self.lending.buffers_in_place(data).map_err(|error| no_buffers(tag, error))?;
         self.communicator.all_reduce_buffers(buffers, descriptor, tag)
     }
@@ -79,9 +79,13 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         tag: Tag,
     ) -> Result<Work> {
         self.communicator.running()?;
-        let descriptor = OpDescriptor { count: data.len() as u64, dtype: T::DTYPE, op, quantization };
+        let descriptor = of_elements(data, op, quantization);
         let buffers =
             self.lending.buffers_with_feedback(data, residual).map_err(|error| no_buffers(tag, error))?;
         self.communicator.all_reduce_buffers(buffers, descriptor, tag)
     }
+}
+
+fn of_elements<T: Element>(data: &[T], op: ReduceOp, quantization: Quantization) -> OpDescriptor {
+    OpDescriptor { count: data.len() as u64, dtype: T::DTYPE, op, quantization }
 }

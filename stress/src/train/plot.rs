@@ -2,15 +2,17 @@
 
 use std::fmt::Write;
 
+use pccl_cli::svg::{self, COLOURS, text};
+
 use super::Curve;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 640.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 210.0;
-/// Told apart also by those who do not see all colours (Okabe and Ito), and by their dashes, as they lie close.
+/// The curves lie close: they differ in their dashes too. The first, which all are held against, is black.
 const STYLES: [(&str, &str); 4] =
-    [("#000000", "none"), ("#0072B2", "9 5"), ("#D55E00", "none"), ("#009E73", "3 4")];
+    [(COLOURS[6], "none"), (COLOURS[0], "9 5"), (COLOURS[1], "none"), (COLOURS[2], "3 4")];
 
 /// Values from `low` to `high`, upwards.
 struct Panel {
@@ -42,17 +44,17 @@ impl Panel {
             let y = self.y(value);
             // Writing to a String cannot fail; so everywhere below.
             let _ = writeln!(out, "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"#ddd\" fill=\"none\"/>");
-            text(out, LEFT - 8.0, y + 4.0, "end", &label);
+            text(out, (LEFT - 8.0, y + 4.0), "end", &label);
         }
         for part in 0..=4 {
             let step = self.steps * f64::from(part) / 4.0;
             let (x, bottom) = (self.x(step), self.bottom);
             let _ = writeln!(out, "<path d=\"M{x:.1} {bottom}v5\" stroke=\"#444\" fill=\"none\"/>");
-            text(out, x, bottom + 20.0, "middle", &format!("{step:.0}"));
+            text(out, (x, bottom + 20.0), "middle", &format!("{step:.0}"));
         }
         let (top, bottom) = (self.top, self.bottom);
         let _ = writeln!(out, "<path d=\"M{LEFT} {top}V{bottom}H{right}\" stroke=\"#444\" fill=\"none\"/>");
-        text(out, LEFT - 40.0, top - 10.0, "start", name);
+        text(out, (LEFT - 40.0, top - 10.0), "start", name);
     }
 
     fn draw(&self, out: &mut String, values: impl Iterator<Item = f64>, index: usize, every: u32) {
@@ -71,26 +73,22 @@ pub fn svg(title: &str, curves: &[Curve], every: u32) -> String {
     let apart = curves.iter().flat_map(|curve| curve.apart_percent.iter().copied());
     let above = Panel::over(losses, steps, 60.0, 360.0);
     let below = Panel::over(apart, steps, 430.0, 580.0);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
-    );
-    text(&mut out, LEFT, 24.0, "start", &format!("Training with quantized gradients: {title}"));
+    let mut out = svg::begin(WIDTH, HEIGHT);
+    text(&mut out, (LEFT, 24.0), "start", &format!("Training with quantized gradients: {title}"));
     let decades = (-6..=3).flat_map(|power| [1.0, 2.0, 5.0].map(|digit: f64| digit * 10f64.powi(power)));
     above.frame(&mut out, "loss (logarithmic)", decades.map(|loss| (loss.log10(), short(loss))));
     let unit = unit_of_marks(below.high - below.low);
     let marks = (-20..=20).map(|i| f64::from(i) * unit).map(|percent| (percent, short(percent)));
     below.frame(&mut out, "loss beside the unquantized training of the same seed, %", marks);
-    text(&mut out, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 14.0, "middle", "step");
+    text(&mut out, ((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 14.0), "middle", "step");
     for (index, curve) in curves.iter().enumerate() {
         above.draw(&mut out, curve.losses.iter().map(|loss| loss.log10()), index, every);
         below.draw(&mut out, curve.apart_percent.iter().copied(), index, every);
         let (x, y) = (WIDTH - RIGHT + 20.0, 68.0 + 20.0 * index as f64);
         let _ = writeln!(out, "<path d=\"M{x} {y}h30\" {}/>", stroke(index));
-        text(&mut out, x + 38.0, y + 4.0, "start", curve.name);
+        text(&mut out, (x + 38.0, y + 4.0), "start", curve.name);
     }
-    out + "</svg>\n"
+    svg::end(out)
 }
 
 /// 1, 2 or 5 times a power of ten: a few of them make the range.
@@ -109,9 +107,4 @@ fn short(value: f64) -> String {
 fn stroke(index: usize) -> String {
     let (colour, dashes) = STYLES[index % STYLES.len()];
     format!("fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dashes}\"")
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
-    let _ =
-        writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#222\">{text}</text>");
 }
