@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 /// Told apart also by those who do not see all colours (Okabe and Ito).
-pub const COLOURS: [&str; 7] =
-    ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
+pub const COLOURS: [&str; 7] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
 pub const SMALL_PX: f64 = 10.0;
 const FONT_PX: f64 = 13.0;
 

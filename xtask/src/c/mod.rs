@@ -128,7 +128,8 @@ fn same(what: &str, found: &BTreeSet<&str>, listed: &BTreeSet<&str>) -> Result<(
     }
 }
 
-/// Of these only the compiler is needed, not the system's own headers: the library's need none but those of the language.
+/// Of these only the compiler is needed, not the system's own headers: the library's need none but those of the language. clang
+/// looks for those of C++ all the same, and where there are none it warns, which would be an error.
 const FOREIGN: [&str; 2] = ["--target=x86_64-pc-windows-msvc", "--target=arm64-apple-darwin"];
 
 /// The header on its own, in the languages and for the systems it is promised for.
@@ -147,7 +148,7 @@ fn headers(steps: &mut Steps) {
     }
     for target in FOREIGN {
         header(steps, "clang", "c", "-std=c99", &[target, "-ffreestanding"]);
-        header(steps, "clang++", "c++", "-std=c++17", &[target, "-ffreestanding"]);
+        header(steps, "clang++", "c++", "-std=c++17", &[target, "-ffreestanding", "-nostdinc++"]);
     }
 }
 
