@@ -64,6 +64,42 @@ fn every_type_and_operation_comes_out_right() {
 }
 
 #[test]
+fn quantized_rows_tell_how_far_off_the_results_are() {
+    let (_, report) =
+        measured("-b 256KiB -N 2 -n 5 -w 1 -q none,u8,zps-i16,4bit,fp8_e4m3,bf16", "quantized.json");
+    let rows = report["rows"].as_array().unwrap();
+    // Of the range of the results, which two encodings are at most a step of.
+    let most = [
+        ("none", None),
+        ("u8", Some(0.01)),
+        ("zps-i16", Some(0.0001)),
+        ("4bit", Some(0.15)),
+        ("fp8_e4m3", Some(0.1)),
+        ("bf16", Some(0.01)),
+    ];
+    assert_eq!(rows.len(), most.len());
+    for (row, (name, most)) in rows.iter().zip(most) {
+        assert_eq!((row["quantize"].as_str(), &row["wrong"]), (Some(name), &0.into()), "{row:#}");
+        let error = row["error"].as_f64();
+        assert_eq!(error.is_some(), most.is_some(), "{row:#}");
+        assert!(error.zip(most).is_none_or(|(error, most)| 0.0 < error && error < most), "{row:#}");
+    }
+}
+
+#[test]
+fn a_way_that_the_elements_cannot_go_ends_with_its_reason() {
+    for (arguments, reason) in
+        [("-d i32 -q u8", "integers"), ("-o prod -q 4bit", "product"), ("-d f64 -q bf16", "f32")]
+    {
+        let out = bench(&format!("-b 4KiB -n 5 {arguments}")).output().unwrap();
+        assert_eq!(out.status.code(), Some(1), "{arguments}");
+        assert!(text(&out.stderr).contains(reason), "{arguments}: {}", text(&out.stderr));
+    }
+    let out = bench("-b 4KiB -q 5bit").output().unwrap();
+    assert!(text(&out.stderr).contains("zps-u8"), "{}", text(&out.stderr));
+}
+
+#[test]
 fn the_socket_baseline_is_measured_beside_and_the_plot_drawn() {
     let plot = file("plot.svg");
     let arguments = format!("-b 64KiB -e 256KiB -n 5 --baseline sockets --plot {}", plot.display());
@@ -173,7 +209,7 @@ fn ranks_that_fail_end_the_run_with_their_reason() {
 #[test]
 fn help_explains_the_columns_and_shows_how() {
     let help = text(&bench("--help").output().unwrap().stdout);
-    for word in ["busbw", "pccl bench --master", "--baseline", "--tags 1,64", "--json"] {
+    for word in ["busbw", "pccl bench --master", "--baseline", "--tags 1,64", "--json", "--quantize"] {
         assert!(help.contains(word), "{word}: {help}");
     }
 }

@@ -43,7 +43,7 @@ pub fn op_named(name: &str) -> Result<ReduceOp, String> {
     ReduceOp::ALL.into_iter().find(|o| o.name() == name).ok_or(format!("there are {names}"))
 }
 
-/// As the Python package names them; `u8` to `i16` are min-max, `zps-` is zero-point-scale.
+/// `u8` to `i16` are min-max, `zps-` is zero-point-scale; those without `zps-` have these names in the Python package too.
 const QUANTIZATIONS: [(&str, Quantization); 14] = [
     ("none", Quantization::None),
     ("u8", Quantization::MinMax(DType::U8)),

@@ -4,13 +4,10 @@
 //! the children as it came, and gives way to its elements when the last of them has it. The place is free meanwhile:
 //! what stands in `docs/SCHEDULES.md` about memory still to be sent goes for both forms alike.
 
-use std::ops::Range;
-
 use super::context::Context;
 use super::op::Op;
 use super::piece::{Direction, Item, Stage};
-use crate::kernel;
-use crate::kernel::quant::Errors;
+use crate::kernel::quant::{self, Errors};
 use crate::types::ReduceOp;
 
 impl Op {
@@ -34,39 +31,44 @@ impl Op {
                 }
                 (None, _) => {}
             }
-            self.add_residual(&(at..at + len));
+            self.save_residual(at, len, cx);
+            self.add_residual(at, len);
         }
-        self.encode_span(at, len, 1, cx);
+        self.encode_span(at, len, 1);
     }
 
-    /// What stands in the result gives way to what travels; `times` as much as is lost by it is the residual now.
-    fn encode_span(&mut self, at: usize, len: usize, times: u64, cx: &mut Context) {
+    /// What stands in the result gives way to what travels; `times` as much as is lost by it joins the residual.
+    fn encode_span(&mut self, at: usize, len: usize, times: u64) {
         let Some(codec) = self.coding.codec else { return };
-        let whole = self.buffers.len();
         match self.buffers.result_and_residual_mut(at, len) {
             (span, None) => codec.encode_in_place(span),
-            (span, Some(kept)) => {
-                self.saved_residual.save(&mut cx.saves, whole, at, kept);
-                cx.counters.bytes_copied += len as u64;
-                codec.encode_in_place_with_errors(span, Errors { kept, times })
-            }
+            (span, Some(kept)) => codec.encode_in_place_with_errors(span, Errors { kept, times }),
         };
     }
 
-    /// Adds what was lost before to this peer's elements, which stand in the result, or are in its sum. Before they are
-    /// encoded here, as the residual changes with that.
-    pub(super) fn add_residual(&mut self, elements: &Range<usize>) {
-        if let (sum, Some(residual)) = self.buffers.result_and_residual_mut(elements.start, elements.len()) {
-            kernel::reduce_into(ReduceOp::Sum, self.coding.dtype, sum, residual);
+    /// Before anything is done to this part of the residual: an abort puts it back.
+    pub(super) fn save_residual(&mut self, at: usize, len: usize, cx: &mut Context) {
+        let whole = self.buffers.len();
+        if let (_, Some(residual)) = self.buffers.result_and_residual_mut(at, len) {
+            self.saved_residual.save(&mut cx.saves, whole, at, residual);
+            cx.counters.bytes_copied += len as u64;
+        }
+    }
+
+    /// Adds what is owed to the sum that stands in the result, of this peer's own elements and all contributions: what is
+    /// finite without it stays finite. What is lost by it is owed from here on.
+    pub(super) fn add_residual(&mut self, at: usize, len: usize) {
+        if let (sum, Some(residual)) = self.buffers.result_and_residual_mut(at, len) {
+            quant::add_owed(self.coding.dtype, sum, residual);
         }
     }
 
     /// The owner's sum is complete: from here on it is what travels, here too.
-    pub(super) fn encode_result(&mut self, chunk: u32, piece: u32, cx: &mut Context) {
+    pub(super) fn encode_result(&mut self, chunk: u32, piece: u32) {
         let (at, len) = self.span(&Item { direction: Direction::Broadcast, chunk, piece });
         // What an average is off by, a sum must make good so many times.
         let times = if self.reduce == ReduceOp::Avg { self.view.world_size.into() } else { 1 };
-        self.encode_span(at, len, times, cx);
+        self.encode_span(at, len, times);
     }
 
     /// A finished piece that no child needs any more becomes its elements.

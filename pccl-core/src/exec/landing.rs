@@ -9,7 +9,7 @@ use super::piece::{Direction, Item, Stage, Target};
 use super::probe::Probed;
 use super::sync::Landed;
 use crate::kernel;
-use crate::kernel::quant::MAX_BLOCK_WIRE_BYTES;
+use crate::kernel::quant::{self, MAX_BLOCK_WIRE_BYTES};
 use crate::mem::Pool;
 use crate::plan::turn_of_child;
 use crate::types::{LinkId, OpKey, PeerId, Rank, ReduceOp};
@@ -221,25 +221,49 @@ impl Op {
 
     /// Adds whole units of the contribution whose turn it is, from `offset` on in the piece as it travels.
     fn add(&mut self, chunk: u32, piece: u32, offset: usize, bytes: &[u8], cx: &mut Context) {
+        // Most reads of a slow link end no block.
+        if bytes.is_empty() {
+            return;
+        }
         let index = self.index(chunk, piece);
         let turn = self.pieces[index].turn;
         let (at, piece_len) = self.span(&Item { direction: Direction::Reduce, chunk, piece });
         let elements = self.coding.elements_of(offset..offset + bytes.len(), piece_len);
         let (at, len) = (at + elements.start, elements.len());
-        match self.buffers.own_and_result_mut(at, len) {
-            (Some(own), sum) if turn == 0 => self.coding.reduce_pair(self.reduce, sum, own, bytes),
-            (_, sum) => self.coding.reduce_into(self.reduce, sum, bytes),
-        }
         if turn == 0 {
-            self.add_residual(&(at..at + len));
+            self.save_residual(at, len, cx);
+        }
+        match (self.coding.codec, self.buffers.has_feedback()) {
+            (Some(codec), true) => {
+                if turn == 0
+                    && let (Some(own), sum) = self.buffers.own_and_result_mut(at, len)
+                {
+                    sum.copy_from_slice(own);
+                    cx.counters.bytes_copied += len as u64;
+                }
+                if let (sum, Some(residual)) = self.buffers.result_and_residual_mut(at, len) {
+                    codec.add_keeping(sum, bytes, residual);
+                }
+            }
+            _ => match self.buffers.own_and_result_mut(at, len) {
+                (Some(own), sum) if turn == 0 => self.coding.reduce_pair(self.reduce, sum, own, bytes),
+                (_, sum) => self.coding.reduce_into(self.reduce, sum, bytes),
+            },
         }
         cx.counters.bytes_reduced += len as u64;
         let view = &self.view.chunks[chunk as usize];
         let last = usize::from(turn) + 1 == view.reduce_children.len();
         // At the owner, sums become results while they are hot in the cache.
-        if view.reduce_parent.is_none() && last && self.reduce == ReduceOp::Avg {
-            let world_size = u64::from(self.view.world_size);
-            kernel::finish_average(self.coding.dtype, self.buffers.result_mut(at, len), world_size);
+        let is_average = last && view.reduce_parent.is_none() && self.reduce == ReduceOp::Avg;
+        if last {
+            self.add_residual(at, len);
+        }
+        if is_average {
+            let (dtype, world_size) = (self.coding.dtype, u64::from(self.view.world_size));
+            match self.buffers.result_and_residual_mut(at, len) {
+                (sum, Some(residual)) => quant::finish_average_keeping(dtype, sum, residual, world_size),
+                (sum, None) => kernel::finish_average(dtype, sum, world_size),
+            }
         }
     }
 
@@ -315,7 +339,7 @@ impl Op {
             if usize::from(turn) == view.reduce_children.len() {
                 match view.reduce_parent {
                     None => {
-                        self.encode_result(chunk, piece, cx);
+                        self.encode_result(chunk, piece);
                         self.finalize(chunk, piece, cx);
                     }
                     Some(_) => self.summed(chunk, piece, cx),

@@ -149,8 +149,9 @@ impl Op {
             if root {
                 let item = Item { direction: Direction::Reduce, chunk: c as u32, piece };
                 let (at, len) = self.span(&item);
-                self.add_residual(&(at..at + len));
-                self.encode_result(c as u32, piece, cx);
+                self.save_residual(at, len, cx);
+                self.add_residual(at, len);
+                self.encode_result(c as u32, piece);
                 self.finalize(c as u32, piece, cx);
             } else {
                 self.summed(c as u32, piece, cx);

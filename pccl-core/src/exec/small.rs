@@ -12,7 +12,7 @@ use super::engine::{OpStart, OpTraffic, Output};
 use super::fault::Fault;
 use super::piece::{Direction, Item};
 use crate::kernel;
-use crate::kernel::quant::Errors;
+use crate::kernel::quant::{self, Errors};
 use crate::limits::MAX_EAGER_BYTES;
 use crate::mem::Buffers;
 use crate::types::{OpKey, PeerId, Rank, ReduceOp};
@@ -65,8 +65,8 @@ fn quantized(coding: Coding, buffers: &mut Buffers) -> (Option<Vec<u8>>, Option<
     let wire_bytes = match buffers.result_and_residual_mut(0, len) {
         (_, None) => codec.encode_in_place(&mut wire),
         (_, Some(residual)) => {
-            kernel::reduce_into(ReduceOp::Sum, coding.dtype, &mut wire, residual);
-            let kept = errors.insert(vec![0; len]);
+            let kept = errors.insert(residual.to_vec());
+            quant::add_owed(coding.dtype, &mut wire, kept);
             codec.encode_in_place_with_errors(&mut wire, Errors { kept, times: 1 })
         }
     };
@@ -244,18 +244,30 @@ impl Small {
             Theirs::Here(bytes) => bytes.as_slice(),
             _ => own,
         };
-        match self.coding.codec {
-            None => kernel::reduce_pair(self.reduce, self.coding.dtype, sum, of(0), of(1)),
-            Some(codec) => {
+        let (dtype, world_size) = (self.coding.dtype, self.partners.len());
+        // All add up the same: one of them keeps what that loses.
+        let errors = self.errors.as_mut().filter(|_| self.rank == 0);
+        match (self.coding.codec, errors) {
+            (Some(codec), Some(errors)) => {
                 codec.decode(of(0), sum);
-                codec.reduce_into(self.reduce, sum, of(1));
+                (1..world_size).for_each(|rank| codec.add_keeping(sum, of(rank), errors));
+                if self.reduce == ReduceOp::Avg {
+                    quant::finish_average_keeping(dtype, sum, errors, world_size as u64);
+                }
             }
-        }
-        for rank in 2..self.partners.len() {
-            self.coding.reduce_into(self.reduce, sum, of(rank));
-        }
-        if self.reduce == ReduceOp::Avg {
-            kernel::finish_average(self.coding.dtype, sum, self.partners.len() as u64);
+            (codec, _) => {
+                match codec {
+                    None => kernel::reduce_pair(self.reduce, dtype, sum, of(0), of(1)),
+                    Some(codec) => {
+                        codec.decode(of(0), sum);
+                        codec.reduce_into(self.reduce, sum, of(1));
+                    }
+                }
+                (2..world_size).for_each(|rank| self.coding.reduce_into(self.reduce, sum, of(rank)));
+                if self.reduce == ReduceOp::Avg {
+                    kernel::finish_average(dtype, sum, world_size as u64);
+                }
+            }
         }
         cx.counters.bytes_reduced += (len * (self.partners.len() - 1)) as u64;
         for partner in &mut self.partners {

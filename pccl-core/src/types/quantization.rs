@@ -47,7 +47,7 @@ impl Quantization {
         match self {
             Quantization::None => None,
             _ if !is_float => {
-                Some("integers are sums without error, which quantization would spoil; use none")
+                Some("integers are reduced without error, which quantization would spoil; use none")
             }
             Quantization::MinMax(code) | Quantization::ZeroPointScale(code)
                 if !matches!(code, DType::U8 | DType::I8 | DType::U16 | DType::I16) =>
@@ -55,9 +55,10 @@ impl Quantization {
                 Some("the quantized type is one of u8, i8, u16 and i16")
             }
             _ if halves && dtype != DType::F32 => Some("f16 and bf16 stand for f32 only"),
-            _ if op == ReduceOp::Prod && !halves => {
-                Some("a product multiplies each element's error by all the other factors: nothing bounds it")
-            }
+            _ if op == ReduceOp::Prod && !halves => Some(
+                "a product multiplies each element's error by all other factors, so the error must be relative to \
+                     the element, down to the least; that of f16 and bf16 is",
+            ),
             _ => None,
         }
     }
@@ -87,6 +88,73 @@ impl fmt::Display for Quantization {
             Quantization::Float8E5M2 => f.write_str("fp8 e5m2"),
             Quantization::Float16 => f.write_str("f16 on the wire"),
             Quantization::BFloat16 => f.write_str("bf16 on the wire"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODES: [DType; 4] = [DType::U8, DType::I8, DType::U16, DType::I16];
+
+    fn all() -> Vec<Quantization> {
+        let grids =
+            DType::ALL.into_iter().flat_map(|d| [Quantization::MinMax(d), Quantization::ZeroPointScale(d)]);
+        let others = [
+            Quantization::None,
+            Quantization::Bits4,
+            Quantization::Float8E4M3,
+            Quantization::Float8E5M2,
+            Quantization::Float16,
+            Quantization::BFloat16,
+        ];
+        grids.chain(others).collect()
+    }
+
+    /// Written down a second time, as a table: a word of the reason, or none.
+    fn expected(quantization: Quantization, dtype: DType, op: ReduceOp) -> Option<&'static str> {
+        let floats = [DType::F16, DType::BF16, DType::F32, DType::F64].contains(&dtype);
+        let is_product = op == ReduceOp::Prod;
+        match quantization {
+            Quantization::None => None,
+            _ if !floats => Some("integers"),
+            Quantization::Float16 | Quantization::BFloat16 => {
+                (dtype != DType::F32).then_some("stand for f32")
+            }
+            Quantization::MinMax(code) | Quantization::ZeroPointScale(code) if !CODES.contains(&code) => {
+                Some("u8, i8, u16 and i16")
+            }
+            _ => is_product.then_some("product"),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_quantized_is_refused_with_its_reason() {
+        for quantization in all() {
+            for (dtype, op) in DType::ALL.into_iter().flat_map(|d| ReduceOp::ALL.map(|op| (d, op))) {
+                let reason = quantization.refusal(dtype, op);
+                match expected(quantization, dtype, op) {
+                    None => assert_eq!(reason, None, "{quantization}, {op} of {dtype}"),
+                    Some(word) => {
+                        assert!(
+                            reason.is_some_and(|reason| reason.contains(word)),
+                            "{quantization}, {op} of {dtype}: {reason:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn feedback_is_for_sums_of_what_loses_something() {
+        for quantization in all() {
+            for op in ReduceOp::ALL {
+                let is_sum = matches!(op, ReduceOp::Sum | ReduceOp::Avg);
+                let may = is_sum && quantization != Quantization::None;
+                assert_eq!(quantization.feedback_refusal(op).is_none(), may, "{quantization}, {op}");
+            }
         }
     }
 }

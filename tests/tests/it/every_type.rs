@@ -2,9 +2,11 @@
 //! what is exact the bits they must be.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use pccl_core::api::{Communicator, DType, OpDescriptor, Quantization, ReduceOp, Tag};
+use pccl_core::api::{Communicator, DType, OpDescriptor, Quantization, ReduceInfo, ReduceOp, Tag};
 use pccl_core::kernel;
+use pccl_core::kernel::quant::Codec;
 use pccl_core::mem::Buffers;
 
 use crate::harness::{connect, master, wait_for_world};
@@ -24,18 +26,27 @@ fn input(peer: usize, bytes: usize) -> Vec<u8> {
 }
 
 fn reduce(peer: &Communicator, descriptor: OpDescriptor, input: &[u8], in_place: bool) -> Vec<u8> {
+    reduce_and_tell(peer, descriptor, input, in_place).0
+}
+
+fn reduce_and_tell(
+    peer: &Communicator,
+    descriptor: OpDescriptor,
+    input: &[u8],
+    in_place: bool,
+) -> (Vec<u8>, ReduceInfo) {
     let mut send = input.to_vec();
     let mut recv = vec![0; if in_place { 0 } else { input.len() }];
     let target = if in_place { send.as_mut_ptr() } else { recv.as_mut_ptr() };
     let source = if in_place { target.cast_const() } else { send.as_ptr() };
     // SAFETY: both vectors outlive the wait and are not touched before it returns.
     let buffers = unsafe { Buffers::new(source, target, input.len()) }.unwrap();
-    peer.all_reduce_buffers(buffers, descriptor, Tag(1)).unwrap().wait().unwrap();
+    let info = peer.all_reduce_buffers(buffers, descriptor, Tag(1)).unwrap().wait().unwrap();
     if in_place {
-        send
+        (send, info)
     } else {
         assert!(send == input, "an out-of-place operation has changed its input");
-        recv
+        (recv, info)
     }
 }
 
@@ -113,6 +124,9 @@ fn quantized_sums_are_the_same_bits_at_every_peer_and_near_the_exact_ones() {
     let (_master, address) = master();
     let results: Mutex<Vec<Vec<Vec<u8>>>> = Mutex::default();
     let number = |peer: usize, i: usize| (i * 7919 % 1000) as f32 / 1000.0 * (peer + 1) as f32;
+    let sent_in_all: Vec<AtomicU64> =
+        (0..QUANTIZED.len() * COUNTS.len()).map(|_| AtomicU64::default()).collect();
+    let received_in_all = AtomicU64::default();
     let cases = || QUANTIZED.into_iter().flat_map(|quantization| COUNTS.map(|count| (quantization, count)));
     std::thread::scope(|threads| {
         for _ in 0..PEERS {
@@ -124,11 +138,15 @@ fn quantized_sums_are_the_same_bits_at_every_peer_and_near_the_exact_ones() {
                     let plain = OpDescriptor::plain(count as u64, DType::F32, ReduceOp::Sum);
                     let descriptor = OpDescriptor { quantization, ..plain };
                     let input: Vec<u8> = (0..count).flat_map(|i| number(rank, i).to_le_bytes()).collect();
-                    let result = reduce(&peer, descriptor, &input, false);
+                    let (result, info) = reduce_and_tell(&peer, descriptor, &input, false);
                     assert!(
                         result == reduce(&peer, descriptor, &input, true),
                         "{descriptor}: in place differs"
                     );
+                    assert_eq!(info.group_world_size, PEERS as u32);
+                    sent_in_all[cases().position(|case| case == (quantization, count)).unwrap()]
+                        .fetch_add(info.tx_bytes, Ordering::Relaxed);
+                    received_in_all.fetch_add(info.rx_bytes, Ordering::Relaxed);
                     result
                 });
                 let mine = reduced.collect();
@@ -136,6 +154,19 @@ fn quantized_sums_are_the_same_bits_at_every_peer_and_near_the_exact_ones() {
             });
         }
     });
+    let sent: Vec<u64> = sent_in_all.iter().map(|sent| sent.load(Ordering::Relaxed)).collect();
+    assert_eq!(sent.iter().sum::<u64>(), received_in_all.load(Ordering::Relaxed));
+    for ((quantization, count), sent) in cases().zip(sent) {
+        // Every element goes up to its owner and down again over N - 1 pairs; of a small operation N times N - 1. Spans
+        // are cut into chunks and pieces, each of which has a short block at its end, and so a header more.
+        let codec = Codec::of(DType::F32, quantization).unwrap();
+        let times = (PEERS * (PEERS - 1)) as u64;
+        let whole = codec.wire_bytes(count as u64);
+        let of_trees = 2 * (PEERS - 1) as u64 * whole;
+        let headers = 64 * times;
+        let expected = sent == times * whole || (of_trees..=of_trees + headers).contains(&sent);
+        assert!(expected, "{quantization}, {count} elements: {sent} bytes, {whole} once");
+    }
     let results = results.into_inner().unwrap();
     for (case, (quantization, count)) in cases().enumerate() {
         assert!(results.iter().all(|peer| peer[case] == results[0][case]), "{quantization}: different bits");

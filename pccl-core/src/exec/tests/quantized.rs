@@ -1,5 +1,8 @@
 //! Quantized operations: the bits that a plain walk through the forest gives, at every peer.
 
+use std::sync::Arc;
+
+use super::sums;
 use super::world::{Shape, World, key, peer};
 use crate::kernel::quant::Codec;
 use crate::kernel::{finish_average, reduce_into};
@@ -21,8 +24,8 @@ impl Walk<'_> {
     pub fn new<'a>(shape: &Shape, descriptor: OpDescriptor, inputs: &'a [Vec<u8>]) -> Walk<'a> {
         let order = (0..shape.world_size).map(peer).collect();
         let unlinked = shape.unlinked.clone();
-        let group =
-            GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked, rtt_us: 0, planned: None };
+        let planned = shape.planned.clone();
+        let group = GroupInfo { group: GroupId(0), since: Epoch(1), order, unlinked, rtt_us: 0, planned };
         let info = EpochInfo {
             epoch: Epoch(1),
             schedule: shape.schedule,
@@ -36,7 +39,7 @@ impl Walk<'_> {
     }
 
     /// As it arrives elsewhere.
-    fn there(&self, elements: &[u8]) -> Vec<u8> {
+    pub fn there(&self, elements: &[u8]) -> Vec<u8> {
         let count = elements.len() / self.descriptor.dtype.size_bytes();
         let mut wire = vec![0; self.codec.wire_bytes(count as u64) as usize];
         self.codec.encode(elements, &mut wire);
@@ -93,13 +96,18 @@ pub fn inputs(descriptor: OpDescriptor, world_size: usize) -> Vec<Vec<u8>> {
         let unit = (i.wrapping_mul(2_654_435_761).wrapping_add(rank as u64 * 40_503) % 10_007) as f64;
         (unit / 5_000.0 - 1.0) * (rank + 1) as f64
     };
-    let bytes = |number: f64| match descriptor.dtype {
+    let bytes = |number| bytes(descriptor.dtype, number);
+    (0..world_size).map(|rank| (0..descriptor.count).flat_map(|i| bytes(of(rank, i))).collect()).collect()
+}
+
+/// Of a number, rounded to the type.
+pub fn bytes(dtype: DType, number: f64) -> Vec<u8> {
+    match dtype {
         DType::F16 => half::f16::from_f64(number).to_le_bytes().to_vec(),
         DType::BF16 => half::bf16::from_f64(number).to_le_bytes().to_vec(),
         DType::F32 => (number as f32).to_le_bytes().to_vec(),
         _ => number.to_le_bytes().to_vec(),
-    };
-    (0..world_size).map(|rank| (0..descriptor.count).flat_map(|i| bytes(of(rank, i))).collect()).collect()
+    }
 }
 
 fn reduce(shape: Shape, descriptor: OpDescriptor, in_place: bool) -> World {
@@ -113,9 +121,11 @@ fn reduce(shape: Shape, descriptor: OpDescriptor, in_place: bool) -> World {
 }
 
 fn schedules(base: &Shape) -> Vec<Shape> {
+    let planned = Some(Arc::new(sums::planned(base.world_size as Rank)));
     let mut shapes = vec![
         base.clone(),
         Shape { schedule: ScheduleChoice::Mesh, ..base.clone() },
+        Shape { schedule: ScheduleChoice::Packed, planned, ..base.clone() },
         Shape { schedule: ScheduleChoice::Auto, ..base.clone() },
     ];
     if base.world_size > 2 {

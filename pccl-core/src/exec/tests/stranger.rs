@@ -9,8 +9,8 @@ use crate::limits::{MAX_EARLY_GRANTS_PER_PEER, WINDOW_OVERHEAD_BYTES};
 use crate::mem::{Budget, TestMemory};
 use crate::plan::{self, PlanView};
 use crate::types::{
-    DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Rank, ReduceOp,
-    ScheduleChoice, Time,
+    DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Quantization, Rank,
+    ReduceOp, ScheduleChoice, Time,
 };
 use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 
@@ -21,6 +21,7 @@ const KEY: fn() -> OpKey = || key(1, 0, 0);
 struct Stage {
     engine: Engine<super::pipe::PipeEnd>,
     memory: TestMemory,
+    input: Vec<u8>,
     view: PlanView,
     /// What we say, by rank; 0 is a second link of rank 1.
     says: Vec<PipeRef>,
@@ -39,7 +40,10 @@ impl Stage {
     }
 
     fn with(config: EngineConfig) -> Stage {
-        let descriptor = OpDescriptor::plain(30, DType::U8, ReduceOp::Sum);
+        Stage::of(config, OpDescriptor::plain(30, DType::U8, ReduceOp::Sum), &INPUT, 8)
+    }
+
+    fn of(config: EngineConfig, descriptor: OpDescriptor, input: &[u8], piece_bytes: u32) -> Stage {
         let order: Vec<PeerId> = (0..3).map(peer).collect();
         let group = GroupInfo {
             group: GroupId(0),
@@ -52,7 +56,7 @@ impl Stage {
         let info = EpochInfo {
             epoch: Epoch(1),
             schedule: ScheduleChoice::Mesh,
-            piece_bytes: 8,
+            piece_bytes,
             groups: vec![group.clone()],
             ..EpochInfo::default()
         };
@@ -64,11 +68,11 @@ impl Stage {
             engine.add_link(LinkId(link as u64), peer(rank), 0, end, Time(0));
             says.push(back);
         }
-        let mut memory = TestMemory::new(&INPUT, true);
+        let mut memory = TestMemory::new(input, true);
         let buffers = memory.lend();
         let order: Arc<[PeerId]> = order.into();
         engine.start(OpStart { key: KEY(), order, view: view.clone(), descriptor, buffers }, Time(0));
-        Stage { engine, memory, view, says, reason: None, done: false }
+        Stage { engine, memory, input: input.to_vec(), view, says, reason: None, done: false }
     }
 
     fn say(&mut self, link: usize, bytes: &[u8]) -> &mut Stage {
@@ -111,7 +115,7 @@ impl Stage {
         let reason = self.reason.clone().expect("the link should have been lost");
         assert!(reason.contains(why), "{reason}");
         self.engine.stop(KEY()).unwrap();
-        assert_eq!(self.memory.input(), INPUT, "the input changed");
+        assert!(self.memory.input() == self.input, "the input changed");
     }
 }
 
@@ -148,6 +152,49 @@ fn a_gap_and_an_overlap_within_a_piece_are_refused() {
 #[test]
 fn a_segment_longer_than_its_piece_is_refused() {
     Stage::new().contribute(1, 0, 0, 9).lost("where offset 0 was due");
+}
+
+/// Of three owners' chunks of 5000 elements each in pieces of up to 4096, ours: a piece of two whole blocks of 2056 bytes on
+/// the wire, and one of 904 elements.
+fn quantized() -> Stage {
+    let quantization = Quantization::MinMax(DType::U8);
+    let descriptor = OpDescriptor { count: 15_000, dtype: DType::F32, op: ReduceOp::Sum, quantization };
+    let config = EngineConfig { budget: Budget::new(0), ..EngineConfig::default() };
+    let stage = Stage::of(config, descriptor, &[0; 60_000], 4096 * 4);
+    assert_eq!(stage.view.chunks[0].piece_span(stage.view.piece_elements, 1), (4096, 904));
+    stage
+}
+
+#[test]
+fn blocks_of_codes_land_whole() {
+    let mut stage = quantized();
+    stage.contribute(1, 0, 0, 2056).contribute(1, 0, 2056, 2056).contribute(2, 0, 0, 4112);
+    stage.contribute(2, 1, 0, 8 + 904).contribute(1, 1, 0, 8 + 904);
+    assert_eq!(stage.reason, None);
+    let counters = stage.engine.counters();
+    assert_eq!((counters.pieces_received, counters.bytes_reduced), (4, 2 * 20_000));
+}
+
+#[test]
+fn a_frame_that_cuts_a_block_is_refused() {
+    quantized().contribute(1, 0, 0, 2055).lost("where offset 0 was due");
+    quantized().contribute(1, 0, 0, 2057).lost("where offset 0 was due");
+    quantized().contribute(1, 0, 0, 2056).contribute(1, 0, 2056, 2055).lost("where offset 2056 was due");
+    quantized().contribute(1, 0, 1000, 2056).lost("where offset 0 was due");
+    quantized().contribute(1, 0, 0, 2056).contribute(1, 0, 1000, 2056).lost("where offset 2056 was due");
+}
+
+/// As long as the elements, or any other length but that of what travels.
+#[test]
+fn a_quantized_piece_has_the_length_of_what_travels() {
+    quantized().contribute(1, 0, 0, 4096 * 4).lost("where offset 0 was due");
+    quantized().contribute(1, 0, 0, 3 * 2056).lost("where offset 0 was due");
+    let of_length = |len| {
+        let mut stage = quantized();
+        stage.contribute(1, 0, 0, 4112).contribute(2, 0, 0, 4112).contribute(2, 1, 0, len);
+        stage.lost("where offset 0 was due");
+    };
+    [8 + 903, 8 + 905, 904 * 4].into_iter().for_each(of_length);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn frames_longer_than_the_hot_scratch_are_added_in_parts() {
 }
 
 /// A chain, a star, and a tree of both kinds; ranks own one chunk, several or none.
-fn planned(world_size: Rank) -> Planned {
+pub fn planned(world_size: Rank) -> Planned {
     let chain: Vec<Rank> = (0..world_size).map(|rank| rank.saturating_sub(1)).collect();
     let last = world_size - 1;
     let heap = (0..world_size).map(|rank| if rank == last { last } else { last - (last - rank - 1) / 2 });

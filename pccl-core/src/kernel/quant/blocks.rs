@@ -11,8 +11,8 @@ use crate::types::DType;
 
 /// A block on its way between two forms; always hot in the cache.
 pub struct Scratch {
-    /// 16-bit floats as f32: those of two blocks.
-    singles: [u8; 2 * MAX_BLOCK_ELEMENTS * 4],
+    /// 16-bit floats as f32.
+    singles: [u8; MAX_BLOCK_ELEMENTS * 4],
     /// Codes of 4 bits, each a byte.
     codes: [u8; MAX_BLOCK_ELEMENTS],
 }
@@ -20,7 +20,7 @@ pub struct Scratch {
 /// Never inlined: so that a profile tells encoding from decoding, and both from what is done with the elements.
 impl Scratch {
     pub fn new() -> Scratch {
-        Scratch { singles: [0; 2 * MAX_BLOCK_ELEMENTS * 4], codes: [0; MAX_BLOCK_ELEMENTS] }
+        Scratch { singles: [0; MAX_BLOCK_ELEMENTS * 4], codes: [0; MAX_BLOCK_ELEMENTS] }
     }
 
     #[inline(never)]
@@ -53,23 +53,6 @@ impl Scratch {
                 let singles = &mut singles[..elements.len() * 2];
                 decode_as::<f32>(cpu, codec, largest_half(dtype), wire, singles, codes);
                 narrow(cpu, dtype, singles, elements);
-            }
-        }
-    }
-
-    /// `kept = (exact − sent) · times`, computed in f32 (f64 of f64); 0 where that is no number.
-    #[inline(never)]
-    pub fn errors(&mut self, cpu: Cpu, dtype: DType, exact: &[u8], sent: &[u8], times: u64, kept: &mut [u8]) {
-        match dtype {
-            DType::F64 => loops::errors_of::<f64>(cpu, exact, sent, times as f64, kept),
-            DType::F32 => loops::errors_of::<f32>(cpu, exact, sent, times as f32, kept),
-            _ => {
-                let (a, b) = self.singles.split_at_mut(MAX_BLOCK_ELEMENTS * 4);
-                let (a, b) = (&mut a[..exact.len() * 2], &mut b[..exact.len() * 2]);
-                widen(cpu, dtype, exact, a);
-                widen(cpu, dtype, sent, b);
-                loops::subtract_from(cpu, a, b, times as f32);
-                narrow(cpu, dtype, a, kept);
             }
         }
     }
@@ -190,7 +173,7 @@ fn decode_grid<W: Work>(
     let is_marked = step.is_negative();
     let top = codec.top() - if is_marked { ODD_CODES } else { 0 };
     let grid = Grid::of_header(first, step.magnitude(), codec.has_zero, top);
-    let with_care = is_marked || !grid.fits(largest);
+    let with_care = is_marked || !grid.fits(W::LARGEST);
     let (flip, count, marked_top) = (codec.flip(), elements.len() / W::BYTES, is_marked.then_some(top));
     match codec.code {
         Code::Bits4 => {
@@ -211,6 +194,9 @@ fn decode_grid<W: Work>(
             careful::dequantize(&grid, marked_top, largest, |i| u32::from(codes[i]) ^ flip, elements);
         }
         _ => loops::dequantize::<W, u8>(cpu, &grid, flip, codes, elements),
+    }
+    if !with_care && !grid.fits(largest) {
+        loops::clamp(cpu, largest, elements);
     }
 }
 
@@ -234,9 +220,12 @@ fn decode_float8<W: Work, F: Float8>(cpu: Cpu, largest: W, header: &[u8], codes:
     let is_marked = step.is_negative();
     let step = step.magnitude();
     let greatest = W::of(1.75) * W::power_of_two(F::LARGEST_EXPONENT);
-    let fits = step * greatest <= largest * W::of(0.5);
-    if fits && !is_marked {
+    let fits = |largest: W| step * greatest <= largest * W::of(0.5);
+    if fits(W::LARGEST) && !is_marked {
         loops::of_float8::<W, F>(cpu, step, codes, elements);
+        if !fits(largest) {
+            loops::clamp(cpu, largest, elements);
+        }
     } else {
         careful::of_float8::<W, F>(step, is_marked, largest, codes, elements);
     }

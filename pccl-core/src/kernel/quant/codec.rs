@@ -1,6 +1,7 @@
 //! One way to encode elements of one type: how long things are, and spans block by block.
 
 use super::blocks::Scratch;
+use super::feedback;
 use crate::kernel::cpu::Cpu;
 use crate::kernel::float_mode::StandardFloatMode;
 use crate::kernel::{reduce_into_on, reduce_pair_on};
@@ -47,8 +48,10 @@ struct Place {
 
 /// Lengths.
 impl Codec {
-    /// `None` if the elements travel as they are. The operation is one that `Quantization::refusal` has nothing against.
+    /// `None` if the elements travel as they are. The caller has made sure that `Quantization::refusal` has nothing against
+    /// it.
     pub fn of(dtype: DType, quantization: Quantization) -> Option<Codec> {
+        debug_assert_eq!(quantization.refusal(dtype, ReduceOp::Sum), None, "{quantization} of {dtype}");
         let has_zero = matches!(quantization, Quantization::ZeroPointScale(_) | Quantization::Bits4);
         let code = match quantization {
             Quantization::None => return None,
@@ -56,7 +59,8 @@ impl Codec {
                 DType::I8 => Code::I8,
                 DType::U16 => Code::U16,
                 DType::I16 => Code::I16,
-                _ => Code::U8,
+                DType::U8 => Code::U8,
+                refused => unreachable!("codes of {refused} have been refused"),
             },
             Quantization::Bits4 => Code::Bits4,
             Quantization::Float8E4M3 => Code::E4M3,
@@ -168,7 +172,7 @@ impl Place {
 
 /// What is lost on the way, for whoever keeps it.
 pub struct Errors<'a> {
-    /// Of the elements' type: what each had and its code does not stand for, times `times`.
+    /// Of the elements' type. What each had and its code does not stand for is added to it, times `times`.
     pub kept: &'a mut [u8],
     pub times: u64,
 }
@@ -193,6 +197,12 @@ impl Codec {
     /// `out = own op what the wire stands for`.
     pub fn reduce_pair(&self, op: ReduceOp, out: &mut [u8], own: &[u8], wire: &[u8]) {
         self.reduce_pair_on(Cpu::best(), op, out, own, wire);
+    }
+
+    /// `acc += what the wire stands for`, as `reduce_into` does it; of 16-bit floats `owed`, of the same type, grows by what
+    /// rounding loses.
+    pub fn add_keeping(&self, acc: &mut [u8], wire: &[u8], owed: &mut [u8]) {
+        self.add_keeping_on(Cpu::best(), acc, wire, owed);
     }
 
     /// Elements give way to what they travel as, which takes the first bytes of their place. Gives its length.
@@ -250,6 +260,20 @@ impl Codec {
         }
     }
 
+    pub(super) fn add_keeping_on(&self, cpu: Cpu, acc: &mut [u8], wire: &[u8], owed: &mut [u8]) {
+        if !feedback::loses_in_sums(self.dtype) {
+            return self.reduce_into_on(cpu, ReduceOp::Sum, acc, wire);
+        }
+        self.check(acc, wire);
+        let _mode = StandardFloatMode::enter();
+        let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
+        for place in self.places(acc.len()) {
+            let tile = &mut tile.0[..place.elements_len];
+            scratch.decode(cpu, self, place.wire(wire), tile);
+            feedback::add_on(cpu, self.dtype, place.elements_mut(acc), tile, place.elements_mut(owed));
+        }
+    }
+
     pub(super) fn encode_in_place_on(
         &self,
         cpu: Cpu,
@@ -257,16 +281,24 @@ impl Codec {
         mut errors: Option<Errors<'_>>,
     ) -> usize {
         let _mode = StandardFloatMode::enter();
-        let (mut scratch, mut tile, mut sent) = (Scratch::new(), Tile::new(), Tile::new());
+        let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
+        let mut sent = errors.is_some().then(Tile::new);
         let mut len = 0;
         // What a block travels as is not longer than it, so it ends before the next block begins.
         for place in self.places(span.len()) {
             let wire = &mut tile.0[..place.wire_len];
             scratch.encode(cpu, self, place.elements(span), wire);
-            if let Some(Errors { kept, times }) = &mut errors {
+            if let (Some(Errors { kept, times }), Some(sent)) = (&mut errors, &mut sent) {
                 let sent = &mut sent.0[..place.elements_len];
                 scratch.decode(cpu, self, wire, sent);
-                scratch.errors(cpu, self.dtype, place.elements(span), sent, *times, place.elements_mut(kept));
+                feedback::keep_on(
+                    cpu,
+                    self.dtype,
+                    place.elements(span),
+                    sent,
+                    *times,
+                    place.elements_mut(kept),
+                );
             }
             place.wire_mut(span).copy_from_slice(wire);
             len = place.wire_at + place.wire_len;

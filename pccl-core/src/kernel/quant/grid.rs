@@ -78,9 +78,11 @@ impl<W: Work> Grid<W> {
         self.step > W::ZERO && self.step < W::LEAST_NORMAL
     }
 
-    /// Whether every code stands for a number that the elements' type has, `largest` being its largest.
+    /// Whether every code stands for a number that the elements' type has, `largest` being its largest. Of a header that no
+    /// sound sender writes nothing is taken for granted: NaN fails each comparison.
     pub fn fits(&self, largest: W) -> bool {
-        self.base.magnitude() + self.step * self.top <= largest * W::of(0.5)
+        let has_code_of_zero = self.zero >= W::ZERO && self.zero <= self.top;
+        has_code_of_zero && self.base.magnitude() + self.step * self.top <= largest * W::of(0.5)
     }
 
     /// The nearest code, also where the step is subnormal.

@@ -183,22 +183,13 @@ for_each_cpu! {
 }
 
 for_each_cpu! {
-    /// `errors[i] = (exact[i] − sent[i]) · times`, in f32 or f64; 0 where that is no number.
-    pub fn errors_of<W: Work>(exact: &[u8], sent: &[u8], times: W, errors: &mut [u8]) {
-        let pairs = W::cells(exact).iter().zip(W::cells(sent));
-        for (error, (&exact, &sent)) in W::cells_mut(errors).iter_mut().zip(pairs) {
-            let by = (W::load(exact) - W::load(sent)) * times;
-            *error = if by.is_finite() { by } else { W::ZERO }.store();
-        }
-    }
-}
-
-for_each_cpu! {
-    /// The same in place of the exact numbers, of f32.
-    pub fn subtract_from<>(exact: &mut [u8], sent: &[u8], times: f32) {
-        for (exact, &sent) in f32::cells_mut(exact).iter_mut().zip(f32::cells(sent)) {
-            let by = (f32::from_le_bytes(*exact) - f32::from_le_bytes(sent)) * times;
-            *exact = if by.is_finite() { by } else { 0.0 }.to_le_bytes();
+    /// Not beyond the largest number of a type that ends before f32 does.
+    pub fn clamp<W: Work>(largest: W, elements: &mut [u8]) {
+        let least = largest.negated();
+        for cell in W::cells_mut(elements) {
+            let element = W::load(*cell);
+            let element = if element > largest { largest } else { element };
+            *cell = if element < least { least } else { element }.store();
         }
     }
 }

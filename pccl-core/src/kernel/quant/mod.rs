@@ -7,6 +7,7 @@
 mod blocks;
 mod careful;
 mod codec;
+mod feedback;
 mod float8;
 mod grid;
 mod loops;
@@ -15,3 +16,4 @@ mod tests;
 mod work;
 
 pub use codec::{Codec, Errors, MAX_BLOCK_WIRE_BYTES};
+pub use feedback::{add_owed, finish_average_keeping};

@@ -11,6 +11,7 @@ pub trait Work:
     const ZERO: Self;
     /// The least positive number that is not subnormal.
     const LEAST_NORMAL: Self;
+    const LARGEST: Self;
     const INFINITY: Self;
     const NAN: Self;
     const BYTES: usize;
@@ -42,6 +43,7 @@ macro_rules! work {
         impl Work for $type {
             const ZERO: Self = 0.0;
             const LEAST_NORMAL: Self = $type::MIN_POSITIVE;
+            const LARGEST: Self = $type::MAX;
             const INFINITY: Self = $type::INFINITY;
             const NAN: Self = $type::from_bits((($bias * 2 + 1) << 1 | 1) << ($mantissa_bits - 1));
             const BYTES: usize = $bytes;

@@ -8,6 +8,8 @@ use crate::kernel::{reduce_into, reduce_pair};
 use crate::types::{DType, Quantization, ReduceOp};
 
 mod bounds;
+mod feedback;
+mod golden;
 mod oracle;
 mod specified;
 
@@ -186,19 +188,23 @@ proptest! {
     }
 
     #[test]
-    fn errors_are_what_was_there_less_what_was_sent(
+    fn errors_grow_by_what_was_there_less_what_was_sent(
         cpu in a_path(), (dtype, quantization, elements) in a_case(), times in 1u64..5,
+        owed in any::<[u8; 64]>(),
     ) {
         let codec = Codec::of(dtype, quantization).unwrap();
-        let (mut span, mut kept) = (elements.clone(), vec![0xa5; elements.len()]);
+        let (mut span, mut kept) = (elements.clone(), owed.iter().copied().cycle().take(elements.len()).collect::<Vec<u8>>());
+        let before = oracle::numbers(dtype, &kept);
         codec.encode_in_place_on(cpu, &mut span, Some(Errors { kept: &mut kept, times }));
         codec.decode_in_place_on(cpu, &mut span);
         let exact = oracle::numbers(dtype, &elements);
         let sent = oracle::numbers(dtype, &span);
         let single = |x: f64| if dtype == DType::F64 { x } else { f64::from(x as f32) };
-        let expected: Vec<f64> = exact.iter().zip(&sent)
-            .map(|(exact, sent)| single(single(exact - sent) * times as f64))
-            .map(|error| if error.is_finite() { error } else { 0.0 })
+        let finite = |x: f64| if x.is_finite() { x } else { 0.0 };
+        let largest = largest_of(dtype);
+        let expected: Vec<f64> = exact.iter().zip(&sent).zip(&before)
+            .map(|((exact, sent), before)| (single(single(exact - sent) * times as f64), before))
+            .map(|(error, before)| single(finite(*before) + finite(error)).clamp(-largest, largest))
             .collect();
         prop_assert_eq!(kept, bytes_of(dtype, &expected));
     }
@@ -228,9 +234,46 @@ proptest! {
         let codec = Codec::of(dtype, quantization).unwrap();
         let wire: Vec<u8> = seed.iter().copied().cycle().take(codec.wire_bytes(count as u64) as usize).collect();
         let elements = decoded(cpu, &codec, &wire, count * dtype.size_bytes());
-        let same = decoded(Cpu::best(), &codec, &wire, elements.len());
-        let numbers = |bytes: &[u8]| -> Vec<f64> { oracle::numbers(dtype, bytes) };
-        let both = numbers(&elements).into_iter().zip(numbers(&same));
-        prop_assert!(both.into_iter().all(|(a, b)| a == b || a.is_nan() && b.is_nan()));
+        let blocks = wire.chunks(codec.block_wire_bytes()).zip(elements.chunks(codec.block_elements() * dtype.size_bytes()));
+        for (wire, elements) in blocks {
+            let count = elements.len() / dtype.size_bytes();
+            prop_assert_eq!(elements, oracle::decode_block(dtype, quantization, wire, count));
+        }
+    }
+
+    /// Headers of any two numbers, whole ones or bits: what no sound sender writes is the same bits on every path too.
+    #[test]
+    fn a_header_that_no_sound_sender_writes_gives_finite_elements_or_the_canonical_nan(
+        cpu in a_path(), (dtype, quantization) in a_way(), codes in any::<[u8; 16]>(), count in 8usize..100,
+        numbers in prop::collection::vec(
+            prop_oneof![any::<f64>(), (-300..300i32).prop_map(|e| 2f64.powi(e)), -10.0..300.0f64, prop::sample::select(
+                vec![0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e38, -1e38, 1e30],
+            )],
+            2,
+        ),
+    ) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let mut wire: Vec<u8> =
+            codes.iter().copied().cycle().take(codec.wire_bytes(count as u64) as usize).collect();
+        if wire.len() == count * dtype.size_bytes() || codec.header_bytes() == 0 {
+            return Ok(());
+        }
+        let of = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let header = bytes_of(of, &numbers);
+        let header_bytes = codec.header_bytes();
+        wire[..header_bytes].copy_from_slice(&header[..header_bytes]);
+        let elements = decoded(cpu, &codec, &wire, count * dtype.size_bytes());
+        prop_assert_eq!(&elements, &oracle::decode_block(dtype, quantization, &wire, count));
+        let is_marked = wire[header_bytes - 1] & 0x80 != 0;
+        prop_assert!(is_marked || oracle::numbers(dtype, &elements).iter().all(|x| !x.is_infinite()));
+    }
+}
+
+fn largest_of(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 65504.0,
+        DType::BF16 => half::bf16::MAX.to_f64(),
+        DType::F32 => f32::MAX.into(),
+        _ => f64::MAX,
     }
 }
