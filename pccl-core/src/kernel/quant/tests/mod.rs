@@ -206,7 +206,13 @@ proptest! {
             .map(|((exact, sent), before)| (single(single(exact - sent) * times as f64), before))
             .map(|(error, before)| single(finite(*before) + finite(error)).clamp(-largest, largest))
             .collect();
-        prop_assert_eq!(kept, bytes_of(dtype, &expected));
+        // By way of f32, which these are: from f64 `half` looks at the upper bits only.
+        let rounded = |number: &f64| match dtype {
+            DType::F16 => half::f16::from_f32(*number as f32).to_le_bytes().to_vec(),
+            DType::BF16 => half::bf16::from_f32(*number as f32).to_le_bytes().to_vec(),
+            _ => of_number(dtype, *number),
+        };
+        prop_assert_eq!(kept, expected.iter().flat_map(rounded).collect::<Vec<u8>>());
     }
 
     #[test]
@@ -234,10 +240,18 @@ proptest! {
         let codec = Codec::of(dtype, quantization).unwrap();
         let wire: Vec<u8> = seed.iter().copied().cycle().take(codec.wire_bytes(count as u64) as usize).collect();
         let elements = decoded(cpu, &codec, &wire, count * dtype.size_bytes());
+        prop_assert_eq!(&elements, &decoded(Cpu::best(), &codec, &wire, elements.len()));
         let blocks = wire.chunks(codec.block_wire_bytes()).zip(elements.chunks(codec.block_elements() * dtype.size_bytes()));
         for (wire, elements) in blocks {
             let count = elements.len() / dtype.size_bytes();
-            prop_assert_eq!(elements, oracle::decode_block(dtype, quantization, wire, count));
+            let expected = oracle::decode_block(dtype, quantization, wire, count);
+            // Codes that are 16-bit floats stand for themselves, whichever NaN they are.
+            let canonical = |bytes: &[u8]| bytes_of(dtype, &oracle::numbers(dtype, bytes).iter().map(|x| if x.is_nan() { f64::NAN } else { *x }).collect::<Vec<_>>());
+            if codec.header_bytes() == 0 {
+                prop_assert_eq!(canonical(elements), canonical(&expected));
+            } else {
+                prop_assert_eq!(elements, expected);
+            }
         }
     }
 
