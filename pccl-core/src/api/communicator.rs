@@ -108,7 +108,8 @@ impl Communicator {
 
     /// A quantized sum or average in place, with error feedback (docs/QUANTIZATION.md): `residual` is added to this peer's
     /// `data` first, and holds afterwards what quantization lost at this peer, for the next call. It is as long as `data`,
-    /// 0 before the first call, and belongs to this peer, tag and model: not to be shared, reduced or averaged.
+    /// 0 before the first call, and belongs to this peer, tag and model: not to be shared, reduced or averaged. Of f16 and bf16 it
+    /// holds what sums round away as well. What is finite without it stays finite; in it NaN and infinities count as 0.
     ///
     /// On any error `data` and `residual` are as before, bit for bit: after `Aborted` call it again with both. The other
     /// peers need not have a residual. `InvalidArgument` for other operations than sum and average, and unquantized.
