@@ -3,6 +3,7 @@
 //! Each setting has a key. A program sets it through a builder or by its key; whoever starts the program has
 //! the last word: the environment variable `PCCL_<KEY>`, where there is one, wins.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -11,8 +12,32 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::types::ScheduleChoice;
 
+/// No line of a log or an error has its value.
+const RUN_KEY: &str = "run_key";
 /// What an optional setting reads while it is not set.
 const NOT_SET: &str = "-";
+
+/// Environment variables of PCCL 1.0 that are accepted, and why they change nothing here.
+const WITHOUT_EFFECT: [(&str, &str); 3] = [
+    (
+        "PCCL_NUM_BENCHMARK_CONNECTIONS",
+        "links are measured over their data connections; PCCL_POOL says how many",
+    ),
+    (
+        "PCCL_MAX_CONCURRENT_COLLECTIVE_OPS",
+        "operations under way need no threads, so 4096 of them may be in flight",
+    ),
+    (
+        "PCCL_MULTIPLEX_CHUNK_SIZE",
+        "what travels is cut alike at all peers, as the master says: its PCCL_PIECE_BYTES",
+    ),
+];
+
+/// A line for the log for each variable that somebody has set in vain.
+pub fn variables_without_effect(look_up: impl Fn(&str) -> bool) -> impl Iterator<Item = String> {
+    let set = WITHOUT_EFFECT.into_iter().filter(move |(variable, _)| look_up(variable));
+    set.map(|(variable, why)| format!("environment variable {variable} has no effect: {why}"))
+}
 
 /// A setting that can be named in text.
 pub struct Key<S: 'static> {
@@ -40,8 +65,9 @@ pub trait Settings: Sized + 'static {
             let reason = format!("there is no setting {key:?}; there are {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidArgument, reason));
         };
+        let shown = if key == RUN_KEY { "…" } else { value };
         (found.set)(self, value.trim())
-            .map_err(|why| Error::new(ErrorKind::InvalidArgument, format!("setting {key}={value:?}: {why}")))
+            .map_err(|why| Error::new(ErrorKind::InvalidArgument, format!("setting {key}={shown:?}: {why}")))
     }
 
     /// Checks what was put into the fields directly.
@@ -57,20 +83,21 @@ pub trait Settings: Sized + 'static {
 
     /// Takes over what the environment says. An impossible value is `InvalidArgument` and names the variable.
     fn override_by_environment(&mut self) -> Result<()> {
-        self.override_by(|variable| std::env::var(variable).ok())
+        self.override_by(|variable| std::env::var_os(variable))
     }
 
     #[doc(hidden)]
-    fn override_by(&mut self, look_up: impl Fn(&str) -> Option<String>) -> Result<()> {
+    fn override_by(&mut self, look_up: impl Fn(&str) -> Option<OsString>) -> Result<()> {
         if look_up("PCCL_RUN_KEY").is_some_and(|key| !key.is_empty()) {
             let reason = "PCCL_RUN_KEY is set, but this version cannot encrypt: it would run in the open; \
                           unset it, and run on a network you trust";
             return Err(Error::new(ErrorKind::InvalidUsage, reason));
         }
-        for key in Self::KEYS {
+        for key in Self::KEYS.iter().filter(|key| key.name != RUN_KEY) {
             let variable = key.variable();
             if let Some(value) = look_up(&variable) {
-                (key.set)(self, value.trim()).map_err(|why| {
+                let text = value.to_str().ok_or_else(|| "is no UTF-8".to_string());
+                text.and_then(|text| (key.set)(self, text.trim())).map_err(|why| {
                     Error::new(
                         ErrorKind::InvalidArgument,
                         format!("environment variable {variable}={value:?}: {why}"),
@@ -204,6 +231,20 @@ impl Settings for PeerSettings {
             help: "SO_SNDBUF of data connections; 0: tuned by the system",
             get: |s| s.tcp_send_buffer_bytes.to_string(),
             set: |s, v| number(v, 0, limits::MAX_SOCKET_BYTES).map(|v| s.tcp_send_buffer_bytes = v),
+        },
+        Key {
+            name: "transport",
+            help: "what data connections are made of: tcp, the only one there is",
+            get: |_| "tcp".into(),
+            set: |_, v| if v == "tcp" { Ok(()) } else { Err("there is tcp only".into()) },
+        },
+        Key {
+            name: RUN_KEY,
+            help: "refused: this version cannot encrypt, and would run in the open",
+            get: |_| NOT_SET.into(),
+            set: |_, _| {
+                Err("this version cannot encrypt: it would run in the open; use a network you trust".into())
+            },
         },
         Key {
             name: "hash_threads",
@@ -392,6 +433,10 @@ mod tests {
     #[test]
     fn impossible_values_are_refused_with_what_is_possible() {
         let mut master = MasterSettings::default();
+        let peer = PeerSettings::default().set("transport", "pigeon").unwrap_err();
+        assert!(peer.reason.contains("tcp only"), "{peer}");
+        let secret = PeerSettings::default().set("run_key", "secret").unwrap_err();
+        assert!(secret.reason.contains("cannot encrypt") && !secret.reason.contains("secret"), "{secret}");
         for (key, value, hint) in [
             ("schedule", "star", "auto, ring, mesh and packed"),
             ("silence_ms", "10", "200"),
@@ -410,6 +455,21 @@ mod tests {
         assert!(error.reason.contains("PCCL_POOL"), "{error}");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_text_is_refused_too() {
+        use std::os::unix::ffi::OsStringExt;
+        let bytes = || OsString::from_vec(b"secret\xff".to_vec());
+        for (variable, kind) in
+            [("PCCL_POOL", ErrorKind::InvalidArgument), ("PCCL_RUN_KEY", ErrorKind::InvalidUsage)]
+        {
+            let error =
+                PeerSettings::default().override_by(|name| (name == variable).then(bytes)).unwrap_err();
+            assert_eq!(error.kind, kind);
+            assert!(error.reason.contains(variable), "{error}");
+        }
+    }
+
     #[test]
     fn a_run_key_is_refused_rather_than_ignored() {
         let error = PeerSettings::default()
@@ -417,6 +477,20 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidUsage);
         assert!(!error.reason.contains("secret"));
+    }
+
+    #[test]
+    fn variables_that_change_nothing_are_told_by_name_and_with_what_does() {
+        for (variable, instead) in [
+            ("PCCL_NUM_BENCHMARK_CONNECTIONS", "PCCL_POOL"),
+            ("PCCL_MAX_CONCURRENT_COLLECTIVE_OPS", &limits::MAX_OPS_IN_FLIGHT.to_string()),
+            ("PCCL_MULTIPLEX_CHUNK_SIZE", "PCCL_PIECE_BYTES"),
+        ] {
+            let told: Vec<String> = variables_without_effect(|name| name == variable).collect();
+            assert_eq!(told.len(), 1, "{variable}");
+            assert!(told[0].contains(variable) && told[0].contains(instead), "{told:?}");
+        }
+        assert_eq!(variables_without_effect(|_| false).count(), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod probe;
 mod quantization;
 mod report;
+mod severity;
 mod state;
 mod topology;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 pub use probe::{Heard, ProbeOrder, ProbeReport, RoundTrip};
 pub use quantization::Quantization;
 pub use report::{FigureRow, RunReport};
+pub use severity::Severity;
 pub use state::{Digest, Election, Needs, Offer, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey};
 pub use topology::{Cost, ForestKind, PackedTree, Planned, PlannedForest};
 

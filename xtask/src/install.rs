@@ -15,6 +15,9 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const MAJOR: &str = env!("CARGO_PKG_VERSION_MAJOR");
 const HEADERS: [&str; 3] = ["pccl.h", "ccoip.h", "ccoip_inet.h"];
+/// The licence, and what the header refers to.
+const PAGES: [&str; 5] =
+    ["LICENSE", "docs/SETTINGS.md", "docs/guide-c.md", "docs/QUANTIZATION.md", "docs/SHARED-STATE.md"];
 
 #[derive(Debug, Args)]
 pub struct InstallArgs {
@@ -111,8 +114,10 @@ impl Form {
             let from = root().join("include").join(header);
             placed(&prefix.join("include").join(header), |place| fs::copy(&from, place).map(drop))?;
         }
-        let license = root().join("LICENSE");
-        placed(&prefix.join("share/doc/pccl/LICENSE"), |place| fs::copy(&license, place).map(drop))?;
+        for page in PAGES {
+            let (from, name) = (root().join(page), page.trim_start_matches("docs/"));
+            placed(&prefix.join("share/doc/pccl").join(name), |place| fs::copy(&from, place).map(drop))?;
+        }
         for (template, to) in [
             ("pccl.pc.in", "lib/pkgconfig/pccl.pc"),
             ("pccl-config.cmake.in", "lib/cmake/pccl/pccl-config.cmake"),

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Once;
 
 use super::{Communicator, Master};
-use crate::config::{MasterSettings, PeerSettings, Settings};
+use crate::config::{MasterSettings, PeerSettings, Settings, variables_without_effect};
 use crate::error::Result;
 use crate::types::ScheduleChoice;
 
@@ -87,7 +88,7 @@ impl CommunicatorBuilder {
     /// Checks the settings and takes over what the environment says. No thread, no socket yet.
     pub fn build(self) -> Result<Communicator> {
         let mut settings = self.settings;
-        settings.override_by_environment()?;
+        override_by_environment(&mut settings)?;
         // What was set directly passes the same checks as what was set by key.
         settings.recheck()?;
         Ok(Communicator::new(settings))
@@ -164,7 +165,7 @@ impl MasterBuilder {
     /// Checks the settings and takes over what the environment says. No thread, no socket yet.
     pub fn build(self) -> Result<Master> {
         let mut settings = self.settings;
-        settings.override_by_environment()?;
+        override_by_environment(&mut settings)?;
         settings.recheck()?;
         Ok(Master::new(settings))
     }
@@ -174,4 +175,15 @@ impl fmt::Display for MasterBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.settings.fmt(f)
     }
+}
+
+/// The environment has the last word. Of what it says in vain the log tells once.
+fn override_by_environment(settings: &mut impl Settings) -> Result<()> {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        for line in variables_without_effect(|variable| std::env::var_os(variable).is_some()) {
+            tracing::warn!("{line}");
+        }
+    });
+    settings.override_by_environment()
 }

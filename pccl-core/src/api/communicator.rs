@@ -9,7 +9,7 @@ use crate::config::PeerSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{self, Buffers, BuffersError, Element};
 use crate::obs::Stats;
-use crate::proto::peer::{Done, ReduceInfo};
+use crate::proto::peer::{Done, ReduceInfo, check_descriptor};
 use crate::shell::node::Request;
 use crate::shell::{PeerThread, Snapshot};
 use crate::types::{Epoch, OpDescriptor, PhaseCall, Quantization, Rank, ReduceOp, Tag};
@@ -134,20 +134,7 @@ impl Communicator {
     /// ends nothing. `InvalidArgument` comes from here where the arguments alone show it.
     pub fn all_reduce_buffers(&self, buffers: Buffers, descriptor: OpDescriptor, tag: Tag) -> Result<Work> {
         let thread = self.running()?;
-        if descriptor.count == 0 {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("all-reduce {tag}: there are no elements"),
-            ));
-        }
-        let refusal = descriptor.quantization.feedback_refusal(descriptor.op);
-        if let Some(reason) = refusal.filter(|_| buffers.has_feedback()) {
-            let OpDescriptor { op, quantization, .. } = descriptor;
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("all-reduce {tag}: no error feedback for {op}, {quantization}: {reason}"),
-            ));
-        }
+        check(&buffers, descriptor, tag)?;
         let request = Request::AllReduce { tag, descriptor, buffers };
         Ok(Work::new(thread, request, Arc::clone(&self.callers), self.pid))
     }
@@ -156,27 +143,26 @@ impl Communicator {
     /// are done. Every peer of the group must call it with the same list. Success means that every one of them
     /// was reduced; byte counts are totals.
     ///
-    /// `TooFewPeers` when the group has one peer left; any other error ends it too, after those in flight.
+    /// `TooFewPeers` when the group has one peer left; any other error ends it too, after those in flight. Then all inputs
+    /// are as before, also of those that were done: what is reduced in place is kept until the end, as much memory again.
     pub fn all_reduce_multiple_with_retry(
         &self,
         requests: &mut [ReduceRequest<'_>],
         max_in_flight: usize,
     ) -> Result<ReduceInfo> {
-        self.running()?;
-        retry::check(requests.iter().map(|request| request.tag), max_in_flight)?;
         let requests = &*requests;
+        let operations: Vec<_> = requests.iter().map(|request| (request.descriptor, request.tag)).collect();
         mem::lend(|lending| {
-            retry::run_all(requests.len(), max_in_flight, |index| {
+            self.all_reduce_buffers_with_retry(&operations, max_in_flight, |index| {
                 let request = &requests[index];
-                let buffers =
-                    lending.memory(&request.memory).map_err(|error| no_buffers(request.tag, error))?;
-                self.all_reduce_buffers(buffers, request.descriptor, request.tag)
+                lending.memory(&request.memory).map_err(|error| no_buffers(request.tag, error))
             })
         })
     }
 
     /// As `all_reduce_multiple_with_retry`, over memory that is not borrowed: `buffers` gives that of an index, anew for
-    /// each try.
+    /// each try, and once before anything is started. With error feedback nothing counts twice, as an abort leaves residuals
+    /// as they were.
     pub fn all_reduce_buffers_with_retry(
         &self,
         operations: &[(OpDescriptor, Tag)],
@@ -185,9 +171,17 @@ impl Communicator {
     ) -> Result<ReduceInfo> {
         self.running()?;
         retry::check(operations.iter().map(|(_, tag)| *tag), max_in_flight)?;
-        retry::run_all(operations.len(), max_in_flight, |index| {
+        for (index, (descriptor, tag)) in operations.iter().enumerate() {
+            buffers(index)
+                .and_then(|buffers| check(&buffers, *descriptor, *tag))
+                .map_err(|error| Error::new(error.kind, format!("descriptors[{index}]: {}", error.reason)))?;
+        }
+        if operations.is_empty() {
+            return Ok(ReduceInfo { group_world_size: self.group_world_size(), ..ReduceInfo::default() });
+        }
+        retry::run_whole(operations.len(), max_in_flight, buffers, |index, buffers| {
             let (descriptor, tag) = operations[index];
-            self.all_reduce_buffers(buffers(index)?, descriptor, tag)
+            self.all_reduce_buffers(buffers, descriptor, tag)
         })
     }
 
@@ -233,6 +227,17 @@ impl Communicator {
     /// Whether this peer is a member of a run now.
     pub fn is_connected(&self) -> bool {
         self.snapshot().member
+    }
+
+    /// Whether this peer is a member of a run now, with nobody else in its group.
+    pub fn is_alone(&self) -> bool {
+        let now = self.snapshot();
+        now.member && now.group_world_size < 2
+    }
+
+    /// `InvalidUsage` in a forked child, where every other call fails as well: for who takes a lock of its own before.
+    pub fn check_process(&self) -> Result<()> {
+        check_process(self.pid, "communicator")
     }
 
     /// What was done so far, and over which links. Asks the communicator's thread, which may be in the middle of
@@ -301,6 +306,18 @@ impl Drop for Communicator {
         } else {
             thread.stop();
         }
+    }
+}
+
+/// What the arguments alone show to be wrong.
+fn check(buffers: &Buffers, descriptor: OpDescriptor, tag: Tag) -> Result<()> {
+    let invalid =
+        |reason: String| Err(Error::new(ErrorKind::InvalidArgument, format!("all-reduce {tag}: {reason}")));
+    check_descriptor(tag, &descriptor)?;
+    let OpDescriptor { op, quantization, .. } = descriptor;
+    match quantization.feedback_refusal(op).filter(|_| buffers.has_feedback()) {
+        Some(reason) => invalid(format!("no error feedback for {op}, {quantization}: {reason}")),
+        None => Ok(()),
     }
 }
 

@@ -59,6 +59,11 @@ impl Master {
         self.running()?.join()
     }
 
+    /// `InvalidUsage` in a forked child, where every other call fails as well.
+    pub fn check_process(&self) -> Result<()> {
+        check_process(self.pid, "master")
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &MasterSettings {
         &self.settings

@@ -19,7 +19,7 @@ pub use work::Work;
 
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::mem::{Buffers, Element, Memory};
-pub use crate::obs::{Counters, LinkStats, Stats};
+pub use crate::obs::{Counters, LinkStats, Stats, check_log_level, log_to_stderr, set_log_level};
 pub use crate::proto::peer::{ReduceInfo, SyncInfo};
 pub use crate::shell::watched;
 pub use crate::state::Condition;

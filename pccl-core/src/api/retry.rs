@@ -11,7 +11,7 @@ use super::Work;
 use super::communicator::no_buffers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BLOCKED_ALONE_REPORT_MS, BLOCKED_REPORT_MS};
-use crate::mem::{Element, Memory};
+use crate::mem::{Buffers, Element, InputAtStake, Memory};
 use crate::proto::peer::ReduceInfo;
 use crate::shell::{check_watch, watch_interval};
 use crate::types::{OpDescriptor, ReduceOp, Tag};
@@ -76,14 +76,42 @@ impl Waitable for Work {
     }
 }
 
-/// The lowest unfinished indices are always the ones in flight. So what is in flight depends on the verdicts
-/// alone, which are the same at every peer, and never on who hears of them first: nobody waits for ever.
-pub(super) fn run_all<W: Waitable>(
+/// As `run_all` over the memory that `buffers` gives. If the list fails, those that were done get their input back, as those
+/// that were not: whoever calls again with the same list is right, and nothing is reduced twice.
+pub(super) fn run_whole<W: Waitable>(
     count: usize,
+    max_in_flight: usize,
+    mut buffers: impl FnMut(usize) -> Result<Buffers>,
+    mut start: impl FnMut(usize, Buffers) -> Result<W>,
+) -> Result<ReduceInfo> {
+    let mut inputs: Vec<Option<InputAtStake>> = (0..count).map(|_| None).collect();
+    let mut todo: BTreeSet<usize> = (0..count).collect();
+    let outcome = run_all(&mut todo, max_in_flight, |index| {
+        let memory = buffers(index)?;
+        if inputs[index].is_none() {
+            let reason = || format!("descriptors[{index}]: there is no memory to keep its input");
+            let input = memory.input_at_stake();
+            inputs[index] = Some(input.ok_or_else(|| Error::new(ErrorKind::Internal, reason()))?);
+        }
+        start(index, memory)
+    });
+    if outcome.is_err() {
+        for (index, input) in inputs.iter().enumerate().filter(|(index, _)| !todo.contains(index)) {
+            if let Some(input) = input {
+                buffers(index)?.put_back(input);
+            }
+        }
+    }
+    outcome
+}
+
+/// Runs those of `todo`, until it is empty or one has failed. The lowest unfinished indices are always the ones in flight. So what is in flight depends on the verdicts
+/// alone, which are the same at every peer, and never on who hears of them first: nobody waits for ever.
+fn run_all<W: Waitable>(
+    todo: &mut BTreeSet<usize>,
     max_in_flight: usize,
     mut start: impl FnMut(usize) -> Result<W>,
 ) -> Result<ReduceInfo> {
-    let mut todo: BTreeSet<usize> = (0..count).collect();
     let mut in_flight: Vec<W> = Vec::new();
     let mut indices: Vec<usize> = Vec::new();
     let mut total = ReduceInfo::default();

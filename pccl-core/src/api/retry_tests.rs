@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::future::{Ready, ready};
 
 use super::*;
+use crate::mem::lend;
 
 impl Waitable for Ready<Result<ReduceInfo>> {
     fn blocked(&self, _long: bool) {}
@@ -22,7 +23,7 @@ fn run(
     outcome: impl Fn(usize, usize) -> Result<ReduceInfo>,
 ) -> (Vec<usize>, Result<ReduceInfo>) {
     let starts = RefCell::new(Vec::new());
-    let result = run_all(count, max_in_flight, |index| {
+    let result = run_all(&mut (0..count).collect(), max_in_flight, |index| {
         let attempts = starts.borrow().iter().filter(|started| **started == index).count();
         starts.borrow_mut().push(index);
         Ok(ready(outcome(index, attempts)))
@@ -91,4 +92,32 @@ fn a_tag_twice_in_flight_is_refused_before_anything_is_started() {
 
 fn tags(requests: &[ReduceRequest<'_>]) -> impl Iterator<Item = Tag> {
     requests.iter().map(|request| request.tag)
+}
+
+#[test]
+fn a_list_that_fails_gives_back_the_inputs_of_those_that_were_done() {
+    let before: Vec<[u8; 4]> = (0..4).map(|index| [index; 4]).collect();
+    for (failing, in_place) in [(2, true), (3, true), (2, false)] {
+        let (send, mut recv) = (before.clone(), before.clone());
+        let lists = recv.iter_mut().zip(&send);
+        let memory: Vec<Memory<'_>> = match in_place {
+            true => lists.map(|(recv, _)| Memory::in_place(recv)).collect(),
+            false => lists.map(|(recv, send)| Memory::of(send, recv).unwrap()).collect(),
+        };
+        let result = lend(|lending| {
+            let buffers = |index: usize| Ok(lending.memory(&memory[index]).unwrap());
+            run_whole(4, 1, buffers, |index, mut buffers| {
+                buffers.result_mut(0, 4).fill(99);
+                let outcome = if index == failing { error(ErrorKind::TooFewPeers) } else { info() };
+                if outcome.is_err() {
+                    // As the engine does.
+                    buffers.result_mut(0, 4).fill(index as u8);
+                }
+                Ok(ready(outcome))
+            })
+        });
+        assert_eq!(result.unwrap_err().kind, ErrorKind::TooFewPeers);
+        assert_eq!(send, before);
+        assert_eq!(recv == before, in_place, "what is received into is unspecified, and stays as it is");
+    }
 }

@@ -165,7 +165,7 @@ impl Communicator {
 
     /// Before gigabytes are hashed; the peer's machine has the last word.
     fn check_company(&self) -> Result<()> {
-        if self.is_connected() && self.group_world_size() < 2 {
+        if self.is_alone() {
             let reason = "synchronize_shared_state: this peer is alone in its group; admit others first";
             return Err(Error::new(ErrorKind::TooFewPeers, reason));
         }

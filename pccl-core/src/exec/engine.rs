@@ -16,7 +16,8 @@ use crate::mem::{Budget, Buffers};
 use crate::obs::Counters;
 use crate::plan::PlanView;
 use crate::types::{
-    Epoch, Heard, LinkId, OpDescriptor, OpKey, PeerId, ProbeOrder, ProbeReport, Source, SyncNumber, Time,
+    Epoch, Heard, LinkId, OpDescriptor, OpKey, PeerId, ProbeOrder, ProbeReport, Severity, Source, SyncNumber,
+    Time,
 };
 
 #[derive(Clone, Debug)]
@@ -119,8 +120,8 @@ pub enum Output {
     StateDone { number: SyncNumber, failed: Option<String> },
     /// A round of measurements is over.
     Probed(ProbeReport),
-    /// How far a long transfer has come.
-    Log { text: String },
+    /// How far a long transfer has come, or who holds it up.
+    Log { severity: Severity, text: String },
 }
 
 /// Moves the bytes of all operations over all links of one peer. Never blocks, and decides nothing: when an

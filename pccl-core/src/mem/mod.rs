@@ -16,7 +16,7 @@ pub use budget::{Budget, Share};
 pub use element::Element;
 pub use lend::{Lending, Memory, lend};
 pub use pool::Pool;
-pub use region::{Buffers, BuffersError};
+pub use region::{Buffers, BuffersError, InputAtStake};
 pub use save::SaveArea;
 pub use save_stock::SaveStock;
 #[cfg(test)]

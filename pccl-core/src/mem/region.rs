@@ -46,6 +46,20 @@ pub struct Buffers {
     _kept: Option<Kept>,
 }
 
+/// See `Buffers::input_at_stake`.
+#[derive(Debug)]
+pub struct InputAtStake {
+    data: Vec<u8>,
+    residual: Vec<u8>,
+}
+
+fn copied(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).ok()?;
+    copy.extend_from_slice(bytes);
+    Some(copy)
+}
+
 /// Something that lives as long as the library has the memory.
 struct Kept(#[expect(dead_code, reason = "it is dropped, nothing else")] Box<dyn Send + Sync>);
 
@@ -113,6 +127,31 @@ impl Buffers {
 
     pub(super) fn on_loan(self, loan: Loan) -> Buffers {
         Buffers { _loan: Some(loan), ..self }
+    }
+
+    /// A copy of what an operation on these overwrites of its input: the data in place, and the residual. `None` if the
+    /// system has no memory for it.
+    pub fn input_at_stake(&self) -> Option<InputAtStake> {
+        let len = self.target.len;
+        let data = if self.in_place() { copied(self.own(0, len))? } else { Vec::new() };
+        let residual = match &self.residual {
+            // SAFETY: contract of `Buffers`; nothing else refers to it while this is borrowed.
+            Some(residual) => copied(unsafe { std::slice::from_raw_parts(residual.base, residual.len) })?,
+            None => Vec::new(),
+        };
+        Some(InputAtStake { data, residual })
+    }
+
+    /// The input is again what it was.
+    pub fn put_back(&mut self, input: &InputAtStake) {
+        let in_place = self.in_place();
+        let (data, residual) = self.result_and_residual_mut(0, self.target.len);
+        if in_place {
+            data.copy_from_slice(&input.data);
+        }
+        if let Some(residual) = residual {
+            residual.copy_from_slice(&input.residual);
+        }
     }
 
     pub fn len(&self) -> usize {

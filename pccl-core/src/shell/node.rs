@@ -12,7 +12,7 @@ use crate::obs::Counters;
 use crate::plan::{self, Schedule};
 use crate::proto::peer::{self, Admission, Call, Done, Peer, PeerConfig, State};
 use crate::types::{
-    Epoch, EpochInfo, LinkId, OpDescriptor, OpKey, PeerId, PhaseCall, Rank, Tag, Time, WorkId,
+    Epoch, EpochInfo, LinkId, OpDescriptor, OpKey, PeerId, PhaseCall, Rank, Severity, Tag, Time, WorkId,
 };
 use crate::wire::message::{LinkToken, MasterMessage, PeerAddress, PeerMessage};
 
@@ -93,6 +93,7 @@ pub enum Output {
         outcome: Result<Done, Error>,
     },
     Log {
+        severity: Severity,
         text: String,
     },
 }
@@ -293,7 +294,7 @@ impl<L: Link> Node<L> {
             peer::Output::EndSync { work } => self.end_sync(work),
             peer::Output::Probe(order) => self.engine.probe(order, now),
             peer::Output::Complete { work, outcome } => self.complete(work, outcome),
-            peer::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
+            peer::Output::Log { severity, text } => self.outputs.push_back(Output::Log { severity, text }),
         }
     }
 
@@ -313,7 +314,7 @@ impl<L: Link> Node<L> {
                 {
                     told.push(schedule);
                     let text = format!("{key} of {descriptor} goes by {schedule}: {reason}");
-                    self.outputs.push_back(Output::Log { text });
+                    self.outputs.push_back(Output::Log { severity: Severity::Info, text });
                 }
                 let order = group.order.clone().into();
                 if let Some(buffers) = self.resting.remove(&work) {
@@ -322,7 +323,8 @@ impl<L: Link> Node<L> {
             }
             // The master lays out no epoch without a schedule. If it did, the operation waits for the next one.
             Err(error) => {
-                self.outputs.push_back(Output::Log { text: format!("{key} cannot begin: {error}") })
+                let text = format!("{key} cannot begin: {error}");
+                self.outputs.push_back(Output::Log { severity: Severity::Warn, text })
             }
         }
     }
@@ -355,7 +357,7 @@ impl<L: Link> Node<L> {
                 self.peer.handle(peer::Input::StateDone { number, failed }, now);
             }
             exec::Output::Probed(report) => self.peer.handle(peer::Input::Probed(report), now),
-            exec::Output::Log { text } => self.outputs.push_back(Output::Log { text }),
+            exec::Output::Log { severity, text } => self.outputs.push_back(Output::Log { severity, text }),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::node::{Node, Output};
 use crate::exec::{Link, SyncStart};
 use crate::proto::peer::{Call, SyncInfo};
 use crate::state::{Condition, Survey, Tensors};
-use crate::types::{Digest, Election, Needs, SyncStrategy, Time, WorkId};
+use crate::types::{Digest, Election, Needs, Severity, SyncStrategy, Time, WorkId};
 
 /// What a program brings to a synchronization. The survey is of these tensors as they are now.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl<L: Link> Node<L> {
                  next synchronization repairs them they have no vote",
                 end.conditions.len()
             );
-            self.outputs.push_back(Output::Log { text });
+            self.outputs.push_back(Output::Log { severity: Severity::Warn, text });
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::net::door::Door;
 use crate::net::link::TcpLink;
 use crate::net::options::DataOptions;
 use crate::proto::peer::{Done, State};
-use crate::types::{Epoch, LinkId, WorkId};
+use crate::types::{Epoch, LinkId, Severity, WorkId};
 use crate::wire::message::MasterMessage;
 
 /// The runtime looks at sockets and timers after so many turns of tasks: a turn of a busy link moves a pump's budget,
@@ -266,7 +266,8 @@ impl PeerLoop {
             Output::WatchWritable { link } => self.with_watch(link, Watch::want_writable),
             Output::Again { link } => self.with_watch(link, Watch::want_again),
             Output::Complete { work, outcome } => self.complete(work, outcome),
-            Output::Log { text } => tracing::info!("{text}"),
+            Output::Log { severity: Severity::Warn, text } => tracing::warn!("{text}"),
+            Output::Log { severity: Severity::Info, text } => tracing::info!("{text}"),
         }
     }
 

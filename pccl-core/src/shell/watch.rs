@@ -24,14 +24,18 @@ pub fn watched<R>(gives_up: impl FnMut() -> bool + 'static, f: impl FnOnce() -> 
 
 /// How long this thread may wait before it has to ask; `None` if nobody watches.
 pub fn interval() -> Option<Duration> {
-    WATCH.with_borrow(|watch| watch.as_ref().map(|_| Duration::from_millis(WATCH_INTERVAL_MS)))
+    watcher().map(|_| Duration::from_millis(WATCH_INTERVAL_MS))
+}
+
+/// Nobody in a thread that is being torn down, as where an exit handler destroys a communicator.
+fn watcher() -> Option<Watch> {
+    WATCH.try_with(|watch| watch.borrow().clone()).ok().flatten()
 }
 
 /// An error once the program has given up.
 pub fn check() -> Result<()> {
-    let watch = WATCH.with_borrow(Option::clone);
     // One that is asked while it answers has not given up.
-    let given_up = watch.is_some_and(|watch| watch.try_borrow_mut().is_ok_and(|mut gives_up| gives_up()));
+    let given_up = watcher().is_some_and(|watch| watch.try_borrow_mut().is_ok_and(|mut gives_up| gives_up()));
     if given_up {
         let reason = "the program gave up waiting; what it waited for goes on without it";
         return Err(Error::new(ErrorKind::InvalidUsage, reason));

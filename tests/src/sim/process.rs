@@ -270,7 +270,7 @@ impl World {
             Output::WatchWritable { link } => self.watch_writable(process, link),
             Output::Again { link } => self.again(process, link),
             Output::Complete { work, outcome } => self.completed(process, work, outcome)?,
-            Output::Log { text } => trace!(self, "{} logs: {text}", self.processes[process]),
+            Output::Log { text, .. } => trace!(self, "{} logs: {text}", self.processes[process]),
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use pccl_core::error::ErrorKind;
-use pccl_core::types::{DType, ReduceOp};
+use pccl_core::types::{DType, Quantization, ReduceOp, SyncStrategy};
 
 use crate::architecture::{files, root};
 
@@ -75,6 +75,28 @@ fn the_numbers_of_the_header_are_those_of_the_library() {
     let library = library.chain(kinds.iter().map(|(name, kind)| (*name, kind.code())));
     for (name, number) in library.chain([("pcclSuccess", 0)]) {
         assert_eq!(numbers.get(name), Some(&number), "{name}");
+    }
+    // Of these the library takes the number.
+    let number = |name: &str| u8::try_from(numbers[name]).unwrap();
+    for (name, strategy) in [
+        ("ENFORCE_POPULAR", SyncStrategy::EnforcePopular),
+        ("RECEIVE_ONLY", SyncStrategy::ReceiveOnly),
+        ("SEND_ONLY", SyncStrategy::SendOnly),
+    ] {
+        let number = number(&format!("PCCL_SHARED_STATE_SYNC_STRATEGY_{name}"));
+        assert_eq!(SyncStrategy::from_code(number), Some(strategy), "{name}");
+    }
+    for (name, quantization) in [
+        ("pcclQuantNone", Quantization::None),
+        ("pcclQuantMinMax", Quantization::MinMax(DType::U8)),
+        ("pcclQuantZeroPointScale", Quantization::ZeroPointScale(DType::U8)),
+        ("pcclQuantBits4", Quantization::Bits4),
+        ("pcclQuantFloat8E4M3", Quantization::Float8E4M3),
+        ("pcclQuantFloat8E5M2", Quantization::Float8E5M2),
+        ("pcclQuantFloat16", Quantization::Float16),
+        ("pcclQuantBFloat16", Quantization::BFloat16),
+    ] {
+        assert_eq!(Quantization::from_codes(number(name), Some(DType::U8)), Some(quantization), "{name}");
     }
 }
 

@@ -24,7 +24,7 @@ use super::landing::Landing;
 use super::rx::Speaker;
 use crate::limits::MAX_STATE_NOTE_BYTES;
 use crate::state::{Condition, Survey, Tensors};
-use crate::types::{Digest, Election, Epoch, Needs, OpKey, PeerId, Source, SyncNumber, Tag, Time};
+use crate::types::{Digest, Election, Epoch, Needs, OpKey, PeerId, Severity, Source, SyncNumber, Tag, Time};
 use crate::wire::frame::{FrameHeader, FrameKind};
 use crate::wire::state_ask::{StateAsk, Wanted};
 
@@ -149,7 +149,8 @@ impl Syncs {
             if let Err(fault) = sync.serve.ask(from, number, ask, &sync.held.survey)
                 && blamed.insert(from)
             {
-                cx.outputs.push_back(Output::Log { text: format!("peer {from}: {fault}") });
+                let text = format!("peer {from}: {fault}");
+                cx.outputs.push_back(Output::Log { severity: Severity::Warn, text });
             }
             wake(from, cx);
         }
@@ -226,7 +227,7 @@ impl Syncs {
             }
             fetch.tick(&sync.held, cx);
             if let Some(text) = sync.progress.report(fetch, cx.now) {
-                cx.outputs.push_back(Output::Log { text });
+                cx.outputs.push_back(Output::Log { severity: Severity::Info, text });
             }
         }
         self.pump(cx);
@@ -259,7 +260,7 @@ impl Syncs {
         woken.into_iter().for_each(|peer| wake(peer, cx));
         if let Some(failed) = fetch.outcome(&mut sync.held) {
             if let Some(text) = sync.progress.last_words(fetch, cx.now) {
-                cx.outputs.push_back(Output::Log { text });
+                cx.outputs.push_back(Output::Log { severity: Severity::Info, text });
             }
             cx.outputs.push_back(Output::StateDone { number, failed });
         }

@@ -204,7 +204,7 @@ impl World {
                     }
                     Output::Probed(report) => host.probed.push(report),
                     Output::StateDone { number, failed } => host.synced.push((number, failed)),
-                    Output::Log { text } => host.logs.push(text),
+                    Output::Log { text, .. } => host.logs.push(text),
                     Output::WatchWritable { .. } | Output::Again { .. } => {}
                 }
             }

@@ -104,7 +104,7 @@ impl Peer {
             (_, State::Idle) => self.end_everything(ErrorKind::MasterConnectionFailed, reason),
             (State::Searching, _) => self.redial_later(),
             (_, State::Searching) => {
-                self.log(format!("lost the master: {reason}; looking for it"));
+                self.warn(format!("lost the master: {reason}; looking for it"));
                 self.control.lost_reason = reason.to_owned();
                 if before == State::Member {
                     self.control.redial_ms = 0;
@@ -270,7 +270,7 @@ impl Peer {
         if self.step(Event::Out) {
             self.ended = Some(Error::new(kind, reason));
             self.outputs.push_back(Output::HangUp);
-            self.log(reason.to_owned());
+            self.warn(reason.to_owned());
             self.end_everything(kind, reason);
             self.control.welcome = None;
         }

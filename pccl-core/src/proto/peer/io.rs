@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::types::{
     Election, EpochInfo, Heard, Needs, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, ProbeOrder,
-    ProbeReport, Source, SyncNumber, Tag, TensorKey, WorkId,
+    ProbeReport, Severity, Source, SyncNumber, Tag, TensorKey, WorkId,
 };
 use crate::wire::message::{Join, PeerAddress, PeerMessage};
 
@@ -202,6 +202,7 @@ pub enum Output {
     },
     /// For the log: something the user should know.
     Log {
+        severity: Severity,
         text: String,
     },
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use io::{Admission, Call, Done, Input, Output, PeerConfig, ReduceInfo, SyncInfo};
 pub use op_state::{OP_TABLE, OpEvent, OpState};
+pub use ops::check_descriptor;
 pub use state::{Event, State, TABLE};
 pub use sync_state::{SYNC_TABLE, SyncEvent, SyncState};
 
@@ -26,7 +27,7 @@ use self::ops::Ops;
 use self::phases::Phases;
 use self::sync::Syncs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{Epoch, EpochInfo, GroupInfo, PeerId, Rank, Time, WorkId};
+use crate::types::{Epoch, EpochInfo, GroupInfo, PeerId, Rank, Severity, Time, WorkId};
 use crate::wire::message::PeerMessage;
 
 /// See the four verbs. What one peer knows of the run, apart from bytes.
@@ -184,7 +185,11 @@ impl Peer {
     }
 
     fn log(&mut self, text: String) {
-        self.outputs.push_back(Output::Log { text });
+        self.outputs.push_back(Output::Log { severity: Severity::Info, text });
+    }
+
+    fn warn(&mut self, text: String) {
+        self.outputs.push_back(Output::Log { severity: Severity::Warn, text });
     }
 
     /// Ends every waiting call with this error, and all data links.

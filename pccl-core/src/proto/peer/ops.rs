@@ -229,7 +229,8 @@ pub(super) fn shortened_text(text: &mut String) {
     text.truncate(text.floor_char_boundary(limits::MAX_REMEMBERED_TEXT_BYTES));
 }
 
-fn check_descriptor(tag: Tag, descriptor: &OpDescriptor) -> Result<()> {
+/// What is wrong with an operation whoever takes part in it.
+pub fn check_descriptor(tag: Tag, descriptor: &OpDescriptor) -> Result<()> {
     if descriptor.count == 0 {
         return Err(invalid(format!("all_reduce of {tag}: the count is 0; at least one element is needed")));
     }

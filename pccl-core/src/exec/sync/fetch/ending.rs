@@ -9,7 +9,7 @@ use crate::exec::context::Context;
 use crate::exec::sync::source::{Source, Standing};
 use crate::limits::{MAX_STATE_ASKS, STATE_SILENCE_MS};
 use crate::state::Condition;
-use crate::types::{Election, Needs, PeerId, Time};
+use crate::types::{Election, Needs, PeerId, Severity, Time};
 
 /// At the end, a block that one source has kept waiting for so long is asked of another one.
 const LATE_US: u64 = 1_500_000;
@@ -126,7 +126,7 @@ impl Fetch {
         self.sources[source].standing = Standing::Bad;
         let text =
             format!("{}: peer {} is no source any more: {why}", self.number(), self.sources[source].peer);
-        cx.outputs.push_back(Output::Log { text });
+        cx.outputs.push_back(Output::Log { severity: Severity::Warn, text });
     }
 
     /// A link to this peer was lost: what it was asked for may be lost too.

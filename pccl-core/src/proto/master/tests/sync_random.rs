@@ -317,7 +317,7 @@ impl Net {
                 assert_eq!(self.hosts[n].open.take(), Some(work), "peer {n}: a call ended twice");
                 self.completed(n, outcome);
             }
-            peer::Output::Log { text } => self.log.push(format!("{n} says {text}")),
+            peer::Output::Log { text, .. } => self.log.push(format!("{n} says {text}")),
             _ => {}
         }
     }

@@ -1,0 +1,150 @@
+//! The log of programs that have no logger to give it to: those in C and Python. Nothing is on the heap between two lines,
+//! so a library that is unloaded leaves nothing of it behind.
+
+use std::io::Write;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+const VARIABLE: &str = "PCCL_LOG_LEVEL";
+const DEFAULT: LevelFilter = LevelFilter::Warn;
+/// What all of this library's modules begin with.
+const OURS: &str = "pccl";
+
+struct StderrLog;
+
+static LOG: StderrLog = StderrLog;
+static STARTED: Once = Once::new();
+/// Whether `LOG` is the process's logger. Else it is not ours to set levels.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+impl Log for StderrLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with(OURS)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = line(SystemTime::now(), record);
+            // In one go, so that lines of several processes do not mix. If it fails there is nobody to tell.
+            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn line(now: SystemTime, record: &Record<'_>) -> String {
+    let now = humantime::format_rfc3339_millis(now);
+    let mut line = format!("{now} {:>5} pccl[{}]: ", record.level(), std::process::id());
+    for c in record.args().to_string().chars() {
+        match c.is_control() {
+            // Reasons come from other machines, too: they may neither break a line nor steer a terminal.
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// Sends the library's log to standard error from now on, as much of it as `PCCL_LOG_LEVEL` says. Only the first call does
+/// something, and it does nothing where the process has a logger (of the crate `log`) or a subscriber (of `tracing`) already.
+pub fn log_to_stderr() {
+    STARTED.call_once(|| {
+        // A subscriber of `tracing` gets everything, and this nothing.
+        if log::set_logger(&LOG).is_err() {
+            return;
+        }
+        INSTALLED.store(true, Ordering::Release);
+        let wanted = wanted();
+        log::set_max_level(*wanted.as_ref().unwrap_or(&DEFAULT));
+        if let Err(reason) = wanted {
+            tracing::warn!("environment variable {VARIABLE}: {reason}; warn it is");
+        }
+    });
+}
+
+/// The level for all of the process, if the log goes to standard error; `PCCL_LOG_LEVEL` overrides it. The error says what
+/// levels there are.
+pub fn set_log_level(level: &str) -> Result<(), String> {
+    let level = parsed(level)?;
+    if INSTALLED.load(Ordering::Acquire) && !is_in_environment() {
+        log::set_max_level(level);
+    }
+    Ok(())
+}
+
+/// Whether `set_log_level` would take it.
+pub fn check_log_level(level: &str) -> Result<(), String> {
+    parsed(level).map(drop)
+}
+
+fn is_in_environment() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|level| !level.is_empty())
+}
+
+fn wanted() -> Result<LevelFilter, String> {
+    if !is_in_environment() {
+        return Ok(DEFAULT);
+    }
+    parsed(&std::env::var_os(VARIABLE).unwrap_or_default().to_string_lossy())
+}
+
+/// Upper and lower case are one. ERR, FATAL and NONE are names of PCCL 1.0.
+fn parsed(level: &str) -> Result<LevelFilter, String> {
+    match level.trim().to_ascii_lowercase().as_str() {
+        "off" | "none" => Ok(LevelFilter::Off),
+        "error" | "err" | "fatal" => Ok(LevelFilter::Error),
+        "warn" => Ok(LevelFilter::Warn),
+        "info" => Ok(LevelFilter::Info),
+        "debug" => Ok(LevelFilter::Debug),
+        "trace" => Ok(LevelFilter::Trace),
+        _ => Err(format!("{level:?} is no log level: there are off, error, warn, info, debug and trace")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_have_their_names_and_those_of_pccl_1_0() {
+        for (name, level) in [
+            ("off", LevelFilter::Off),
+            ("NONE", LevelFilter::Off),
+            ("ERR", LevelFilter::Error),
+            ("Error", LevelFilter::Error),
+            ("FATAL", LevelFilter::Error),
+            (" warn ", LevelFilter::Warn),
+            ("INFO", LevelFilter::Info),
+            ("DEBUG", LevelFilter::Debug),
+            ("trace", LevelFilter::Trace),
+        ] {
+            assert_eq!(parsed(name), Ok(level), "{name}");
+        }
+        for name in ["", "loud", "pccl=debug", "3"] {
+            let error = parsed(name).unwrap_err();
+            assert!(error.contains("there are off, error, warn"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_says_when_how_bad_and_what_and_stays_one_line() {
+        let text = format_args!("peer 7 lost: \"a\nb\x1b[2J\"").to_string();
+        let args = format_args!("{text}");
+        let record = Record::builder().level(log::Level::Warn).target("pccl_core").args(args).build();
+        let line = line(SystemTime::UNIX_EPOCH, &record);
+        let (begin, rest) = line.split_once(" pccl[").unwrap();
+        assert_eq!(begin, "1970-01-01T00:00:00.000Z  WARN");
+        assert!(rest.ends_with("]: peer 7 lost: \"a\\nb\\u{1b}[2J\"\n"), "{rest}");
+    }
+
+    #[test]
+    fn only_this_librarys_lines_are_ours() {
+        let of = |target: &'static str| LOG.enabled(&Metadata::builder().target(target).build());
+        assert!(of("pccl_core::net") && of("pccl") && !of("hyper::client"));
+    }
+}
