@@ -11,7 +11,8 @@
  *
  * Threads: every function may be called from any thread, and several operations from several threads at once. A communicator makes
  * one phase call at a time. A handle is not destroyed while another thread uses it; one pcclConfig_t is used by one thread at a
- * time. pcclGetLastError tells of the calling thread's calls.
+ * time. pcclGetLastError tells of the calling thread's calls. A program that loads the library by itself gets it unloaded only when
+ * the threads that called it have ended.
  *
  * Memory: what is passed in is read or written until the call returns, where nothing else is said, and is the caller's. Handles that
  * a create function gave out are the caller's until the destroy function of the same name, which takes them once. Outputs are
@@ -23,7 +24,8 @@
  * destroyed, and leave the parent's alone. Those that speak with others: pcclMasterConnectionFailed, if the master is lost for
  * good (a restarted one is found again) or has put this peer out of the run; pcclInvalidUsage before pcclConnect.
  *
- * The environment can set what no field is for: docs/SETTINGS.md.
+ * The environment can set what no field is for, and has the last word where there is one: docs/SETTINGS.md. The pages that are
+ * named docs/ here are installed in share/doc/pccl.
  */
 
 
@@ -205,9 +207,9 @@ typedef enum pcclSharedStateSyncStrategy_t {
 } pcclSharedStateSyncStrategy_t;
 
 /**
- * What travels instead of the elements, of pcclFloat16, pcclBFloat16, pcclFloat and pcclDouble (docs/QUANTIZATION.md). All
- * but products; integers are refused with pcclInvalidArgument. From 3 on they are this library's own, and the quantized
- * data type is ignored.
+ * What travels instead of the elements, of pcclFloat16, pcclBFloat16, pcclFloat and pcclDouble (docs/QUANTIZATION.md), in
+ * every operation but pcclProd, where nothing else is said. The others, and integers, are refused with pcclInvalidArgument.
+ * From 3 on they are this library's own, and the quantized data type is ignored.
  */
 typedef enum pcclQuantizationAlgorithm_t {
     pcclQuantNone = 0,
@@ -491,7 +493,8 @@ PCCL_EXPORT const char *pcclGetErrorString(pcclResult_t result);
  * yet; a success leaves it as it is.
  *
  * Local, does not block; works before pcclInit. At most `len` bytes of `buffer` are written, the closing zero
- * included; what does not fit is cut off at the end of a character. pcclInvalidArgument: `len` is 0.
+ * included; what does not fit is cut off at the end of a character. pcclInvalidArgument: `len` is 0 or `buffer` NULL;
+ * then the last failure stays what it was.
  */
 PCCL_EXPORT pcclResult_t pcclGetLastError(char *buffer, size_t len);
 
@@ -503,6 +506,8 @@ PCCL_EXPORT pcclResult_t pcclConfigCreate(struct pcclConfig_t **config_out);
 /**
  * One setting of communicators or of masters by its key: docs/SETTINGS.md has them all. The environment,
  * PCCL_<KEY>, overrides it when the communicator or master is made.
+ *
+ * `log_level` is for both, and of the whole process from then on: off, error, warn, info, debug or trace.
  *
  * Local, does not block. Both strings are UTF-8, and copied.
  *
@@ -521,7 +526,8 @@ PCCL_EXPORT pcclResult_t pcclConfigDestroy(struct pcclConfig_t *config);
  * Local, does not block; works before pcclInit, as do all calls on masters. `*master_handle_out` is the caller's
  * until pcclDestroyMaster.
  *
- * pcclInvalidArgument: an unknown address protocol, an impossible setting in the environment.
+ * pcclInvalidArgument: an unknown address protocol, an impossible setting in the environment. pcclInvalidUsage:
+ * PCCL_RUN_KEY is set, and there is no encryption.
  */
 PCCL_EXPORT
 pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address,
@@ -580,6 +586,10 @@ PCCL_EXPORT pcclResult_t pcclDestroyMaster(pcclMasterInstance_t *master_instance
  * Makes the library ready. Once per process, before any call on a communicator; again, or from two threads at
  * once, it does nothing.
  *
+ * From here on (or from the first pcclCreateMaster on) the library's log goes to standard error, a line of time, level,
+ * process and words for each thing that happens; the environment's PCCL_LOG_LEVEL says how much: off, error, warn (the
+ * default), info, debug or trace. See pcclConfigSet for a level that the program sets.
+ *
  * Local, does not block. Starts no thread and opens no socket.
  */
 PCCL_EXPORT pcclResult_t pcclInit(void);
@@ -589,8 +599,8 @@ PCCL_EXPORT pcclResult_t pcclInit(void);
  *
  * Local, does not block. `params` is copied. `*comm_out` is the caller's until pcclDestroyCommunicator.
  *
- * pcclInvalidArgument: an unknown address protocol, a pool that is too large, an impossible setting in the
- * environment.
+ * A pool of more connections than the library makes, 64, gets that many. pcclInvalidArgument: an unknown address
+ * protocol, an impossible setting in the environment. pcclInvalidUsage: PCCL_RUN_KEY is set, and there is no encryption.
  */
 PCCL_EXPORT
 pcclResult_t pcclCreateCommunicator(const struct pcclCommCreateParams_t *params,
@@ -685,6 +695,26 @@ pcclResult_t pcclAllReduce(const void *sendbuf,
                            struct pcclReduceInfo_t *reduce_info_out);
 
 /**
+ * A quantized sum or average as pcclAllReduce, with error feedback: `residual` is added to what this peer gives, and holds
+ * afterwards what quantization has lost at this peer, for the next call. So nothing is lost for good, and the mean of many
+ * calls' results is the true one (docs/QUANTIZATION.md).
+ *
+ * `residual` has `count` elements of the operation's type, apart from the other buffers; 0 before the first call, and left
+ * alone between two. It belongs to this peer and to what is reduced under this tag: it is not shared, and the other peers
+ * need not have one. NULL: none, and this is pcclAllReduce.
+ *
+ * Whatever fails, `residual` is what it was before the call, as `sendbuf` is: so to call again is always right, and nothing
+ * counts twice. pcclInvalidArgument also: a residual for what is not quantized, or is neither sum nor average.
+ */
+PCCL_EXPORT
+pcclResult_t pcclAllReduceWithFeedback(const void *sendbuf,
+                                       void *recvbuf,
+                                       void *residual,
+                                       const struct pcclReduceDescriptor_t *descriptor,
+                                       const struct pcclComm_t *comm,
+                                       struct pcclReduceInfo_t *reduce_info_out);
+
+/**
  * Starts an all-reduce and returns; `*reduce_handle_out` stands for it. Many may be in flight, told apart by their
  * tags.
  *
@@ -693,10 +723,11 @@ pcclResult_t pcclAllReduce(const void *sendbuf,
  * (in place), or disjoint. `descriptor` is copied. Every handle is awaited once, before its communicator is
  * destroyed.
  *
- * pcclInvalidArgument: a tag that is in flight, buffers that overlap in part, a count of 0, an operation that the
- * quantization does not have. pcclTooFewPeers: alone in the group. pcclInvalidUsage: not connected, or a phase
- * call is under way in another thread. Peers that disagree on count, type, operation or quantization learn so when
- * they await.
+ * pcclInvalidArgument: a tag whose handle is not awaited yet, buffers that overlap in part, a count of 0, an operation that
+ * the quantization does not have. pcclTooFewPeers: alone in the group. pcclInvalidUsage: not connected. What only the
+ * communicator's thread knows comes from the await: a tag that is in flight in a blocking call, a phase call under way in
+ * another thread, peers that disagree on count, type, operation or quantization, 4096 operations in flight already, or
+ * 65536 different tags between two changes of membership or order (so take tags in turn rather than a running number).
  */
 PCCL_EXPORT
 pcclResult_t pcclAllReduceAsync(const void *sendbuf,
@@ -706,22 +737,36 @@ pcclResult_t pcclAllReduceAsync(const void *sendbuf,
                                 struct pcclAsyncReduceOp_t *reduce_handle_out);
 
 /**
+ * Starts what pcclAllReduceWithFeedback does and returns; the rest is as of pcclAllReduceAsync. `residual` is the library's,
+ * too, until the handle was awaited.
+ */
+PCCL_EXPORT
+pcclResult_t pcclAllReduceWithFeedbackAsync(const void *sendbuf,
+                                            void *recvbuf,
+                                            void *residual,
+                                            const struct pcclReduceDescriptor_t *descriptor,
+                                            const struct pcclComm_t *comm,
+                                            struct pcclAsyncReduceOp_t *reduce_handle_out);
+
+/**
  * Waits for the end of an all-reduce, which uses its handle up: the buffers are the caller's again.
  *
  * Local, from any thread; blocks until the outcome is known at all peers of the group. `reduce_info_out` may be
  * NULL.
  *
  * pcclRankConnectionLost: aborted, as membership changed; the input is what it was: start it again (which is
- * pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already, or peers that
- * disagree on the operation, with both descriptions. pcclInvalidUsage: the others are in calls that can never meet
- * this one.
+ * pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already, a tag that was in flight
+ * in a blocking call, or peers that disagree on the operation, with both descriptions. pcclTooFewPeers: the last other peer
+ * went before it began. pcclInvalidUsage: the others are in calls that can never meet this one, a phase call is under way
+ * in another thread, or a limit was met (see pcclAllReduceAsync).
  */
 PCCL_EXPORT
 pcclResult_t pcclAwaitAsyncReduce(const struct pcclAsyncReduceOp_t *reduce_handle,
                                   struct pcclReduceInfo_t *reduce_info_out);
 
 /**
- * As pcclAwaitAsyncReduce, but for no longer than `timeout_ms`.
+ * As pcclAwaitAsyncReduce, but for no longer than `timeout_ms`. Of a wait that ends by itself the others cannot know whether
+ * it is in vain: calls that can never meet are found where each of them waits without a limit.
  *
  * pcclTimeout: not done yet. It goes on, its buffers stay the library's, and the handle is to be awaited again.
  */
@@ -733,7 +778,8 @@ pcclResult_t pcclAwaitAsyncReduceTimeout(const struct pcclAsyncReduceOp_t *reduc
 /**
  * Whether pcclAwaitAsyncReduce would return at once. Leaves the handle, and the buffers, as they are.
  *
- * Local, from any thread, does not block. pcclInvalidArgument: a handle that was awaited already.
+ * Local, from any thread, does not block; as a wait with a limit it proves nothing to the others (see
+ * pcclAwaitAsyncReduceTimeout). pcclInvalidArgument: a handle that was awaited already.
  */
 PCCL_EXPORT pcclResult_t pcclTestAsyncReduce(const struct pcclAsyncReduceOp_t *reduce_handle, bool *done_out);
 
@@ -745,9 +791,11 @@ PCCL_EXPORT pcclResult_t pcclTestAsyncReduce(const struct pcclAsyncReduceOp_t *r
  * until the call returns. Those in flight at once need different tags. `reduce_info_out` may be NULL; its byte
  * counts are totals.
  *
- * pcclTooFewPeers: the group has one peer left; those that are not done have their inputs. pcclInvalidArgument:
- * `max_in_flight` below 1, a tag twice, or what pcclAllReduceAsync refuses, with the index; then nothing was
- * started.
+ * An empty list succeeds. Whatever fails, all of `sendbuf` are what they were before the call, in place too, also of those
+ * that were done: so to call again is always right. For this a list in place takes as much memory again until it ends.
+ *
+ * pcclTooFewPeers: the group has one peer left. pcclInvalidArgument: `max_in_flight` below 1, a tag twice (but for a
+ * `max_in_flight` of 1), or what pcclAllReduceAsync refuses, with the index; then nothing was started.
  */
 PCCL_EXPORT
 pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *descriptors,
@@ -755,6 +803,20 @@ pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *desc
                                             const struct pcclComm_t *comm,
                                             struct pcclReduceInfo_t *reduce_info_out,
                                             int max_in_flight);
+
+/**
+ * As pcclAllReduceMultipleWithRetry, with error feedback as of pcclAllReduceWithFeedback: `residuals` has a pointer for each
+ * of `descriptors`, to a residual of its own or NULL for those without. NULL itself: none has one.
+ *
+ * What is repeated is repeated with the residual that it had before, so nothing counts twice.
+ */
+PCCL_EXPORT
+pcclResult_t pcclAllReduceMultipleWithRetryAndFeedback(const pcclReduceOpDescriptor_t *descriptors,
+                                                       void *const *residuals,
+                                                       size_t descriptor_count,
+                                                       const struct pcclComm_t *comm,
+                                                       struct pcclReduceInfo_t *reduce_info_out,
+                                                       int max_in_flight);
 
 /**
  * Makes all peers of the group hold the same tensors, byte for byte. Who wins, and who receives:

@@ -5,7 +5,8 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pccl_core::api::{Communicator, CommunicatorBuilder, Error, ErrorKind, Result, Work};
+use pccl_core::api::{Communicator, CommunicatorBuilder, Error, ErrorKind, Result, Work, log_to_stderr};
+use pccl_core::limits::MAX_POOL_CONNECTIONS;
 
 use crate::config::Config;
 use crate::enums::{AttributeCode, ResultCode};
@@ -30,21 +31,33 @@ pub(crate) fn check_initialized() -> Result<()> {
     }
 }
 
+/// A communicator of this process. In a forked child, where a lock may be held by a thread that is not there, there is none.
+///
 /// # Safety
 /// `comm` is NULL, or came from `pcclCreateCommunicator` and is not destroyed while the result is used.
 pub(crate) unsafe fn living<'a>(comm: *const Comm) -> Result<&'a Comm> {
+    // Any thread may call: a handle is shared between all that have it.
+    const fn shared<T: Send + Sync>() {}
+    const { shared::<Comm>() };
     check_initialized()?;
     // SAFETY: the caller's contract.
-    unsafe { required(comm, "comm") }
+    let comm = unsafe { required(comm, "comm") }?;
+    comm.communicator.check_process()?;
+    Ok(comm)
 }
 
 /// Makes the library ready. Once per process, before any call on a communicator; again, or from two threads at
 /// once, it does nothing.
 ///
+/// From here on (or from the first pcclCreateMaster on) the library's log goes to standard error, a line of time, level,
+/// process and words for each thing that happens; the environment's PCCL_LOG_LEVEL says how much: off, error, warn (the
+/// default), info, debug or trace. See pcclConfigSet for a level that the program sets.
+///
 /// Local, does not block. Starts no thread and opens no socket.
 #[unsafe(no_mangle)]
 pub extern "C" fn pcclInit() -> ResultCode {
     entry("pcclInit", || {
+        log_to_stderr();
         INITIALIZED.store(true, Ordering::Release);
         Ok(())
     })
@@ -54,8 +67,8 @@ pub extern "C" fn pcclInit() -> ResultCode {
 ///
 /// Local, does not block. `params` is copied. `*comm_out` is the caller's until pcclDestroyCommunicator.
 ///
-/// pcclInvalidArgument: an unknown address protocol, a pool that is too large, an impossible setting in the
-/// environment.
+/// A pool of more connections than the library makes, 64, gets that many. pcclInvalidArgument: an unknown address
+/// protocol, an impossible setting in the environment. pcclInvalidUsage: PCCL_RUN_KEY is set, and there is no encryption.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclCreateCommunicator(
     params: *const CommCreateParams,
@@ -88,9 +101,11 @@ unsafe fn create(params: *const CommCreateParams, config: &Config, comm_out: *mu
     // SAFETY: the caller's contract.
     let params = unsafe { required(params, "params") }?;
     let comm_out = not_null(comm_out, "comm_out")?;
-    let pool = u16::try_from(params.p2p_connection_pool_size).map_err(|_| {
-        invalid(format!("a pool of {} connections is too large", params.p2p_connection_pool_size))
-    })?;
+    let wanted = params.p2p_connection_pool_size;
+    let pool = u16::try_from(wanted).unwrap_or(u16::MAX).min(MAX_POOL_CONNECTIONS);
+    if u32::from(pool) < wanted {
+        tracing::info!("a pool of {wanted} connections: {pool} are the most, and what it gets");
+    }
     let master = params.master_address.to_rust()?.to_string();
     let builder = Communicator::builder(&master).group(params.peer_group).pool(pool);
     let communicator = config.apply(builder, CommunicatorBuilder::set)?.build()?;
@@ -137,10 +152,11 @@ pub unsafe extern "C" fn pcclGetAttribute(
             4 => Communicator::largest_group,
             other => return Err(invalid(format!("{other} is no attribute"))),
         };
-        if !communicator.is_connected() {
+        // One look only: it may be put out of the run between two. Members count themselves.
+        let value = c_int::try_from(read(communicator)).unwrap_or(c_int::MAX);
+        if value == 0 {
             return Err(Error::new(ErrorKind::InvalidUsage, "not connected: call pcclConnect first"));
         }
-        let value = c_int::try_from(read(communicator)).unwrap_or(c_int::MAX);
         // SAFETY: the contract of this function; it was checked for NULL.
         unsafe { attribute_out.write(value) };
         Ok(())

@@ -2,10 +2,14 @@
 
 use std::ffi::c_char;
 
-use pccl_core::api::{Communicator, Master, Result};
+use pccl_core::api::{Communicator, Master, Result, check_log_level, set_log_level};
+use pccl_core::config::{MasterSettings, PeerSettings, Settings};
 
 use crate::enums::ResultCode;
-use crate::guard::{entry, not_null, text};
+use crate::guard::{entry, invalid, not_null, text};
+
+/// Of the process, not of a communicator or master.
+const LOG_LEVEL: &str = "log_level";
 
 /// Settings by key, for what the fixed structs have no field for.
 #[derive(Debug, Default)]
@@ -17,16 +21,37 @@ pub struct Config {
 impl Config {
     /// All settings on a builder, by its `set`. What a builder does not have is an error, which names what it has.
     pub fn apply<B>(&self, builder: B, set: impl Fn(B, &str, &str) -> Result<B>) -> Result<B> {
-        self.settings.iter().try_fold(builder, |builder, (key, value)| set(builder, key, value))
+        self.settings.iter().try_fold(builder, |builder, (key, value)| match key.as_str() {
+            LOG_LEVEL => set_log_level(value).map_err(invalid).map(|()| builder),
+            _ => set(builder, key, value),
+        })
     }
 
     /// A setting of communicators or of masters, with a value that one of them takes.
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        let communicator = Communicator::builder("").set(key, value).map(drop);
-        communicator.or_else(|error| Master::builder("").set(key, value).map(drop).map_err(|_| error))?;
+        if key == LOG_LEVEL {
+            check_log_level(value).map_err(|why| invalid(format!("setting {key}: {why}")))?;
+        } else {
+            let is_known = |of: &[&str]| of.contains(&key);
+            let (of_peers, of_masters) = (names::<PeerSettings>(), names::<MasterSettings>());
+            match (is_known(&of_peers), is_known(&of_masters)) {
+                (true, _) => Communicator::builder("").set(key, value).map(drop)?,
+                (_, true) => Master::builder("").set(key, value).map(drop)?,
+                _ => {
+                    let (peers, masters) = (of_peers.join(", "), of_masters.join(", "));
+                    return Err(invalid(format!(
+                        "there is no setting {key:?}; there are {LOG_LEVEL}, of communicators {peers}, and of masters {masters}"
+                    )));
+                }
+            }
+        }
         self.settings.push((key.to_owned(), value.to_owned()));
         Ok(())
     }
+}
+
+fn names<S: Settings>() -> Vec<&'static str> {
+    S::KEYS.iter().map(|key| key.name).collect()
 }
 
 /// Settings, without any set. The caller's until pcclConfigDestroy. Local, does not block.
@@ -42,6 +67,8 @@ pub unsafe extern "C" fn pcclConfigCreate(config_out: *mut *mut Config) -> Resul
 
 /// One setting of communicators or of masters by its key: docs/SETTINGS.md has them all. The environment,
 /// PCCL_<KEY>, overrides it when the communicator or master is made.
+///
+/// `log_level` is for both, and of the whole process from then on: off, error, warn, info, debug or trace.
 ///
 /// Local, does not block. Both strings are UTF-8, and copied.
 ///
@@ -81,8 +108,19 @@ mod tests {
         assert_eq!(config.set("pool", "3"), Ok(()));
         assert_eq!(config.set("schedule", "ring"), Ok(()), "a setting of masters");
         let unknown = config.set("polo", "3").unwrap_err();
-        assert!(unknown.reason.contains("there is no setting \"polo\"; there are"), "{unknown}");
+        for word in ["there is no setting \"polo\"; there are", "pool", "schedule", "log_level"] {
+            assert!(unknown.reason.contains(word), "{unknown}");
+        }
+        for (key, value, word) in
+            [("schedule", "star", "ring"), ("silence_ms", "10", "200"), ("pool", "99", "64")]
+        {
+            let impossible = config.set(key, value).unwrap_err();
+            assert!(impossible.reason.contains(word), "{impossible}");
+        }
         assert!(config.set("pool", "many").is_err());
-        assert_eq!(config.settings.len(), 2);
+        let loud = config.set("log_level", "loud").unwrap_err();
+        assert!(loud.reason.contains("setting log_level") && loud.reason.contains("there are off"), "{loud}");
+        assert_eq!(config.set("log_level", "debug"), Ok(()));
+        assert_eq!(config.settings.len(), 3);
     }
 }

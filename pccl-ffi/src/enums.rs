@@ -123,9 +123,9 @@ pub enum pcclSharedStateSyncStrategy_t {
     PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY = 2,
 }
 
-/// What travels instead of the elements, of pcclFloat16, pcclBFloat16, pcclFloat and pcclDouble (docs/QUANTIZATION.md). All
-/// but products; integers are refused with pcclInvalidArgument. From 3 on they are this library's own, and the quantized
-/// data type is ignored.
+/// What travels instead of the elements, of pcclFloat16, pcclBFloat16, pcclFloat and pcclDouble (docs/QUANTIZATION.md), in
+/// every operation but pcclProd, where nothing else is said. The others, and integers, are refused with pcclInvalidArgument.
+/// From 3 on they are this library's own, and the quantized data type is ignored.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub enum pcclQuantizationAlgorithm_t {

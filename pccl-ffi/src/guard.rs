@@ -17,7 +17,7 @@ thread_local! {
 /// Runs the body of an entry point and turns its outcome into a result code.
 pub fn entry(name: &str, body: impl FnOnce() -> Result<()>) -> i32 {
     match caught(body) {
-        Ok(()) => SUCCESS,
+        Ok(()) => succeeded(name),
         Err(error) => failed(name, &error),
     }
 }
@@ -29,7 +29,7 @@ pub fn timed_entry(
     body: impl FnOnce() -> Result<Option<()>>,
 ) -> i32 {
     match caught(body) {
-        Ok(Some(())) => SUCCESS,
+        Ok(Some(())) => succeeded(name),
         Ok(None) => {
             keep_words(format!("{name}: {}", late()));
             TIMEOUT
@@ -48,8 +48,23 @@ fn caught<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
+fn succeeded(name: &str) -> i32 {
+    tracing::trace!("{name}: success");
+    SUCCESS
+}
+
 fn failed(name: &str, error: &Error) -> i32 {
-    keep_words(format!("{name}: {error}"));
+    let words = format!("{name}: {error}");
+    match error.kind {
+        ErrorKind::Internal => tracing::error!("{words}"),
+        // What happens to a program without its doing.
+        ErrorKind::Aborted
+        | ErrorKind::MasterConnectionFailed
+        | ErrorKind::PeerConnectionFailed
+        | ErrorKind::TopologyOptimizationFailed => tracing::warn!("{words}"),
+        _ => tracing::info!("{words}"),
+    }
+    keep_words(words);
     error.kind.code()
 }
 

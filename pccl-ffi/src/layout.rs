@@ -13,6 +13,9 @@ use crate::enums::{
 };
 use crate::guard::invalid;
 
+/// A `bool` that C wrote, or never did: any byte but 0 is true.
+pub type CBool = u8;
+
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct InetAddress {
@@ -122,7 +125,7 @@ pub struct TensorInfo {
     pub datatype: DataTypeCode,
     pub device_type: DeviceTypeCode,
     /// Its content may differ between peers: it has no vote, and goes to peers with an outdated revision only.
-    pub allow_content_inequality: bool,
+    pub allow_content_inequality: CBool,
 }
 
 /// Tensors that all peers of a group are to hold alike.

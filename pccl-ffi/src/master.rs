@@ -1,6 +1,6 @@
 //! Masters: create, run, stop, destroy.
 
-use pccl_core::api::{Error, ErrorKind, Master, MasterBuilder, Result};
+use pccl_core::api::{Error, ErrorKind, Master, MasterBuilder, Result, log_to_stderr};
 
 use crate::config::Config;
 use crate::enums::ResultCode;
@@ -11,6 +11,12 @@ use crate::layout::SocketAddress;
 #[derive(Debug)]
 pub struct MasterInstanceState(Master);
 
+/// Any thread may call: a handle is shared between all that have it.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<MasterInstanceState>();
+};
+
 /// Programs know the struct by one name and its tag by the other.
 pub type MasterInstance = MasterInstanceState;
 
@@ -19,7 +25,8 @@ pub type MasterInstance = MasterInstanceState;
 /// Local, does not block; works before pcclInit, as do all calls on masters. `*master_handle_out` is the caller's
 /// until pcclDestroyMaster.
 ///
-/// pcclInvalidArgument: an unknown address protocol, an impossible setting in the environment.
+/// pcclInvalidArgument: an unknown address protocol, an impossible setting in the environment. pcclInvalidUsage:
+/// PCCL_RUN_KEY is set, and there is no encryption.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclCreateMaster(
     listen_address: SocketAddress,
@@ -48,6 +55,8 @@ pub unsafe extern "C" fn pcclCreateMasterWithConfig(
 /// `out` is NULL or valid for a write.
 unsafe fn create(listen: SocketAddress, config: &Config, out: *mut *mut MasterInstance) -> Result<()> {
     let out = not_null(out, "master_handle_out")?;
+    // Masters need no pcclInit.
+    log_to_stderr();
     let builder = Master::builder(&listen.to_rust()?.to_string());
     let master = config.apply(builder, MasterBuilder::set)?.build()?;
     // SAFETY: the caller's contract; it was checked for NULL.
@@ -77,6 +86,7 @@ pub unsafe extern "C" fn pcclMasterGetAddress(
         // SAFETY: the contract of this function.
         let master = &unsafe { required(master_instance, "master_instance") }?.0;
         let address_out = not_null(address_out, "address_out")?;
+        master.check_process()?;
         let not_running = || Error::new(ErrorKind::InvalidUsage, "not running: call pcclRunMaster first");
         let address = master.address().ok_or_else(not_running)?;
         // SAFETY: the contract of this function; it was checked for NULL.

@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, PoisonError};
+use std::{ptr, slice};
 
 use pccl_core::api::{Buffers, Communicator, Error, ErrorKind, OpDescriptor, Result, Tag, Work};
 use pccl_core::limits::MAX_OP_BYTES;
@@ -12,18 +13,35 @@ use crate::enums::ResultCode;
 use crate::guard::{entry, invalid, not_null, required, timed_entry};
 use crate::layout::{AsyncReduceOp, ReduceDescriptor, ReduceInfo, ReduceOpDescriptor};
 
-/// # Safety
-/// As the header says of an all-reduce's buffers: valid for `count` elements until the operation has ended.
-unsafe fn buffers(send: *const c_void, recv: *mut c_void, operation: &OpDescriptor) -> Result<Buffers> {
-    let size_bytes = operation.size_bytes();
-    let len = usize::try_from(size_bytes).ok().filter(|_| size_bytes <= MAX_OP_BYTES);
-    let len = len.ok_or_else(|| invalid(format!("{size_bytes} bytes are too many for one operation")))?;
-    // SAFETY: the caller's contract is that of `Buffers`.
-    unsafe { Buffers::new(send.cast(), recv.cast(), len) }.map_err(|error| invalid(error.to_string()))
+/// What an all-reduce reads and writes.
+#[derive(Clone, Copy)]
+struct Places {
+    send: *const c_void,
+    recv: *mut c_void,
+    /// NULL: without error feedback.
+    residual: *mut c_void,
+}
+
+impl Places {
+    /// # Safety
+    /// As the header says of an all-reduce's buffers: valid for `count` elements until the operation has ended.
+    unsafe fn buffers(self, operation: &OpDescriptor) -> Result<Buffers> {
+        let size_bytes = operation.size_bytes();
+        let len = usize::try_from(size_bytes).ok().filter(|_| size_bytes <= MAX_OP_BYTES);
+        let len = len.ok_or_else(|| invalid(format!("{size_bytes} bytes are too many for one operation")))?;
+        // SAFETY: the caller's contract is that of `Buffers`.
+        let buffers = unsafe { Buffers::new(self.send.cast(), self.recv.cast(), len) };
+        let buffers = match self.residual.is_null() {
+            true => buffers,
+            // SAFETY: as above.
+            false => buffers.and_then(|buffers| unsafe { buffers.with_feedback(self.residual.cast()) }),
+        };
+        buffers.map_err(|error| invalid(error.to_string()))
+    }
 }
 
 fn check_company(communicator: &Communicator) -> Result<()> {
-    if communicator.is_connected() && communicator.group_world_size() < 2 {
+    if communicator.is_alone() {
         return Err(Error::new(ErrorKind::TooFewPeers, "this peer is alone in its group"));
     }
     Ok(())
@@ -31,15 +49,10 @@ fn check_company(communicator: &Communicator) -> Result<()> {
 
 /// # Safety
 /// As the header says of an all-reduce's buffers: valid for `count` elements until the operation has ended.
-unsafe fn start(
-    send: *const c_void,
-    recv: *mut c_void,
-    descriptor: &ReduceDescriptor,
-    comm: &Comm,
-) -> Result<Work> {
+unsafe fn start(places: Places, descriptor: &ReduceDescriptor, comm: &Comm) -> Result<Work> {
     let operation = descriptor.to_rust()?;
     // SAFETY: the caller's contract.
-    let buffers = unsafe { buffers(send, recv, &operation) }?;
+    let buffers = unsafe { places.buffers(&operation) }?;
     check_company(&comm.communicator)?;
     comm.communicator.all_reduce_buffers(buffers, operation, Tag(descriptor.tag))
 }
@@ -73,16 +86,51 @@ pub unsafe extern "C" fn pcclAllReduce(
     comm: *const Comm,
     reduce_info_out: *mut ReduceInfo,
 ) -> ResultCode {
-    entry("pcclAllReduce", || {
-        // SAFETY: the contract of this function.
-        let (comm, descriptor) = unsafe { (living(comm)?, required(descriptor, "descriptor")?) };
-        // SAFETY: the contract of this function; the buffers outlive the wait below.
-        let work = unsafe { start(sendbuf, recvbuf, descriptor, comm) }?;
-        let info = work.wait()?;
-        // SAFETY: the contract of this function.
-        unsafe { write_info(reduce_info_out, info) };
-        Ok(())
-    })
+    let places = Places { send: sendbuf, recv: recvbuf, residual: ptr::null_mut() };
+    // SAFETY: the contract of this function.
+    entry("pcclAllReduce", || unsafe { reduce(places, descriptor, comm, reduce_info_out) })
+}
+
+/// A quantized sum or average as pcclAllReduce, with error feedback: `residual` is added to what this peer gives, and holds
+/// afterwards what quantization has lost at this peer, for the next call. So nothing is lost for good, and the mean of many
+/// calls' results is the true one (docs/QUANTIZATION.md).
+///
+/// `residual` has `count` elements of the operation's type, apart from the other buffers; 0 before the first call, and left
+/// alone between two. It belongs to this peer and to what is reduced under this tag: it is not shared, and the other peers
+/// need not have one. NULL: none, and this is pcclAllReduce.
+///
+/// Whatever fails, `residual` is what it was before the call, as `sendbuf` is: so to call again is always right, and nothing
+/// counts twice. pcclInvalidArgument also: a residual for what is not quantized, or is neither sum nor average.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclAllReduceWithFeedback(
+    sendbuf: *const c_void,
+    recvbuf: *mut c_void,
+    residual: *mut c_void,
+    descriptor: *const ReduceDescriptor,
+    comm: *const Comm,
+    reduce_info_out: *mut ReduceInfo,
+) -> ResultCode {
+    let places = Places { send: sendbuf, recv: recvbuf, residual };
+    // SAFETY: the contract of this function.
+    entry("pcclAllReduceWithFeedback", || unsafe { reduce(places, descriptor, comm, reduce_info_out) })
+}
+
+/// # Safety
+/// As pcclAllReduce and its kin say of their arguments.
+unsafe fn reduce(
+    places: Places,
+    descriptor: *const ReduceDescriptor,
+    comm: *const Comm,
+    reduce_info_out: *mut ReduceInfo,
+) -> Result<()> {
+    // SAFETY: the caller's contract.
+    let (comm, descriptor) = unsafe { (living(comm)?, required(descriptor, "descriptor")?) };
+    // SAFETY: the caller's contract; the buffers outlive the wait below.
+    let work = unsafe { start(places, descriptor, comm) }?;
+    let info = work.wait()?;
+    // SAFETY: the caller's contract.
+    unsafe { write_info(reduce_info_out, info) };
+    Ok(())
 }
 
 /// Starts an all-reduce and returns; `*reduce_handle_out` stands for it. Many may be in flight, told apart by their
@@ -93,10 +141,11 @@ pub unsafe extern "C" fn pcclAllReduce(
 /// (in place), or disjoint. `descriptor` is copied. Every handle is awaited once, before its communicator is
 /// destroyed.
 ///
-/// pcclInvalidArgument: a tag that is in flight, buffers that overlap in part, a count of 0, an operation that the
-/// quantization does not have. pcclTooFewPeers: alone in the group. pcclInvalidUsage: not connected, or a phase
-/// call is under way in another thread. Peers that disagree on count, type, operation or quantization learn so when
-/// they await.
+/// pcclInvalidArgument: a tag whose handle is not awaited yet, buffers that overlap in part, a count of 0, an operation that
+/// the quantization does not have. pcclTooFewPeers: alone in the group. pcclInvalidUsage: not connected. What only the
+/// communicator's thread knows comes from the await: a tag that is in flight in a blocking call, a phase call under way in
+/// another thread, peers that disagree on count, type, operation or quantization, 4096 operations in flight already, or
+/// 65536 different tags between two changes of membership or order (so take tags in turn rather than a running number).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAllReduceAsync(
     sendbuf: *const c_void,
@@ -105,22 +154,51 @@ pub unsafe extern "C" fn pcclAllReduceAsync(
     comm: *const Comm,
     reduce_handle_out: *mut AsyncReduceOp,
 ) -> ResultCode {
-    entry("pcclAllReduceAsync", || {
+    let places = Places { send: sendbuf, recv: recvbuf, residual: ptr::null_mut() };
+    // SAFETY: the contract of this function.
+    entry("pcclAllReduceAsync", || unsafe { reduce_async(places, descriptor, comm, reduce_handle_out) })
+}
+
+/// Starts what pcclAllReduceWithFeedback does and returns; the rest is as of pcclAllReduceAsync. `residual` is the library's,
+/// too, until the handle was awaited.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclAllReduceWithFeedbackAsync(
+    sendbuf: *const c_void,
+    recvbuf: *mut c_void,
+    residual: *mut c_void,
+    descriptor: *const ReduceDescriptor,
+    comm: *const Comm,
+    reduce_handle_out: *mut AsyncReduceOp,
+) -> ResultCode {
+    let places = Places { send: sendbuf, recv: recvbuf, residual };
+    entry("pcclAllReduceWithFeedbackAsync", || {
         // SAFETY: the contract of this function.
-        let (living, descriptor) = unsafe { (living(comm)?, required(descriptor, "descriptor")?) };
-        let reduce_handle_out = not_null(reduce_handle_out, "reduce_handle_out")?;
-        let tag = descriptor.tag;
-        // Nothing that can panic is done under the lock.
-        let mut works = living.works.lock().unwrap_or_else(PoisonError::into_inner);
-        let Entry::Vacant(place) = works.entry(tag) else {
-            return Err(invalid(format!("tag {tag} is in flight: await it first")));
-        };
-        // SAFETY: the contract of this function.
-        place.insert(Arc::new(unsafe { start(sendbuf, recvbuf, descriptor, living) }?));
-        // SAFETY: the contract of this function; it was checked for NULL.
-        unsafe { reduce_handle_out.write(AsyncReduceOp { comm: comm.cast_mut(), tag }) };
-        Ok(())
+        unsafe { reduce_async(places, descriptor, comm, reduce_handle_out) }
     })
+}
+
+/// # Safety
+/// As pcclAllReduceAsync and its kin say of their arguments.
+unsafe fn reduce_async(
+    places: Places,
+    descriptor: *const ReduceDescriptor,
+    comm: *const Comm,
+    reduce_handle_out: *mut AsyncReduceOp,
+) -> Result<()> {
+    // SAFETY: the caller's contract.
+    let (living, descriptor) = unsafe { (living(comm)?, required(descriptor, "descriptor")?) };
+    let reduce_handle_out = not_null(reduce_handle_out, "reduce_handle_out")?;
+    let tag = descriptor.tag;
+    // Nothing that can panic is done under the lock.
+    let mut works = living.works.lock().unwrap_or_else(PoisonError::into_inner);
+    let Entry::Vacant(place) = works.entry(tag) else {
+        return Err(invalid(format!("tag {tag} is in flight: await it first")));
+    };
+    // SAFETY: the caller's contract.
+    place.insert(Arc::new(unsafe { start(places, descriptor, living) }?));
+    // SAFETY: the caller's contract; it was checked for NULL.
+    unsafe { reduce_handle_out.write(AsyncReduceOp { comm: comm.cast_mut(), tag }) };
+    Ok(())
 }
 
 /// A handle's communicator, and its operation if it is in flight.
@@ -158,9 +236,10 @@ fn used_up(comm: &Comm, tag: u64, work: &Arc<Work>) -> Result<()> {
 /// NULL.
 ///
 /// pcclRankConnectionLost: aborted, as membership changed; the input is what it was: start it again (which is
-/// pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already, or peers that
-/// disagree on the operation, with both descriptions. pcclInvalidUsage: the others are in calls that can never meet
-/// this one.
+/// pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already, a tag that was in flight
+/// in a blocking call, or peers that disagree on the operation, with both descriptions. pcclTooFewPeers: the last other peer
+/// went before it began. pcclInvalidUsage: the others are in calls that can never meet this one, a phase call is under way
+/// in another thread, or a limit was met (see pcclAllReduceAsync).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAwaitAsyncReduce(
     reduce_handle: *const AsyncReduceOp,
@@ -177,7 +256,11 @@ pub unsafe extern "C" fn pcclAwaitAsyncReduce(
     })
 }
 
-/// As pcclAwaitAsyncReduce, but for no longer than `timeout_ms`.
+/// A wait that long is one without end.
+const CENTURY_MS: u64 = 100 * 365 * 24 * 3_600_000;
+
+/// As pcclAwaitAsyncReduce, but for no longer than `timeout_ms`. Of a wait that ends by itself the others cannot know whether
+/// it is in vain: calls that can never meet are found where each of them waits without a limit.
 ///
 /// pcclTimeout: not done yet. It goes on, its buffers stay the library's, and the handle is to be awaited again.
 #[unsafe(no_mangle)]
@@ -190,10 +273,11 @@ pub unsafe extern "C" fn pcclAwaitAsyncReduceTimeout(
     timed_entry("pcclAwaitAsyncReduceTimeout", late, || {
         // SAFETY: the contract of this function.
         let (comm, tag, work) = unsafe { in_flight(reduce_handle) }?;
-        // A wait of more than a century is one without end.
-        let Some(outcome) = work.wait_timeout(timeout_ms.min(u64::from(u32::MAX) * 1000)) else {
-            return Ok(None);
+        let outcome = match timeout_ms < CENTURY_MS {
+            true => work.wait_timeout(timeout_ms),
+            false => Some(work.wait()),
         };
+        let Some(outcome) = outcome else { return Ok(None) };
         used_up(comm, tag, &work)?;
         // SAFETY: the contract of this function.
         unsafe { write_info(reduce_info_out, outcome?) };
@@ -203,7 +287,8 @@ pub unsafe extern "C" fn pcclAwaitAsyncReduceTimeout(
 
 /// Whether pcclAwaitAsyncReduce would return at once. Leaves the handle, and the buffers, as they are.
 ///
-/// Local, from any thread, does not block. pcclInvalidArgument: a handle that was awaited already.
+/// Local, from any thread, does not block; as a wait with a limit it proves nothing to the others (see
+/// pcclAwaitAsyncReduceTimeout). pcclInvalidArgument: a handle that was awaited already.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclTestAsyncReduce(
     reduce_handle: *const AsyncReduceOp,
@@ -226,9 +311,11 @@ pub unsafe extern "C" fn pcclTestAsyncReduce(
 /// until the call returns. Those in flight at once need different tags. `reduce_info_out` may be NULL; its byte
 /// counts are totals.
 ///
-/// pcclTooFewPeers: the group has one peer left; those that are not done have their inputs. pcclInvalidArgument:
-/// `max_in_flight` below 1, a tag twice, or what pcclAllReduceAsync refuses, with the index; then nothing was
-/// started.
+/// An empty list succeeds. Whatever fails, all of `sendbuf` are what they were before the call, in place too, also of those
+/// that were done: so to call again is always right. For this a list in place takes as much memory again until it ends.
+///
+/// pcclTooFewPeers: the group has one peer left. pcclInvalidArgument: `max_in_flight` below 1, a tag twice (but for a
+/// `max_in_flight` of 1), or what pcclAllReduceAsync refuses, with the index; then nothing was started.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAllReduceMultipleWithRetry(
     descriptors: *const ReduceOpDescriptor,
@@ -237,35 +324,85 @@ pub unsafe extern "C" fn pcclAllReduceMultipleWithRetry(
     reduce_info_out: *mut ReduceInfo,
     max_in_flight: c_int,
 ) -> ResultCode {
+    let list = List { descriptors, count: descriptor_count, residuals: ptr::null() };
     entry("pcclAllReduceMultipleWithRetry", || {
         // SAFETY: the contract of this function.
-        let (comm, first) = unsafe { (living(comm)?, required(descriptors, "descriptors")?) };
-        if descriptor_count > MAX_DESCRIPTORS {
-            return Err(invalid(format!("{descriptor_count} operations; {MAX_DESCRIPTORS} are the most")));
-        }
-        let max_in_flight = usize::try_from(max_in_flight).unwrap_or(0);
+        unsafe { list.reduce(comm, reduce_info_out, max_in_flight) }
+    })
+}
+
+/// As pcclAllReduceMultipleWithRetry, with error feedback as of pcclAllReduceWithFeedback: `residuals` has a pointer for each
+/// of `descriptors`, to a residual of its own or NULL for those without. NULL itself: none has one.
+///
+/// What is repeated is repeated with the residual that it had before, so nothing counts twice.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pcclAllReduceMultipleWithRetryAndFeedback(
+    descriptors: *const ReduceOpDescriptor,
+    residuals: *const *mut c_void,
+    descriptor_count: usize,
+    comm: *const Comm,
+    reduce_info_out: *mut ReduceInfo,
+    max_in_flight: c_int,
+) -> ResultCode {
+    let list = List { descriptors, count: descriptor_count, residuals };
+    entry("pcclAllReduceMultipleWithRetryAndFeedback", || {
         // SAFETY: the contract of this function.
-        let descriptors = unsafe { std::slice::from_raw_parts(first, descriptor_count) };
+        unsafe { list.reduce(comm, reduce_info_out, max_in_flight) }
+    })
+}
+
+/// All-reduces to be run together.
+struct List {
+    descriptors: *const ReduceOpDescriptor,
+    count: usize,
+    residuals: *const *mut c_void,
+}
+
+impl List {
+    /// # Safety
+    /// As pcclAllReduceMultipleWithRetry and its kin say of their arguments.
+    unsafe fn reduce(
+        self,
+        comm: *const Comm,
+        reduce_info_out: *mut ReduceInfo,
+        max_in_flight: c_int,
+    ) -> Result<()> {
+        // SAFETY: the caller's contract.
+        let (comm, first) = unsafe { (living(comm)?, required(self.descriptors, "descriptors")?) };
+        if self.count > MAX_DESCRIPTORS {
+            return Err(invalid(format!("{} operations; {MAX_DESCRIPTORS} are the most", self.count)));
+        }
+        let max_in_flight = usize::try_from(max_in_flight).ok().filter(|most| *most > 0);
+        let max_in_flight =
+            max_in_flight.ok_or_else(|| invalid("max_in_flight is below 1: nothing could run"))?;
+        // SAFETY: the caller's contract.
+        let descriptors = unsafe { slice::from_raw_parts(first, self.count) };
+        let residuals = match self.residuals.is_null() {
+            true => &[][..],
+            // SAFETY: the caller's contract.
+            false => unsafe { slice::from_raw_parts(self.residuals, self.count) },
+        };
+        let places = |index: usize| {
+            let one = &descriptors[index];
+            let residual = residuals.get(index).copied().unwrap_or(ptr::null_mut());
+            Places { send: one.sendbuf, recv: one.recvbuf, residual }
+        };
         let operations = descriptors.iter().enumerate().map(|(index, one)| {
             let operation = one.descriptor.to_rust().map_err(|error| named(index, error))?;
-            // SAFETY: the contract of this function; dropped at once, only to know before anything is sent.
-            drop(
-                unsafe { buffers(one.sendbuf, one.recvbuf, &operation) }
-                    .map_err(|error| named(index, error))?,
-            );
+            // SAFETY: the caller's contract; dropped at once, only to know before anything is sent.
+            drop(unsafe { places(index).buffers(&operation) }.map_err(|error| named(index, error))?);
             Ok((operation, Tag(one.descriptor.tag)))
         });
         let operations = operations.collect::<Result<Vec<_>>>()?;
         check_company(&comm.communicator)?;
         let info = comm.communicator.all_reduce_buffers_with_retry(&operations, max_in_flight, |index| {
-            let one = &descriptors[index];
-            // SAFETY: the contract of this function; the call returns when all have ended.
-            unsafe { buffers(one.sendbuf, one.recvbuf, &operations[index].0) }
+            // SAFETY: the caller's contract; the call returns when all have ended.
+            unsafe { places(index).buffers(&operations[index].0) }
         })?;
-        // SAFETY: the contract of this function.
+        // SAFETY: the caller's contract.
         unsafe { write_info(reduce_info_out, info) };
         Ok(())
-    })
+    }
 }
 
 /// What does not fit into memory as a list is no list.

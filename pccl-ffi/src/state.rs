@@ -28,7 +28,7 @@ unsafe fn tensor(index: usize, info: &TensorInfo) -> Result<(TensorKey, Buffers)
     };
     // SAFETY: the caller's contract is that of `Buffers`; of an empty one nothing is touched.
     let buffers = unsafe { Buffers::new(data, data, len) }.map_err(|error| wrong(error.to_string()))?;
-    let may_differ = info.allow_content_inequality;
+    let may_differ = info.allow_content_inequality != 0;
     let key = TensorKey { name: name.to_owned(), dtype, count: info.count as u64, may_differ };
     Ok((key, buffers))
 }

@@ -2,8 +2,10 @@
 
 use std::ffi::{CStr, c_char};
 
+use pccl_core::error::ErrorKind;
+
 use crate::enums::ResultCode;
-use crate::guard::{TIMEOUT, entry, last_error, not_null};
+use crate::guard::{TIMEOUT, entry, last_error};
 
 /// The table of `pcclResult_t`; the index is the code.
 const WORDS: [&CStr; 13] = [
@@ -36,16 +38,16 @@ pub extern "C" fn pcclGetErrorString(result: ResultCode) -> *const c_char {
 /// yet; a success leaves it as it is.
 ///
 /// Local, does not block; works before pcclInit. At most `len` bytes of `buffer` are written, the closing zero
-/// included; what does not fit is cut off at the end of a character. pcclInvalidArgument: `len` is 0.
+/// included; what does not fit is cut off at the end of a character. pcclInvalidArgument: `len` is 0 or `buffer` NULL;
+/// then the last failure stays what it was.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclGetLastError(buffer: *mut c_char, len: usize) -> ResultCode {
-    // Taken first: a failure below must not replace what is asked for.
     let text = last_error();
+    // What is asked for stays, also where it cannot be given.
+    let Some(room) = len.checked_sub(1).filter(|_| !buffer.is_null()) else {
+        return ErrorKind::InvalidArgument.code();
+    };
     entry("pcclGetLastError", || {
-        let buffer = not_null(buffer, "buffer")?;
-        let Some(room) = len.checked_sub(1) else {
-            return Err(crate::guard::invalid("len is 0: there is no room for the closing zero"));
-        };
         let cut = text.floor_char_boundary(room);
         // SAFETY: `cut + 1 <= len`, and the caller vouches for `len` bytes.
         unsafe {
@@ -59,7 +61,6 @@ pub unsafe extern "C" fn pcclGetLastError(buffer: *mut c_char, len: usize) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pccl_core::error::ErrorKind;
 
     fn words(code: ResultCode) -> &'static str {
         // SAFETY: every entry of the table is a C string that lives for ever.

@@ -54,6 +54,7 @@ static void null_pointers(void)
     pcclComm_t *comm = NULL;
     pcclSharedState_t state = {0, 0, NULL};
     ccoip_socket_address_t address;
+    pcclConfig_t *config = NULL;
     pcclStats_t stats;
     char words[8];
     float one = 1;
@@ -71,8 +72,13 @@ static void null_pointers(void)
     CHECK(pcclAllReduce(&one, &one, &sum, NULL, NULL) == pcclInvalidArgument);
     CHECK(pcclAllReduceAsync(&one, &one, &sum, NULL, &handle) == pcclInvalidArgument);
     CHECK(pcclAwaitAsyncReduce(NULL, NULL) == pcclInvalidArgument && pcclAwaitAsyncReduce(&handle, NULL) == pcclInvalidArgument);
-    CHECK(pcclTestAsyncReduce(&handle, NULL) == pcclInvalidArgument);
+    CHECK(pcclTestAsyncReduce(&handle, NULL) == pcclInvalidArgument && pcclTestAsyncReduce(&handle, &flag) == pcclInvalidArgument);
     CHECK(pcclAwaitAsyncReduceTimeout(NULL, 1, NULL) == pcclInvalidArgument);
+    CHECK(pcclAwaitAsyncReduceTimeout(&handle, 1, NULL) == pcclInvalidArgument);
+    OK(pcclConfigCreate(&config));
+    CHECK(pcclConfigSet(config, "pool", NULL) == pcclInvalidArgument);
+    CHECK(pcclCreateCommunicatorWithConfig(&params, config, NULL) == pcclInvalidArgument);
+    OK(pcclConfigDestroy(config));
     list.sendbuf = list.recvbuf = &one;
     list.descriptor = sum;
     CHECK(pcclAllReduceMultipleWithRetry(&list, 1, NULL, NULL, 1) == pcclInvalidArgument);
@@ -87,9 +93,10 @@ static void null_pointers(void)
     CHECK(pcclMasterAwaitTermination(NULL) == pcclInvalidArgument);
     CHECK(pcclDestroyMaster(NULL) == pcclInvalidArgument);
     CHECK(pcclConfigDestroy(NULL) == pcclInvalidArgument);
+    /* Who asks wrongly can ask again. */
     CHECK(pcclGetLastError(NULL, 8) == pcclInvalidArgument && pcclGetLastError(words, 0) == pcclInvalidArgument);
     OK(pcclGetLastError(words, sizeof words));
-    CHECK(strlen(words) == sizeof words - 1);
+    CHECK(strlen(words) == sizeof words - 1 && strncmp(words, "pcclConfigDestroy", sizeof words - 1) == 0);
     CHECK(pcclGetVersion(NULL, NULL, NULL) == pcclInvalidArgument);
 }
 
@@ -108,7 +115,11 @@ static void wrong_moment(void)
 
     CHECK(pcclUpdateTopology(comm) == pcclInvalidUsage);
     CHECK(pcclArePeersPending(comm, &flag) == pcclInvalidUsage && pcclArePeersPending(comm, NULL) == pcclInvalidArgument);
+    CHECK(pcclGetAttribute(comm, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE, NULL) == pcclInvalidArgument);
     CHECK(pcclAllReduce(&one, &one, &sum, comm, NULL) == pcclInvalidUsage);
+    CHECK(pcclAllReduce(&one, &one, NULL, comm, NULL) == pcclInvalidArgument);
+    CHECK(pcclAllReduce(NULL, &one, &sum, comm, NULL) == pcclInvalidArgument);
+    CHECK(pcclSynchronizeSharedState(comm, NULL, popular, NULL) == pcclInvalidArgument);
     CHECK(pcclAllReduceAsync(&one, &one, &sum, comm, &handle) == pcclInvalidUsage);
     CHECK(pcclAllReduceAsync(&one, &one, &sum, comm, NULL) == pcclInvalidArgument);
     CHECK(pcclAllReduceAsync(&one, &one, NULL, comm, &handle) == pcclInvalidArgument);

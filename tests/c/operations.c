@@ -1,8 +1,5 @@
-/* Several all-reduces at once, waits with a time limit, lists with retry, quantization, settings, counters, and a fork. */
+/* Several all-reduces at once, waits with a time limit, lists with retry, quantization, settings, counters. */
 #include "harness.h"
-
-#include <signal.h>
-#include <sys/wait.h>
 
 #define OPERATIONS 20
 #define COUNT 30000
@@ -105,6 +102,12 @@ static void lists(struct peer *peer)
     FAILS(pcclAllReduceMultipleWithRetry(list, 7, peer->comm, NULL, 1), pcclInvalidArgument, "descriptors[5]");
     list[5].descriptor = operation(100, pcclFloat, pcclSum, 4);
     FAILS(pcclAllReduceMultipleWithRetry(list, 7, peer->comm, NULL, 2), pcclInvalidArgument, "twice");
+    /* What only the quantization refuses is known before anything is started, too. */
+    list[5].descriptor = operation(100, pcclFloat, pcclProd, 5);
+    list[5].descriptor.quantization_options.algorithm = pcclQuantBits4;
+    FAILS(pcclAllReduceMultipleWithRetry(list, 7, peer->comm, NULL, 2), pcclInvalidArgument, "descriptors[5]");
+    OK(pcclAllReduceMultipleWithRetry(list, 0, peer->comm, &info, 1));
+    CHECK(info.local_world_size == (uint32_t)peer->peers && info.tx_bytes == 0 && info.rx_bytes == 0);
 
     stats.struct_size = sizeof stats;
     OK(pcclGetStats(peer->comm, &stats));
@@ -117,6 +120,29 @@ static void lists(struct peer *peer)
     stats.struct_size = 0;
     CHECK(pcclGetStats(peer->comm, &stats) == pcclInvalidArgument);
     OK(pcclOptimizeTopology(peer->comm));
+}
+
+/* Peer 1 leaves in the middle of the list of the other, which then has its inputs again, also those that were reduced. */
+static void half_way(struct peer *peer)
+{
+    int32_t data[7][50];
+    pcclReduceOpDescriptor_t list[7];
+    int i, k;
+
+    for (i = 0; i < 7; i++) {
+        for (k = 0; k < 50; k++)
+            data[i][k] = i * k + 1;
+        list[i].sendbuf = list[i].recvbuf = data[i];
+        list[i].descriptor = operation(50, pcclInt32, pcclSum, (uint64_t)i);
+    }
+    if (peer->index == 1) {
+        OK(pcclAllReduceMultipleWithRetry(list, 4, peer->comm, NULL, 1));
+        return;
+    }
+    FAILS(pcclAllReduceMultipleWithRetry(list, 7, peer->comm, NULL, 1), pcclTooFewPeers, "only this peer");
+    for (i = 0; i < 7; i++)
+        for (k = 0; k < 50; k++)
+            CHECK(data[i][k] == i * k + 1);
 }
 
 static void quantized(struct peer *peer)
@@ -153,9 +179,11 @@ static void quantized(struct peer *peer)
     }
     {
         pcclReduceDescriptor_t whole = operation(1, pcclInt32, pcclSum, 1);
+        pcclAsyncReduceOp_t handle;
         int32_t one = 1;
         whole.quantization_options.algorithm = pcclQuantMinMax;
         FAILS(pcclAllReduce(&one, &one, &whole, peer->comm, NULL), pcclInvalidArgument, "integers");
+        FAILS(pcclAllReduceAsync(&one, &one, &whole, peer->comm, &handle), pcclInvalidArgument, "integers");
         whole.quantization_options.algorithm = (pcclQuantizationAlgorithm_t)8;
         CHECK(pcclAllReduce(&one, &one, &whole, peer->comm, NULL) == pcclInvalidArgument);
     }
@@ -175,6 +203,7 @@ static void settings(void)
     OK(pcclConfigCreate(&of_master));
     CHECK(pcclConfigCreate(NULL) == pcclInvalidArgument);
     FAILS(pcclConfigSet(config, "polo", "4"), pcclInvalidArgument, "polo");
+    FAILS(pcclConfigSet(config, "schedule", "star"), pcclInvalidArgument, "ring");
     FAILS(pcclConfigSet(config, "pool", "many"), pcclInvalidArgument, "many");
     CHECK(pcclConfigSet(config, NULL, "4") == pcclInvalidArgument && pcclConfigSet(NULL, "pool", "4") == pcclInvalidArgument);
     OK(pcclConfigSet(config, "pool", "3"));
@@ -185,40 +214,17 @@ static void settings(void)
     OK(pcclRunMaster(master));
     OK(pcclMasterGetAddress(master, &address));
     params = params_of(address, 0);
+    /* More than the library makes; it makes as many as it does. */
+    params.p2p_connection_pool_size = 1000;
+    OK(pcclCreateCommunicator(&params, &comm));
+    OK(pcclDestroyCommunicator(comm));
+    params.p2p_connection_pool_size = 2;
     OK(pcclCreateCommunicatorWithConfig(&params, config, &comm));
     CHECK(pcclCreateCommunicatorWithConfig(&params, NULL, &comm) == pcclInvalidArgument);
     OK(pcclConfigDestroy(config));
     CHECK(pcclOptimizeTopology(comm) == pcclInvalidUsage);
     OK(pcclConnect(comm));
     FAILS(pcclOptimizeTopology(comm), pcclInvalidUsage, "alone");
-    OK(pcclDestroyCommunicator(comm));
-    end_master(master);
-}
-
-/* A child has the handles but not the threads behind them. */
-static void forked(void)
-{
-    ccoip_socket_address_t address;
-    pcclMasterInstance_t *master = running_master(&address);
-    pcclComm_t *comm = communicator(address);
-    pid_t child;
-    int status = 0;
-
-    OK(pcclConnect(comm));
-    fflush(NULL);
-    child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        int clean = pcclUpdateTopology(comm) == pcclInvalidUsage && pcclInterruptMaster(master) == pcclInvalidUsage &&
-                    pcclDestroyCommunicator(comm) == pcclSuccess && pcclDestroyMaster(master) == pcclSuccess;
-        /* What belonged to the threads that are not here stays: a child that exits would be blamed for it by valgrind. */
-        if (clean)
-            raise(SIGKILL);
-        _exit(1);
-    }
-    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    OK(pcclUpdateTopology(comm));
-    CHECK(world_size(comm) == 1);
     OK(pcclDestroyCommunicator(comm));
     end_master(master);
 }
@@ -261,9 +267,9 @@ int main(void)
     together(3, concurrent);
     together(2, timed);
     together(3, lists);
+    together(2, half_way);
     together(2, quantized);
     settings();
-    forked();
     nowhere();
     puts("operations.c: everything as the header says");
     return 0;

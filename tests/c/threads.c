@@ -1,5 +1,5 @@
-/* One communicator, several threads: operations started and awaited side by side, a handle that two threads await, and settings,
- * masters and last errors that do not get in each other's way. */
+/* Several threads: the library made ready, settings and masters in each of them, operations of one communicator started and awaited
+ * side by side, last errors that do not get in each other's way, a handle and a master that several wait for, phase calls at once. */
 #include "harness.h"
 
 #define THREADS 4
@@ -87,12 +87,82 @@ static void one_handle(struct peer *peer)
     CHECK(good == 1 && late == THREADS - 1 && one == 2);
 }
 
+static pthread_barrier_t all_but_one_are_refused;
+
+static void *update(void *argument)
+{
+    struct worker *worker = argument;
+
+    worker->result = pcclUpdateTopology(worker->peer->comm);
+    if (worker->result != pcclSuccess) {
+        says(__FILE__, __LINE__, "in update_topology already");
+        pthread_barrier_wait(&all_but_one_are_refused);
+    }
+    return NULL;
+}
+
+/* A communicator makes one phase call at a time. The one waits for the other peer, who comes when the others were refused. */
+static void one_phase_call(struct peer *peer)
+{
+    struct worker workers[THREADS];
+    int i, refused = 0;
+
+    if (peer->index == 1) {
+        pthread_barrier_wait(&all_but_one_are_refused);
+        OK(pcclUpdateTopology(peer->comm));
+        return;
+    }
+    memset(workers, 0, sizeof workers);
+    in_threads(workers, peer, update);
+    for (i = 0; i < THREADS; i++)
+        refused += workers[i].result == pcclInvalidUsage;
+    CHECK(refused == THREADS - 1);
+}
+
+static pcclMasterInstance_t *awaited;
+
+/* Before anything else: whoever comes first makes the library ready. */
+static void *begin(void *argument)
+{
+    ccoip_socket_address_t address;
+    pcclMasterInstance_t *own;
+    pcclConfig_t *config = NULL;
+
+    OK(pcclInit());
+    own = running_master(&address);
+    OK(pcclConfigCreate(&config));
+    OK(pcclConfigSet(config, "pool", "3"));
+    OK(pcclConfigDestroy(config));
+    end_master(own);
+    OK(pcclMasterAwaitTermination(awaited));
+    return argument;
+}
+
+static void from_the_beginning(void)
+{
+    pthread_t threads[THREADS];
+    ccoip_socket_address_t address;
+    int i;
+
+    awaited = running_master(&address);
+    for (i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&threads[i], NULL, begin, NULL) == 0);
+    OK(pcclInterruptMaster(awaited));
+    OK(pcclMasterAwaitTermination(awaited));
+    for (i = 0; i < THREADS; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    OK(pcclDestroyMaster(awaited));
+}
+
 int main(void)
 {
     hang_is_failure(100);
+    from_the_beginning();
     OK(pcclInit());
     together(3, side_by_side);
     together(2, one_handle);
+    CHECK(pthread_barrier_init(&all_but_one_are_refused, NULL, THREADS) == 0);
+    together(2, one_phase_call);
     puts("threads.c: side by side");
     return 0;
 }
