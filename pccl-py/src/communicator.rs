@@ -6,6 +6,7 @@ use pccl_core::api::{
     self, Buffers, Condition, DType, OpDescriptor, Quantization, ReduceOp, Result, SyncStrategy, Tag,
     TensorKey,
 };
+use pccl_core::limits::MAX_POOL_CONNECTIONS;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -53,7 +54,10 @@ impl Communicator {
 #[pymethods]
 impl Communicator {
     #[new]
-    fn new(address: &str, peer_group: u32, pool: u16) -> PyResult<Communicator> {
+    fn new(address: &str, peer_group: u32, pool: u32) -> PyResult<Communicator> {
+        // Who asks for more than there can be gets what there can be.
+        let pool = u16::try_from(pool).unwrap_or(u16::MAX).min(MAX_POOL_CONNECTIONS);
+        api::log_to_stderr();
         let builder = api::Communicator::builder(address).group(peer_group).pool(pool);
         let inner = builder.build().map_err(failure)?;
         Ok(Communicator { inner: Mutex::new(Some(Arc::new(inner))) })

@@ -26,6 +26,7 @@ impl Master {
 impl Master {
     #[new]
     fn new(listen_address: &str) -> PyResult<Master> {
+        api::log_to_stderr();
         let inner = api::Master::builder(listen_address).build().map_err(failure)?;
         Ok(Master { inner, interrupted: AtomicBool::new(false) })
     }
