@@ -241,6 +241,11 @@ mod tests {
             assert_eq!(result, Err(BuffersError::Lengths));
         });
         let base = data.as_mut_ptr().cast::<u8>();
+        for (send, recv) in [(base, base), (base, base.wrapping_add(16))] {
+            // SAFETY: nothing is read or written through these buffers.
+            let result = unsafe { Buffers::new(send, recv, usize::MAX - 16) };
+            assert_eq!(result.map(|_| ()), Err(BuffersError::Beyond));
+        }
         for (residual, expected) in [
             (std::ptr::null_mut(), Err(BuffersError::Null)),
             (base.wrapping_add(12), Err(BuffersError::Residual)),

@@ -74,6 +74,8 @@ impl fmt::Debug for Kept {
 pub enum BuffersError {
     #[error("a buffer is NULL")]
     Null,
+    #[error("a buffer of that many elements goes beyond the end of memory")]
+    Beyond,
     #[error("the buffers overlap in part: they must be the same memory or disjoint")]
     Overlap,
     #[error("the residual of error feedback must be memory of its own")]
@@ -91,11 +93,12 @@ impl Buffers {
         if send.is_null() || recv.is_null() {
             return Err(BuffersError::Null);
         }
+        let (send_end, recv_end) = (end(send as usize, len)?, end(recv as usize, len)?);
         let target = Target { base: recv, len };
         if std::ptr::eq(send, recv) {
             return Ok(Buffers { source: None, target, residual: None, _loan: None, _kept: None });
         }
-        if (send as usize) < recv as usize + len && (recv as usize) < send as usize + len {
+        if (send as usize) < recv_end && (recv as usize) < send_end {
             return Err(BuffersError::Overlap);
         }
         let source = Some(Source { base: send, len });
@@ -112,7 +115,8 @@ impl Buffers {
             return Err(BuffersError::Null);
         }
         let (base, len) = (residual as usize, self.target.len);
-        let meets = |other: usize| other < base + len && base < other + len;
+        let residual_end = end(base, len)?;
+        let meets = |other: usize| other < residual_end && base < other + len;
         let source = self.source.as_ref().map(|source| source.base as usize);
         if meets(self.target.base as usize) || source.is_some_and(meets) {
             return Err(BuffersError::Residual);
@@ -222,6 +226,11 @@ impl Buffers {
         // SAFETY: contract of `Buffers`; `&mut self` makes this the only slice of the target.
         (own, unsafe { std::slice::from_raw_parts_mut(self.target.base.add(at), len) })
     }
+}
+
+/// The address right behind, which no wrong length may wrap around to the beginning.
+fn end(base: usize, len: usize) -> Result<usize, BuffersError> {
+    base.checked_add(len).ok_or(BuffersError::Beyond)
 }
 
 /// An offset outside the buffers can only be our own bug: offsets come from the plan, and the engine checks
