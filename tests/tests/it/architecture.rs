@@ -76,7 +76,10 @@ fn files_are_small_and_named_by_role() {
         .iter()
         .filter(|dir| root.join(dir).is_dir())
     {
-        for file in files(&root, dir, &["rs", "py", "c", "h"]) {
+        // The header is made from sources that are looked at here one by one; programs want it in one piece.
+        for file in
+            files(&root, dir, &["rs", "py", "c", "h"]).into_iter().filter(|file| file != "include/pccl.h")
+        {
             let text = fs::read_to_string(root.join(&file)).unwrap();
             findings.extend(check_file_shape(&file, &text));
         }
