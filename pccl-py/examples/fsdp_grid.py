@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import queue
 import signal
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
@@ -22,7 +23,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import pccl
-from pccl.torch import DiLoCo
+from pccl.torch import DiLoCo, Host
 
 RANKS = 2
 HOSTS = 2
@@ -42,7 +43,9 @@ def rank(arguments: argparse.Namespace) -> None:
     data, draw = text(), torch.Generator().manual_seed(RANKS * arguments.host + arguments.rank)
     with pccl.Communicator(arguments.master, peer_group=arguments.rank) as comm:
         comm.connect(n_attempts=60)
-        diloco = DiLoCo(comm, model, optimizer, every=5, groups=RANKS)
+        # Over the host's store its ranks agree whether all of them are in: a half host may not go on, nor may others with it.
+        host = Host(store, arguments.rank, RANKS)
+        diloco = DiLoCo(comm, model, optimizer, every=5, host=host)
         was_full = lost = bool(arguments.again)
         together = int(lost)
         # So many outer steps with all hosts, after the one that was lost has come back.
@@ -66,48 +69,52 @@ def rank(arguments: argparse.Namespace) -> None:
     dist.destroy_process_group()
 
 
-class Host:
-    """Its ranks end together, as those of torchrun do: a host that has lost one is no use to the others."""
+class Ranks:
+    """Those of one host. They end together, as those of torchrun do: when one fails, the others are killed."""
 
     def __init__(self, number: int, master: str, steps: int, *, again: bool = False) -> None:
+        self.number = number
         self.store = dist.TCPStore("127.0.0.1", 0, RANKS, is_master=True, wait_for_workers=False)
         common = ["--master", master, "--host", str(number), "--store", str(self.store.port), "--steps", str(steps)]
         common += ["--again"] if again else []
         self.lines: list[str] = []
-        self.first_steps = threading.Semaphore(0)
+        # One entry for each outer step, and None when its ranks have ended.
+        self.outer_steps: queue.Queue[Optional[str]] = queue.Queue()
         self.ranks = [
             subprocess.Popen([sys.executable, sys.argv[0], *common, "--rank", str(i)], stdout=subprocess.PIPE, text=True)
             for i in range(RANKS)
         ]
-        self._readers = [threading.Thread(target=self._read, args=(one.stdout,)) for one in self.ranks]
-        for reader in self._readers:
-            reader.start()
+        self._watchers = [threading.Thread(target=self._watch, args=(one,)) for one in self.ranks]
+        for watcher in self._watchers:
+            watcher.start()
 
-    def _read(self, stream: Any) -> None:
+    def _watch(self, one: subprocess.Popen[str]) -> None:
+        stream: Any = one.stdout
         for line in stream:
             self.lines.append(line.strip())
             if line.startswith("host"):
                 print(line, end="", flush=True)
-                self.first_steps.release()
-        self.first_steps.release()
+                self.outer_steps.put(line)
+        if one.wait() != 0:
+            self.kill()
+        self.outer_steps.put(None)
 
     def wait_for_steps(self, count: int) -> None:
         for _ in range(count):
-            self.first_steps.acquire()
+            if self.outer_steps.get() is None:
+                raise SystemExit(f"host {self.number} has ended before its time")
 
     def kill(self) -> None:
         for one in self.ranks:
             one.send_signal(signal.SIGKILL)
-        for one in self.ranks:
-            one.wait()
 
     def end(self) -> list[str]:
         """What its ranks hold."""
-        for one in self.ranks:
-            if one.wait() != 0:
-                raise SystemExit(f"a rank ended with {one.returncode}")
-        for reader in self._readers:
-            reader.join()
+        for watcher in self._watchers:
+            watcher.join()
+        statuses = [one.returncode for one in self.ranks]
+        if any(statuses):
+            raise SystemExit(f"the ranks of host {self.number} have ended with {statuses}")
         return sorted(line for line in self.lines if line.startswith("END"))
 
 
@@ -123,12 +130,17 @@ def main() -> int:
         return 0
     with pccl.MasterNode("127.0.0.1:0") as master:
         master.run()
-        hosts = [Host(number, master.address, arguments.steps) for number in range(HOSTS)]
-        hosts[1].wait_for_steps(3)
-        print("host 1 is killed", flush=True)
-        hosts[1].kill()
-        hosts[1] = Host(1, master.address, arguments.steps, again=True)
-        ends = [host.end() for host in hosts]
+        hosts = [Ranks(number, master.address, arguments.steps) for number in range(HOSTS)]
+        try:
+            hosts[1].wait_for_steps(3)
+            print("host 1 is killed", flush=True)
+            hosts[1].kill()
+            hosts[1] = Ranks(1, master.address, arguments.steps, again=True)
+            # One that has failed leaves the others waiting for it to come back.
+            ends = [host.end() for host in hosts]
+        finally:
+            for host in hosts:
+                host.kill()
     for place in range(RANKS):
         print(f"shard {place}: " + ", ".join(end[place].split()[3][:16] for end in ends))
     return 0 if all(end == ends[0] for end in ends) else 1

@@ -1,6 +1,9 @@
 //! A peer of a run.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pccl_core::api::{
     self, Buffers, Condition, DType, OpDescriptor, Quantization, ReduceOp, Result, SyncStrategy, Tag,
@@ -12,25 +15,71 @@ use pyo3::prelude::*;
 
 use crate::failure::{failure, invalid, usage};
 use crate::kept::Kept;
-use crate::wait::blocking;
+use crate::wait::{blocking, blocking_unless};
 use crate::work::Work;
+
+/// How often the thread that destroys a communicator looks whether the others have left their calls.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 #[pyclass(frozen)]
 pub struct Communicator {
     /// `None` once destroyed. Calls under way hold a clone.
-    inner: Mutex<Option<Arc<api::Communicator>>>,
+    inner: Mutex<Option<Arc<Living>>>,
+}
+
+struct Living {
+    comm: api::Communicator,
+    /// It is being destroyed: whoever waits in a call gives up.
+    leaving: AtomicBool,
+}
+
+thread_local! {
+    /// Calls of communicators that this thread is in: more than one if a signal's handler makes another one.
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One of `CALLS`.
+struct InCall;
+
+impl InCall {
+    fn new() -> InCall {
+        CALLS.set(CALLS.get() + 1);
+        InCall
+    }
+}
+
+impl Drop for InCall {
+    fn drop(&mut self) {
+        CALLS.set(CALLS.get() - 1);
+    }
+}
+
+/// Leaves the run. Those who wait in calls give up first, or they would keep this peer a member for as long as they wait.
+fn leave(mut living: Arc<Living>) {
+    living.leaving.store(true, Ordering::Release);
+    if CALLS.get() > 0 {
+        // A signal's handler has destroyed what this very thread waits in. The last of those calls ends it.
+        return;
+    }
+    loop {
+        match Arc::try_unwrap(living) {
+            Ok(last) => return drop(last),
+            Err(shared) => living = shared,
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
 }
 
 /// Where the bytes are and what is to become of them: addresses of what is sent and received, elements, type,
-/// operation, tag, kind of quantization and its type. `_buffers.py` checked them.
-type Operation = (usize, usize, u64, u8, u8, u64, u8, u8);
+/// operation, tag, kind of quantization and its type, address of the residual (0: none). `_reduction.py` checked them.
+type Operation = (usize, usize, u64, u8, u8, u64, u8, u8, usize);
 /// Name, address, elements, type, may differ.
 type StateTensor = (String, usize, u64, u8, bool);
 /// Result code, reason, revision, bytes sent and received.
 type SyncOutcome = (i32, String, u64, u64, u64);
 
 impl Communicator {
-    fn living(&self) -> Result<Arc<api::Communicator>> {
+    fn living(&self) -> Result<Arc<Living>> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.clone().ok_or_else(|| usage("this communicator was destroyed"))
     }
@@ -41,13 +90,21 @@ impl Communicator {
         call: impl FnOnce(&api::Communicator) -> Result<T> + Send,
     ) -> PyResult<T> {
         let living = self.living().map_err(failure)?;
-        blocking(py, move || call(&living))
+        let watched = Arc::downgrade(&living);
+        let is_left =
+            move || watched.upgrade().is_none_or(|living| living.leaving.load(Ordering::Acquire));
+        blocking_unless(py, is_left, move || {
+            let _in_call = InCall::new();
+            call(&living.comm)
+        })
     }
 
     fn started(&self, operation: Operation, kept: &Kept) -> PyResult<api::Work> {
         let (descriptor, tag) = descriptor(operation).map_err(failure)?;
         let buffers = buffers(operation, descriptor, kept).map_err(|e| PyValueError::new_err(e.reason))?;
-        self.living().and_then(|comm| comm.all_reduce_buffers(buffers, descriptor, tag)).map_err(failure)
+        self.living()
+            .and_then(|living| living.comm.all_reduce_buffers(buffers, descriptor, tag))
+            .map_err(failure)
     }
 }
 
@@ -60,7 +117,8 @@ impl Communicator {
         api::log_to_stderr();
         let builder = api::Communicator::builder(address).group(peer_group).pool(pool);
         let inner = builder.build().map_err(failure)?;
-        Ok(Communicator { inner: Mutex::new(Some(Arc::new(inner))) })
+        let living = Living { comm: inner, leaving: AtomicBool::new(false) };
+        Ok(Communicator { inner: Mutex::new(Some(Arc::new(living))) })
     }
 
     fn connect(&self, py: Python<'_>) -> PyResult<()> {
@@ -70,24 +128,29 @@ impl Communicator {
     fn get_attribute(&self, attribute: i32) -> PyResult<u32> {
         let living = self.living().map_err(failure)?;
         match attribute {
-            1 => Ok(living.world_size()),
-            2 => Ok(living.group_world_size()),
-            3 => Ok(living.num_groups()),
-            4 => Ok(living.largest_group()),
+            1 => Ok(living.comm.world_size()),
+            2 => Ok(living.comm.group_world_size()),
+            3 => Ok(living.comm.num_groups()),
+            4 => Ok(living.comm.largest_group()),
             other => Err(failure(invalid(format!("{other} is no attribute")))),
         }
     }
 
     fn is_connected(&self) -> bool {
-        self.living().is_ok_and(|comm| comm.is_connected())
+        self.living().is_ok_and(|living| living.comm.is_connected())
     }
 
     fn rank(&self) -> PyResult<u16> {
-        Ok(self.living().map_err(failure)?.rank())
+        Ok(self.living().map_err(failure)?.comm.rank())
     }
 
     fn peers_pending(&self) -> PyResult<u32> {
-        Ok(self.living().map_err(failure)?.peers_pending())
+        Ok(self.living().map_err(failure)?.comm.peers_pending())
+    }
+
+    /// Changes with membership and order.
+    fn epoch(&self) -> PyResult<u64> {
+        Ok(self.living().map_err(failure)?.comm.epoch().0)
     }
 
     fn update_topology(&self, py: Python<'_>) -> PyResult<()> {
@@ -169,26 +232,20 @@ impl Communicator {
         Ok((outcome, conditions.into_iter().map(named).collect()))
     }
 
-    fn destroy(&self, py: Python<'_>) -> PyResult<()> {
-        let inner = {
-            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            if inner.as_ref().is_some_and(|inner| Arc::strong_count(inner) > 1) {
-                let reason = "another thread is in a call of this communicator: wait for it first";
-                return Err(failure(usage(reason)));
-            }
-            inner.take()
-        };
-        py.detach(move || drop(inner));
-        Ok(())
+    fn destroy(&self, py: Python<'_>) {
+        let living = self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(living) = living {
+            py.detach(move || leave(living));
+        }
     }
 }
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let living = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         // Python drops it with the interpreter's lock held; leaving the run may take a moment.
-        if inner.is_some() {
-            Python::try_attach(|py| py.detach(move || drop(inner)));
+        if let Some(living) = living {
+            Python::try_attach(|py| py.detach(move || leave(living)));
         }
     }
 }
@@ -197,7 +254,8 @@ fn dtype_of(code: u8) -> Result<DType> {
     DType::from_code(code).ok_or_else(|| invalid(format!("{code} is no data type")))
 }
 
-fn descriptor((_, _, count, dtype, op, tag, algorithm, quantized): Operation) -> Result<(OpDescriptor, Tag)> {
+fn descriptor(operation: Operation) -> Result<(OpDescriptor, Tag)> {
+    let (_, _, count, dtype, op, tag, algorithm, quantized, _) = operation;
     let op = ReduceOp::from_code(op).ok_or_else(|| invalid(format!("{op} is no reduce operation")))?;
     let quantization = Quantization::from_codes(algorithm, DType::from_code(quantized))
         .ok_or_else(|| invalid(format!("{algorithm} to {quantized} is no quantization")))?;
@@ -205,11 +263,17 @@ fn descriptor((_, _, count, dtype, op, tag, algorithm, quantized): Operation) ->
 }
 
 fn buffers(operation: Operation, descriptor: OpDescriptor, kept: &Kept) -> Result<Buffers> {
-    let (send, recv, ..) = operation;
+    let (send, recv, .., residual) = operation;
     let len = usize::try_from(descriptor.size_bytes()).map_err(|e| invalid(e.to_string()))?;
-    // SAFETY: `_buffers.py` took address and length from one contiguous object each; `kept` holds them until these
-    // buffers are dropped, and the documentation tells the program to leave them alone until then.
+    // SAFETY: `_reduction.py` has these from `_places.py`, which took address and length from one contiguous object each;
+    // `kept` holds those until these buffers are dropped, and the documentation tells the program to leave them alone
+    // until then.
     let buffers = unsafe { Buffers::new(send as *const u8, recv as *mut u8, len) };
+    let buffers = match residual {
+        0 => buffers,
+        // SAFETY: as above.
+        _ => buffers.and_then(|buffers| unsafe { buffers.with_feedback(residual as *mut u8) }),
+    };
     Ok(buffers.map_err(|e| invalid(e.to_string()))?.keeping(kept.clone()))
 }
 
@@ -222,7 +286,8 @@ fn state_tensor(
     let len = len.ok_or_else(|| invalid(format!("{name:?}: {count} elements are too many")))?;
     // An empty tensor may lie nowhere.
     let at = if len == 0 { std::ptr::dangling_mut::<u8>() } else { address as *mut u8 };
-    // SAFETY: as in `buffers`.
+    // SAFETY: as in `buffers`, where `_state.py` has the address of an object. Of a `TensorInfo` made from an address alone
+    // the program vouches for the memory: its documentation says so.
     let buffers = unsafe { Buffers::new(at, at, len) }.map_err(|e| invalid(format!("{name:?}: {e}")))?;
     Ok((TensorKey { name, dtype, count, may_differ }, buffers.keeping(kept.clone())))
 }

@@ -1,10 +1,10 @@
 //! Waits: without the interpreter's lock, and with an ear for signals.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pccl_core::api::{self, Result};
+use pccl_core::api::{self, Error, ErrorKind, Result};
 use pyo3::prelude::*;
 
 use crate::failure::failure;
@@ -15,14 +15,34 @@ const SLICE: Duration = Duration::from_millis(40);
 /// Runs a call that may block, while other Python threads go on. When a signal's handler raises (Ctrl-C), the wait ends
 /// with that exception and the call is left to itself.
 pub fn blocking<T: Send>(py: Python<'_>, call: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    let (outcome, raised) = py.detach(move || {
+    blocking_unless(py, || false, call)
+}
+
+/// As `blocking`, and the wait is given up, too, once `is_left` says so: the communicator is being destroyed.
+pub fn blocking_unless<T: Send>(
+    py: Python<'_>,
+    is_left: impl Fn() -> bool + Send + 'static,
+    call: impl FnOnce() -> Result<T> + Send,
+) -> PyResult<T> {
+    let (outcome, raised, left) = py.detach(move || {
         let raised = Rc::new(RefCell::new(None));
-        let seen = raised.clone();
-        let outcome = api::watched(move || signalled(&seen), call);
-        (outcome, raised.take())
+        let left = Rc::new(Cell::new(false));
+        let (seen, noted) = (raised.clone(), left.clone());
+        let gives_up = move || {
+            if is_left() {
+                noted.set(true);
+            }
+            noted.get() || signalled(&seen)
+        };
+        let outcome = api::watched(gives_up, call);
+        (outcome, raised.take(), left.get())
     });
     match raised {
         Some(exception) => Err(exception),
+        None if left => {
+            let reason = "this communicator was destroyed while the call was under way";
+            Err(failure(Error::new(ErrorKind::Aborted, reason)))
+        }
         None => outcome.map_err(failure),
     }
 }

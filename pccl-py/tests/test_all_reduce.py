@@ -1,7 +1,10 @@
 """All-reduces over every kind of memory, and what is refused before anything is sent."""
 
 import array
+import ctypes
 import gc
+import multiprocessing
+import sys
 import weakref
 
 import pytest
@@ -245,3 +248,107 @@ def test_quantization_of_integers_is_refused_in_words(two):
     with pytest.raises(pccl.PCCLError, match="integers") as raised:
         two[0].all_reduce(bytearray(8), quantize="u8")
     assert raised.value.result is pccl.Result.INVALID_ARGUMENT
+
+
+def test_a_residual_is_added_and_holds_what_was_lost(two):
+    values = [array.array("f", [(at % 97) * 0.013 * (1 + i) for at in range(5000)]) for i in range(2)]
+    residuals = [array.array("f", bytes(20_000)) for _ in two]
+    exact = [a + b for a, b in zip(*values)]
+
+    def mean_off(with_residual):
+        total = [0.0] * 5000
+        for _ in range(32):
+            data = [array.array("f", own) for own in values]
+            each(two, lambda peer, i: peer.all_reduce(
+                data[i], quantize="4bit", residual=residuals[i] if with_residual else None))
+            assert data[0] == data[1]
+            total = [so_far + one / 32 for so_far, one in zip(total, data[0])]
+        return max(abs(mean - right) for mean, right in zip(total, exact))
+
+    without, with_it = mean_off(False), mean_off(True)
+    assert any(residuals[0]) and any(residuals[1])
+    assert with_it < without / 5, (with_it, without)
+
+
+def test_a_residual_is_kept_alive_by_the_handle_and_only_one_peer_may_have_one(two):
+    data = [array.array("f", [1.0, 2.0, 3.3]) for _ in two]
+    residual = bytearray(12)
+    owed = memoryview(residual).cast("f")
+    handle = two[0].all_reduce_async(data[0], quantize="u8", residual=owed)
+    del owed
+    gc.collect()
+    with pytest.raises(BufferError):
+        residual.extend(b"more")
+    together(handle.wait, lambda: two[1].all_reduce(data[1], quantize="u8"))
+    assert handle.wait()[0] and data[0] == data[1]
+
+
+def test_a_residual_that_does_not_fit_is_refused_before_anything_is_sent(two):
+    peer, f = two[0], array.array("f", [1.0, 2.0])
+    owed = array.array("f", [0.0, 0.0])
+    for options, reason in [
+        ({"residual": owed}, "nothing is quantized"),
+        ({"residual": array.array("f", [0.0]), "quantize": "u8"}, "2 elements, residual has 1"),
+        ({"residual": bytes(8), "quantize": "u8"}, "read-only|UINT8"),
+        ({"residual": owed, "quantize": "u8", "op": pccl.ReduceOp.MAX}, "sums and averages"),
+        ({"residual": owed, "quantize": "u8", "recv": array.array("f", [0.0, 0.0])}, "in place"),
+        ({"residual": f, "quantize": "u8"}, "memory of its own"),
+    ]:
+        for call in (peer.all_reduce, peer.all_reduce_async):
+            with pytest.raises((ValueError, TypeError), match=reason):
+                call(f, **options)
+    with pytest.raises(TypeError, match="residual of DOUBLE"):
+        peer.all_reduce(f, quantize="u8", residual=array.array("d", [0.0, 0.0]))
+    # Nobody else has heard of any of these.
+    buffers = [array.array("f", [1.0]), array.array("f", [1.0])]
+    each(two, lambda peer, i: peer.all_reduce(buffers[i]))
+    assert buffers[0][0] == 2.0
+
+
+@pytest.mark.parametrize("kind", [ctypes.c_float, ctypes.c_int64, ctypes.c_uint8, ctypes.c_double, ctypes.c_long])
+def test_arrays_of_ctypes(two, kind):
+    arrays = [(kind * 4)(1, 2, 3, 4) for _ in two]
+    each(two, lambda peer, i: peer.all_reduce(arrays[i]))
+    assert list(arrays[0]) == [2, 4, 6, 8]
+
+
+def test_shared_memory_of_multiprocessing(two):
+    arrays = [multiprocessing.Array("d", [1.0, 2.0], lock=False) for _ in two]
+    each(two, lambda peer, i: peer.all_reduce(arrays[i]))
+    assert list(arrays[1]) == [2.0, 4.0]
+
+
+def test_a_foreign_byte_order_is_refused(two):
+    foreign = ctypes.c_float.__ctype_be__ if sys.byteorder == "little" else ctypes.c_float.__ctype_le__
+    with pytest.raises(TypeError, match="format"):
+        two[0].all_reduce((foreign * 4)())
+
+
+class Interface:
+    """Nothing but `__array_interface__`."""
+
+    def __init__(self, **interface):
+        self.__array_interface__ = {"version": 3, **interface}
+
+
+def test_an_array_interface_may_name_a_buffer_and_where_in_it_to_begin(two):
+    held = [bytearray(4) + array.array("f", [1.0, 2.0]).tobytes() + bytearray(2) for _ in two]
+    arrays = [Interface(data=one, offset=4, shape=(2,), typestr="<f4") for one in held]
+    each(two, lambda peer, i: peer.all_reduce(arrays[i]))
+    assert held[0] == held[1] == bytearray(4) + array.array("f", [2.0, 4.0]).tobytes() + bytearray(2)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "reason"),
+    [
+        (b"ab", {}, "bytes from byte 0 on"),
+        (b"abcd" * 2, {}, "read-only"),
+        (bytearray(8), {"offset": 4}, "from byte 4 on"),
+        (bytearray(8), {"offset": -4}, "from byte -4 on"),
+        (object(), {}, "no buffer"),
+        (7, {}, "no buffer"),
+    ],
+)
+def test_what_is_no_address_is_not_taken_for_one(two, data, options, reason):
+    with pytest.raises((TypeError, ValueError), match=reason):
+        two[0].all_reduce(Interface(data=data, shape=(2,), typestr="<f4", **options))

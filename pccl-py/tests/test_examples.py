@@ -34,6 +34,19 @@ def test_a_host_of_the_grid_dies_and_comes_back():
     assert shards[0] != shards[1]
 
 
+def test_a_rank_that_fails_ends_the_grid_with_a_word(tmp_path):
+    """Nobody waits for its siblings, which wait for it."""
+    text = (EXAMPLES / "fsdp_grid.py").read_text()
+    broken = text.replace("model = GPT()", "model = GPT()\n    if arguments.rank == 1: raise RuntimeError('as if by a defect')")
+    assert broken != text
+    (tmp_path / "fsdp_grid.py").write_text(broken)
+    (tmp_path / "characters.py").write_text((EXAMPLES / "characters.py").read_text())
+    done = subprocess.run(
+        [sys.executable, tmp_path / "fsdp_grid.py"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1 and "host 1 has ended before its time" in done.stderr
+
+
 def test_every_example_is_run_here():
     scripts = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
     assert scripts == {"ddp_by_hand.py", "diloco.py", "async_diloco.py", "fsdp_grid.py"}

@@ -4,6 +4,7 @@ import pytest
 from conftest import each
 
 import pccl
+from pccl import _staging, _state
 
 torch = pytest.importorskip("torch")
 
@@ -63,6 +64,50 @@ def test_a_forking_data_loader_during_a_run(two):
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+class Pretended:
+    """A tensor of the host that says it is on a GPU: the way through a copy on the host, without one."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        self.device = torch.device("cuda")
+
+    def __getattr__(self, name):
+        return getattr(self.tensor, name)
+
+
+class Unpinned(_staging.Staged):
+    def __init__(self, tensor):
+        self.host = tensor.tensor.clone()
+
+    def to(self, tensor):
+        return lambda: tensor.tensor.copy_(self.host)
+
+
+def test_what_a_broken_synchronization_received_is_on_the_device_and_kept(master, monkeypatch):
+    """The holder leaves after all is here: the next call goes on from there."""
+    monkeypatch.setattr(_state, "Staged", Unpinned)
+    tensors = [torch.zeros(4) for _ in range(3)]
+    state = pccl.SharedState([pccl.TensorInfo.from_torch(Pretended(one), str(at)) for at, one in enumerate(tensors)])
+    assert state.tensor_infos[0].device_type is pccl.DeviceType.CUDA
+
+    class Broken:
+        def synchronize(self, revision, strategy, given, owner):
+            given_back = [torch.full((4,), float(at + 1)) for at in range(3)]
+            for staged, _ in owner[1].values():
+                staged.host.copy_(given_back.pop(0))
+            return (pccl.Result.RANK_CONNECTION_LOST.value, "somebody is gone", 0, 0, 0), ["elected", "mixed", "kept"]
+
+    with pccl.Communicator(master.address) as comm:
+        real, comm._comm = comm._comm, Broken()
+        try:
+            with pytest.raises(pccl.PCCLError, match="somebody is gone"):
+                comm.sync_shared_state(state)
+        finally:
+            comm._comm = real
+    assert [float(one[0]) for one in tensors] == [1.0, 2.0, 0.0]
+    assert list(state.conditions.values()) == ["elected", "mixed", "kept"]
 
 
 @cuda

@@ -17,6 +17,8 @@ from ._handle import AsyncReduceHandle
 from ._state import Lent, SharedState
 
 _BETWEEN_ATTEMPTS_MS = 1000
+# What the next attempt may find otherwise.
+_MAY_PASS = (Result.MASTER_CONNECTION_FAILED, Result.RANK_CONNECTION_FAILED)
 
 
 class Communicator:
@@ -32,15 +34,16 @@ class Communicator:
         )
 
     def connect(self, n_attempts: int = 5) -> None:
-        """Blocks until accepted into the run. One second between attempts; raises after the last."""
-        for left in reversed(range(max(1, n_attempts))):
+        """Blocks until accepted into the run. If the master or a member cannot be reached, or refuses, it is tried again a second
+        later; raises after the last attempt."""
+        for _ in range(n_attempts - 1):
             try:
-                return self._comm.connect()
-            except _pccl.Failure as failure:
-                error = _errors.of("connect", failure)
-            if left == 0 or error.result is not Result.MASTER_CONNECTION_FAILED:
-                raise error
+                return _errors.call("connect", self._comm.connect)
+            except _errors.PCCLError as error:
+                if error.result not in _MAY_PASS:
+                    raise
             _pccl.pause(_BETWEEN_ATTEMPTS_MS)
+        return _errors.call("connect", self._comm.connect)
 
     def get_attribute(self, attribute: Attribute) -> int:
         """As of the last call that returned: the same at all peers of a group after the same call."""
@@ -71,7 +74,7 @@ class Communicator:
         `RANK_CONNECTION_LOST` if it could not be finished: call it again, it goes on where it stood.
         """
         lent = Lent(shared_state)
-        outcome, shared_state._conditions = _errors.call(
+        outcome, conditions = _errors.call(
             "sync_shared_state",
             self._comm.synchronize,
             shared_state.revision,
@@ -80,9 +83,10 @@ class Communicator:
             lent.owner,
         )
         code, reason, revision, tx_bytes, rx_bytes = outcome
+        shared_state._note(conditions, code == 0)
+        lent.finish(conditions)
         if code != 0:
             raise _errors.PCCLError("sync_shared_state", Result(code), reason)
-        lent.finish()
         shared_state.revision = revision
         return SharedStateSyncInfo(tx_bytes, rx_bytes)
 
@@ -96,15 +100,21 @@ class Communicator:
         operand_descriptor: Optional[ReduceOperandDescriptor] = None,
         quantization_options: Optional[QuantizationOptions] = None,
         quantize: Optional[str] = None,
+        residual: Any = None,
     ) -> ReduceInfo:
         """Combines `send` of all peers of the group into `recv` of each (None: in place); the same bits at all.
 
         Both are torch tensors, numpy arrays, or anything with DLPack, `__array_interface__` or a buffer: C-contiguous,
         of one type, size and device. Whatever fails, `send` is what it was before. `quantize="u8"` is short for
         quantization options. `RANK_CONNECTION_LOST` if membership changed meanwhile: call it again.
+
+        `residual`: error feedback for quantized sums and averages. It is like `send`, 0 before the first call and then left
+        alone: it is added to what this peer gives, and holds afterwards what quantization has lost here, for the next call.
+        Whatever fails, it is what it was before. It is this peer's and this tag's; the other peers need not have one.
+        In place only.
         """
         options = _reduction.quantization(quantization_options, quantize)
-        reduction = _reduction.Reduction(send, recv, op, tag, operand_descriptor, options)
+        reduction = _reduction.Reduction(send, recv, op, tag, operand_descriptor, options, residual)
         info = _errors.call("all_reduce", self._comm.all_reduce, reduction.operation, reduction.owner)
         if reduction.finish is not None:
             reduction.finish()
@@ -120,10 +130,14 @@ class Communicator:
         operand_descriptor: Optional[ReduceOperandDescriptor] = None,
         quantization_options: Optional[QuantizationOptions] = None,
         quantize: Optional[str] = None,
+        residual: Any = None,
     ) -> AsyncReduceHandle:
-        """Starts what `all_reduce` does and returns at once. Those under way at one time need different tags."""
+        """Starts what `all_reduce` does and returns at once. Those under way at one time need different tags.
+
+        The residual is the library's, too, until the handle is done.
+        """
         options = _reduction.quantization(quantization_options, quantize)
-        reduction = _reduction.Reduction(send, recv, op, tag, operand_descriptor, options)
+        reduction = _reduction.Reduction(send, recv, op, tag, operand_descriptor, options, residual)
         work = _errors.call("all_reduce_async", self._comm.all_reduce_async, reduction.operation, reduction.owner)
         return AsyncReduceHandle(work, reduction.finish)
 
@@ -133,7 +147,7 @@ class Communicator:
         """Runs all of these, at most `max_in_flight` at once, and repeats those that are aborted until all are done.
 
         Every peer of the group calls it with the same list. Byte counts are totals. `TOO_FEW_PEERS` when the group has one
-        peer left.
+        peer left. What is repeated has the residual that it had before: nothing counts twice.
         """
         reductions = [_reduction.of_descriptor(descriptor) for descriptor in descriptors]
         info = _errors.call(
@@ -175,7 +189,8 @@ class Communicator:
         return self._comm.is_connected()
 
     def destroy(self) -> None:
-        """Leaves the run and ends every thread and socket of this object. Any later call fails."""
+        """Leaves the run and ends every thread and socket of this object. Any later call fails, and those in which other
+        threads wait end with `RANK_CONNECTION_LOST`."""
         _errors.call("destroy", self._comm.destroy)
 
     def __enter__(self) -> Communicator:

@@ -39,20 +39,25 @@ class ReduceDescriptor:
 
 
 class ReduceOpDescriptor:
-    """One all-reduce of a list: its tensors and what it is."""
+    """One all-reduce of a list: its tensors and what it is. `residual` as in `Communicator.all_reduce`."""
 
-    def __init__(self, send: Any, recv: Any, reduce_descriptor: ReduceDescriptor) -> None:
+    def __init__(self, send: Any, recv: Any, reduce_descriptor: ReduceDescriptor, *, residual: Any = None) -> None:
         self.send = send
         self.recv = recv
         self.reduce_descriptor = reduce_descriptor
+        self.residual = residual
 
     @classmethod
-    def from_torch(cls, send: Any, recv: Any, reduce_descriptor: ReduceDescriptor) -> ReduceOpDescriptor:
-        return cls(send, recv, reduce_descriptor)
+    def from_torch(
+        cls, send: Any, recv: Any, reduce_descriptor: ReduceDescriptor, *, residual: Any = None
+    ) -> ReduceOpDescriptor:
+        return cls(send, recv, reduce_descriptor, residual=residual)
 
     @classmethod
-    def from_numpy(cls, send: Any, recv: Any, reduce_descriptor: ReduceDescriptor) -> ReduceOpDescriptor:
-        return cls(send, recv, reduce_descriptor)
+    def from_numpy(
+        cls, send: Any, recv: Any, reduce_descriptor: ReduceDescriptor, *, residual: Any = None
+    ) -> ReduceOpDescriptor:
+        return cls(send, recv, reduce_descriptor, residual=residual)
 
 
 @dataclass

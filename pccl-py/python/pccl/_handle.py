@@ -13,6 +13,7 @@ from ._enums import Result
 from ._errors import PCCLError
 
 Outcome = tuple[bool, int, ReduceInfo]
+_LONGEST_S = 1e9
 
 
 class AsyncReduceHandle:
@@ -34,7 +35,9 @@ class AsyncReduceHandle:
         operation goes on, as it does after Ctrl-C. A tensor on a GPU has its result when this has returned.
         """
         if self._outcome is None:
-            outcome = self._work.wait(None if timeout is None else max(0, int(timeout * 1000)))
+            # Of years the library waits for ever.
+            forever = timeout is None or timeout > _LONGEST_S
+            outcome = self._work.wait(None if forever or timeout is None else max(0, int(timeout * 1000)))
             if outcome is None:
                 raise TimeoutError(f"the all-reduce is not done after {timeout} s; it goes on")
             self._settle(*outcome)
@@ -65,7 +68,8 @@ class AsyncReduceHandle:
 
     def _future(self, loop: Any) -> Any:
         with self._lock:
-            if self._awaited is None:
+            # Nobody waits in a loop that is closed.
+            if self._awaited is None or self._awaited.get_loop().is_closed():
                 self._awaited = _notified(self._work, loop)
             elif self._awaited.get_loop() is not loop:
                 raise RuntimeError("this all-reduce is awaited in another event loop already")
@@ -96,6 +100,12 @@ def _notified(work: _pccl.Work, loop: Any) -> Any:
         if not future.done():
             future.set_result(None)
 
-    loop.add_reader(reading, readable)
+    try:
+        loop.add_reader(reading, readable)
+    except BaseException:
+        # A loop that cannot look at pipes.
+        close()
+        os.close(writing)
+        raise
     work.notify(writing)
     return future

@@ -21,7 +21,7 @@ class Place(NamedTuple):
     """A torch device where the memory is not the host's, else None."""
 
 
-_FOREIGN_ORDER = ">" if sys.byteorder == "little" else "<"
+_OWN_ORDER, _FOREIGN_ORDER = ("<", ">") if sys.byteorder == "little" else (">", "<")
 
 # Kind and bytes of an element, as `__array_interface__` writes them.
 _BY_KIND = {
@@ -78,14 +78,15 @@ def _torch(tensor: Any, name: str) -> Place:
             dtype = _torch_dtypes[tensor.dtype] = DataType.from_torch_dtype(tensor.dtype)
         except TypeError:
             raise TypeError(f"{name} has elements of {tensor.dtype}, which cannot be reduced") from None
-    return Place(tensor.data_ptr(), tensor.numel(), dtype, False, tensor, None if kind == "cpu" else device)
+    address, count = tensor.data_ptr(), tensor.numel()
+    if address == 0 and count > 0:
+        raise ValueError(f"{name} has no memory: its storage was freed or resized")
+    # An alias holds the memory itself: the object may get another one meanwhile (`p.data = …`, `model.half()`).
+    return Place(address, count, dtype, False, tensor.detach(), None if kind == "cpu" else device)
 
 
 def _array(array: Any, name: str) -> Place:
     interface = array.__array_interface__
-    if interface.get("data") is None:
-        return _buffer(array, name)
-    address, read_only = interface["data"]
     typestr = interface["typestr"]
     dtype = _BY_KIND.get(typestr[1:])
     if dtype is None and getattr(getattr(array, "dtype", None), "name", None) == "bfloat16":
@@ -98,7 +99,11 @@ def _array(array: Any, name: str) -> Place:
         if strides is not None and length > 1 and strides[axis] != count * dtype.size_bytes:
             raise ValueError(f"{name} is not C-contiguous: pass a contiguous copy")
         count *= length
-    return Place(address, count, dtype, bool(read_only), array, None)
+    data = interface.get("data")
+    if isinstance(data, tuple):
+        return Place(data[0], count, dtype, bool(data[1]), array, None)
+    # The protocol's other way: an object with a buffer, the array itself if there is none, and where in it to begin.
+    return _within(array if data is None else data, interface.get("offset", 0), count, dtype, name)
 
 
 def _dlpack(value: Any, name: str) -> Place:
@@ -133,19 +138,33 @@ def _buffer(value: Any, name: str) -> Place:
     dtype = _format_dtype(view)
     if dtype is None:
         raise TypeError(f"{name} has elements of format {view.format!r}, which cannot be reduced")
-    if view.nbytes == 0:
-        return Place(0, 0, dtype, view.readonly, value, None)
+    return _within(view, 0, view.nbytes // view.itemsize, dtype, name)
+
+
+def _within(source: Any, offset: int, count: int, dtype: DataType, name: str) -> Place:
+    """So many elements of a buffer, from a byte of it on."""
+    try:
+        view = memoryview(source)
+    except TypeError:
+        raise TypeError(f"{name} says that its memory is a {type(source).__name__}, which has no buffer") from None
+    size = count * dtype.size_bytes
+    if not view.c_contiguous or not 0 <= offset <= offset + size <= view.nbytes:
+        raise ValueError(f"{name} is {size} bytes from byte {offset} on of a buffer that does not hold them")
+    if size == 0:
+        return Place(0, 0, dtype, view.readonly, source, None)
     if view.readonly:
         # Its address cannot be had; a copy does where it is only read.
-        owner: Any = (ctypes.c_char * view.nbytes).from_buffer_copy(view.cast("B"))
+        owner: Any = (ctypes.c_char * size).from_buffer_copy(view.cast("B"), offset)
     else:
         # Holds the buffer: a bytearray cannot be resized while this lives.
-        owner = (ctypes.c_char * view.nbytes).from_buffer(view)
-    return Place(ctypes.addressof(owner), view.nbytes // view.itemsize, dtype, view.readonly, owner, None)
+        owner = (ctypes.c_char * size).from_buffer(view, offset)
+    return Place(ctypes.addressof(owner), count, dtype, view.readonly, owner, None)
 
 
 def _format_dtype(view: memoryview) -> Optional[DataType]:
-    code = view.format.lstrip("@=")
+    code = view.format
+    if len(code) == 2 and (code[0] in ("@", "=", _OWN_ORDER) or view.itemsize == 1):
+        code = code[1]
     if code not in ("b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d"):
         return None
     kind = "f" if code in ("e", "f", "d") else "i" if code.islower() else "u"

@@ -37,6 +37,7 @@ class Reduction:
         tag: int,
         operand: Optional[ReduceOperandDescriptor],
         quantization: Optional[QuantizationOptions],
+        residual: Any = None,
     ) -> None:
         send_at = place(send, "send")
         recv_at = send_at if recv is None or recv is send else place(recv, "recv")
@@ -45,11 +46,19 @@ class Reduction:
             raise ValueError(f"tag is {tag}: a whole number of 64 bits is needed")
         self.finish: Optional[Callable[[], None]] = None
         self.owner: Any = (send_at.owner, recv_at.owner)
+        algorithm, quantized = _codes(quantization)
+        residual_at = None if residual is None else place(residual, "residual")
+        if residual_at is not None:
+            _check_residual(send_at, recv_at, residual_at, algorithm, ReduceOp(op))
+            self.owner = (*self.owner, residual_at.owner)
         if send_at.device is not None:
             staged = Staged(send)
             self.owner, self.finish = (staged, send, recv), staged.to(send if recv is None else recv)
             send_at = recv_at = place(staged.host, "send")
-        algorithm, quantized = _codes(quantization)
+            if residual_at is not None:
+                owed = Staged(residual)
+                self.owner, self.finish = (*self.owner, owed, residual), _both(self.finish, owed.to(residual))
+                residual_at = place(owed.host, "residual")
         self.operation = (
             send_at.address,
             recv_at.address,
@@ -59,13 +68,20 @@ class Reduction:
             tag,
             algorithm,
             quantized,
+            0 if residual_at is None else residual_at.address,
         )
 
 
 def of_descriptor(descriptor: ReduceOpDescriptor) -> Reduction:
     what = descriptor.reduce_descriptor
     reduction = Reduction(
-        descriptor.send, descriptor.recv, what.op, what.tag, what.operand_descriptor, what.quantization_options
+        descriptor.send,
+        descriptor.recv,
+        what.op,
+        what.tag,
+        what.operand_descriptor,
+        what.quantization_options,
+        descriptor.residual,
     )
     if reduction.operation[2] != what.count:
         raise ValueError(f"tag {what.tag}: count is {what.count}, the tensors have {reduction.operation[2]} elements")
@@ -107,3 +123,30 @@ def _check(send: Place, recv: Place, operand: Optional[ReduceOperandDescriptor])
         raise TypeError(
             f"operand_descriptor says {DataType(operand.datatype).name}, the tensors have {send.dtype.name}"
         )
+
+
+def _check_residual(send: Place, recv: Place, residual: Place, algorithm: int, op: ReduceOp) -> None:
+    if op not in (ReduceOp.SUM, ReduceOp.AVG):
+        raise ValueError(f"residual is for sums and averages; of {op.name} what one loses cannot be added to the next")
+    if recv.address != send.address:
+        raise ValueError("residual is for operations in place: leave recv out")
+    if algorithm == 0:
+        raise ValueError("residual is of no use here: nothing is lost where nothing is quantized")
+    if residual.read_only:
+        raise ValueError("residual is read-only; what quantization loses is written there")
+    if residual.dtype is not send.dtype:
+        raise TypeError(f"send has elements of {send.dtype.name}, residual of {residual.dtype.name}: they must be alike")
+    if residual.count != send.count:
+        raise ValueError(f"send has {send.count} elements, residual has {residual.count}: they must be alike")
+    if residual.device != send.device:
+        raise ValueError(
+            f"send is on {send.device or 'cpu'}, residual on {residual.device or 'cpu'}: one device is needed"
+        )
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def finish() -> None:
+        first()
+        second()
+
+    return finish

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any, Iterable, Optional
 
 from ._enums import DataType, DeviceType
-from ._places import place
+from ._places import Place, place
 from ._staging import Staged
 
 
 class TensorInfo:
-    """A named tensor of a shared state. The object it was made from is held, so its memory stays.
+    """A named tensor of a shared state. The object it was made from is held, and its memory with it. If that object has got
+    other memory of the same size meanwhile (`p.data = …`), it is the new one that counts.
+
+    Made from an address alone, it is the program that keeps the memory in its place until the state is gone.
 
     `allow_content_inequality`: not compared, and received only by peers whose revision is outdated.
     """
@@ -36,7 +39,7 @@ class TensorInfo:
         self.device_type = DeviceType(device_type)
         self.allow_content_inequality = allow_content_inequality
         self._owner: Any = None
-        self._on_device: Any = None
+        self._made_from: Any = None
 
     @classmethod
     def from_buffer(cls, value: Any, name: str, *, allow_content_inequality: bool = False) -> TensorInfo:
@@ -52,11 +55,22 @@ class TensorInfo:
             device_type=DeviceType.CPU,
             allow_content_inequality=allow_content_inequality,
         )
-        info._owner = at.owner
+        info._owner, info._made_from = at.owner, value
         if at.device is not None:
             info.data_ptr, info.numel, info.device_type = at.address, at.count, DeviceType.CUDA
-            info._on_device = value
         return info
+
+    def _place(self) -> Optional[Place]:
+        """Where it lies now; None if it was made from an address alone."""
+        if self._made_from is None:
+            return None
+        at = place(self._made_from, self.name)
+        if at.dtype is not self.dtype or at.count != self.numel:
+            raise ValueError(
+                f"{self.name} had {self.numel} elements of {self.dtype.name} when its TensorInfo was made, and has {at.count} of "
+                f"{at.dtype.name} now: make a new one"
+            )
+        return at
 
     from_torch = from_buffer
     from_numpy = from_buffer
@@ -78,6 +92,7 @@ class SharedState:
             names.add(info.name)
         self._revision = 0
         self._conditions: list[str] = []
+        self._failed = False
 
     @property
     def revision(self) -> int:
@@ -95,10 +110,20 @@ class SharedState:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """What the last synchronization left in each tensor, if it failed too: `kept` what was there, `elected` what all
-        hold, or `mixed`, which the next call repairs."""
+        """What is in each tensor since the last synchronization that succeeded, or after those that failed: `kept`, what was
+        there before; `elected`, wholly what was elected; or `mixed`, which a later call repairs."""
         left = self._conditions + ["kept"] * (len(self.tensor_infos) - len(self._conditions))
         return {info.name: condition for info, condition in zip(self.tensor_infos, left)}
+
+
+    def _note(self, conditions: list[str], succeeded: bool) -> None:
+        if not succeeded and self._failed:
+            # What this call left alone is as an earlier one has left it.
+            before = list(self.conditions.values())
+            after = conditions + ["kept"] * (len(before) - len(conditions))
+            conditions = [old if new == "kept" else new for old, new in zip(before, after)]
+        self._conditions = conditions
+        self._failed = not succeeded
 
 
 class Lent:
@@ -106,17 +131,22 @@ class Lent:
 
     def __init__(self, state: SharedState) -> None:
         self.tensors = []
-        self._staged: list[tuple[Staged, Any]] = []
-        for info in state.tensor_infos:
-            address: Optional[int] = info.data_ptr
-            if info._on_device is not None:
-                staged = Staged(info._on_device)
-                self._staged.append((staged, info._on_device))
+        owners: list[Any] = []
+        self._staged: dict[int, tuple[Staged, Any]] = {}
+        for index, info in enumerate(state.tensor_infos):
+            at = info._place()
+            address = info.data_ptr if at is None else at.address
+            if at is not None and at.device is not None:
+                staged = Staged(info._made_from)
+                self._staged[index] = (staged, info._made_from)
                 address = staged.host.data_ptr()
+            owners.append(info if at is None else at.owner)
             self.tensors.append((info.name, address, info.numel, info.dtype.value, info.allow_content_inequality))
-        self.owner = (list(state.tensor_infos), self._staged)
+        self.owner = (owners, self._staged)
 
-    def finish(self) -> None:
-        """All hold the elected content: it goes to the devices it is for."""
-        for staged, tensor in self._staged:
-            staged.to(tensor)()
+    def finish(self, conditions: list[str]) -> None:
+        """What was received goes to the devices it is for, also after a failure: the next call goes on from there."""
+        for index, condition in enumerate(conditions):
+            if condition != "kept" and index in self._staged:
+                staged, tensor = self._staged[index]
+                staged.to(tensor)()

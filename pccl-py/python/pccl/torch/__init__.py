@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from ._async_diloco import AsyncDiLoCo
 from ._diloco import DiLoCo
+from ._host import Host
 from ._membership import admit
-from ._reduce import all_reduce_tensors
+from ._reduce import ErrorFeedback, all_reduce_tensors
 from ._state import SharedModelState
 from ._streaming_diloco import StreamingDiLoCo
 
-__all__ = ["AsyncDiLoCo", "DiLoCo", "SharedModelState", "StreamingDiLoCo", "admit", "all_reduce_tensors"]
+__all__ = [
+    "AsyncDiLoCo",
+    "DiLoCo",
+    "ErrorFeedback",
+    "Host",
+    "SharedModelState",
+    "StreamingDiLoCo",
+    "admit",
+    "all_reduce_tensors",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Mapping, Optional
 
 import torch
 
@@ -41,9 +41,26 @@ class AsyncDiLoCo(DiLoCo):
         self._arrive()
         self._follow(range(len(self._anchors)))
 
+    def _late(self) -> Optional[dict[str, Any]]:
+        if self._average is None:
+            return None
+        self._average.wait()
+        return {"ways": [way.clone() for way in self._averaged]}
+
+    def _bring_in(self, late: Mapping[str, Any]) -> None:
+        self._advance(range(len(self._anchors)), list(late["ways"]))
+        self._outer_steps += 1
+
+    def _restart(self) -> None:
+        super()._restart()
+        if self._average is not None:
+            # All peers have it under way, and none goes on with it.
+            self._average.wait()
+        self._average, self._averaged = None, []
+
     def _depart(self, ways: list[torch.Tensor]) -> None:
         self._averaged = ways
-        self._average = Average(self.comm, ways, quantize=self._quantize)
+        self._average = self._start(ways)
 
     def _arrive(self) -> None:
         if self._average is None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, Optional
+import copy
+from typing import Any, Callable, Iterator, Mapping, Optional
 
 import torch
 
 from .._communicator import Communicator
-from .._state import SharedState
-from ._membership import admit, wait_until_even
-from ._reduce import Average, local
-from ._state import fill_optimizer, info_of, optimizer_tensors, synchronize
+from .._enums import ReduceOp, Result
+from .._errors import PCCLError
+from ._host import Host
+from ._membership import admit, lasting
+from ._optimizer import Places, check_optimizer, optimizer_tensors
+from ._reduce import Average, ErrorFeedback, local
+from ._state import Gathered, Named, check_tensors, sharded
+
+# Of the operations of a DiLoCo, out of the way of those of the program.
+FIRST_TAG = 1 << 48
 
 OuterOptimizer = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 
@@ -29,8 +36,11 @@ class DiLoCo:
 
     Making one connects `comm` if need be, and waits for what the run holds: a newcomer comes in at the end of an outer
     step, gets model, momentum and somebody's inner optimizer, and takes part from the next one on. Peers that are lost cost
-    a repetition at most. `groups` as in `admit`. `sync_every`: outer steps between two comparisons of all copies, which mend
+    a repetition at most. `host` as in `admit`. `sync_every`: outer steps between two comparisons of all copies, which mend
     what, say, a machine with other arithmetic has let drift; 0: only when somebody comes.
+
+    `quantize` as in `Communicator.all_reduce`; with `error_feedback` what it loses is given in the next time. `first_tag`: the
+    operations have it and some after it, one for each 32 MiB of parameters; use others beside.
     """
 
     def __init__(
@@ -44,26 +54,40 @@ class DiLoCo:
         outer_momentum: float = 0.9,
         outer_optimizer: Optional[OuterOptimizer] = None,
         quantize: Optional[str] = None,
-        groups: int = 1,
+        error_feedback: bool = False,
+        host: Optional[Host] = None,
         sync_every: int = 1,
+        first_tag: int = FIRST_TAG,
     ) -> None:
         if every < 1:
             raise ValueError(f"every is {every}: at least one inner step is needed")
+        if error_feedback and quantize is None:
+            raise ValueError("error_feedback is of no use here: nothing is lost where nothing is quantized")
         self.comm, self.model = comm, model
         self._inner = inner_optimizer
-        self._every, self._quantize, self._groups, self._sync_every = every, quantize, groups, sync_every
-        self._named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._every, self._sync_every, self._host = every, sync_every, host
+        self._quantize, self._first_tag = quantize, first_tag
+        self._feedbacks = [ErrorFeedback()] if error_feedback else []
+        parameters = list(sharded(model).named_parameters())
+        self._named = [(name, p) for name, p in parameters if p.requires_grad]
+        self._frozen = [(name, p) for name, p in parameters if not p.requires_grad]
         # Where all were after the last outer step. Half-precision numbers would swallow small steps.
         self._anchors = [_precise(local(parameter)) for _, parameter in self._named]
         make = outer_optimizer or (lambda params: _nesterov(params, outer_lr, outer_momentum))
         self._outer = make(self._anchors)
-        fill_optimizer(self._outer)
         self._outer_steps = torch.zeros(1, dtype=torch.int64)
         self._revision = 0
+        self._broken = ""
         self._inner_steps = 0
+        # Whoever is a member holds all others up: what cannot work is refused before.
+        for optimizer in (self._outer, self._inner):
+            if optimizer is not None:
+                check_optimizer(optimizer)
+        check_tensors(self._tensors())
         if not comm.is_connected:
             comm.connect()
-        wait_until_even(comm, groups)
+        if host is not None:
+            host.wait_until_whole(comm)
         self._sync()
         self._follow(range(len(self._anchors)))
 
@@ -81,17 +105,69 @@ class DiLoCo:
         self._outer_step()
         return True
 
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint of this peer (and of this rank, where a host has several): anchors, outer optimizer, counter, and error
+        feedback. If something is under way, this waits for it."""
+        return {
+            "outer_steps": self.outer_steps,
+            "anchors": {name: anchor.detach().clone() for (name, _), anchor in zip(self._named, self._anchors)},
+            "outer": copy.deepcopy(self._outer.state_dict()),
+            "error_feedback": [feedback.state_dict() for feedback in self._feedbacks],
+            "late": self._late(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a checkpoint. All peers of the run call it at the same place, each with its own or with what
+        `state_dict` gives; the one that is furthest counts, and all go on from its anchors."""
+        anchors = state["anchors"]
+        ours = {name: tuple(anchor.shape) for (name, _), anchor in zip(self._named, self._anchors)}
+        theirs = {name: tuple(anchor.shape) for name, anchor in anchors.items()}
+        if ours != theirs:
+            odd = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+            raise ValueError(f"this state is of another model: {odd[0]} is {theirs.get(odd[0])}, here {ours.get(odd[0])}")
+        self._restart()
+        for (name, _), anchor in zip(self._named, self._anchors):
+            anchor.detach().copy_(anchors[name])
+        self._outer.load_state_dict(copy.deepcopy(state["outer"]))
+        self._outer_steps.fill_(state["outer_steps"])
+        for feedback, saved in zip(self._feedbacks, state["error_feedback"]):
+            feedback.load_state_dict(saved)
+        if state["late"] is not None:
+            self._bring_in(state["late"])
+        if self._host is not None:
+            self._host.wait_until_whole(self.comm)
+        self._sync(is_outdated=self.outer_steps < _largest(self.comm, self.outer_steps, self._first_tag))
+        self._follow(range(len(self._anchors)))
+
+    def _late(self) -> Optional[dict[str, Any]]:
+        """What has been averaged, and is not in the anchors yet."""
+        return None
+
+    def _bring_in(self, late: Mapping[str, Any]) -> None:
+        raise ValueError("this state is of another kind of DiLoCo")
+
+    def _restart(self) -> None:
+        """As after an outer step, with nothing under way."""
+        self._inner_steps = 0
+
     def _outer_step(self) -> None:
         everything = range(len(self._anchors))
         ways = self._ways(everything)
-        Average(self.comm, ways, quantize=self._quantize).wait()
+        self._start(ways).wait()
         self._advance(everything, ways)
         self._outer_steps += 1
         self._agree()
         self._follow(everything)
 
+    def _start(self, tensors: list[torch.Tensor], part: int = 0) -> Average:
+        feedback = self._feedbacks[part] if self._feedbacks else None
+        return Average(
+            self.comm, tensors, first_tag=self._first_tag, quantize=self._quantize, error_feedback=feedback
+        )
+
     def _ways(self, which: range) -> list[torch.Tensor]:
         """How far this peer went from the anchors, as gradients: from where it is to where it was."""
+        sharded(self.model)
         return [self._anchors[i].detach() - local(self._named[i][1]) for i in which]
 
     def _advance(self, which: range, ways: list[torch.Tensor]) -> None:
@@ -103,12 +179,13 @@ class DiLoCo:
 
     def _follow(self, which: range) -> None:
         """The model goes on from the anchors."""
+        sharded(self.model)
         for i in which:
             local(self._named[i][1]).copy_(self._anchors[i].detach())
 
     def _agree(self) -> bool:
         """Lets newcomers in, and compares what all hold if that is due. Whether somebody came."""
-        came = admit(self.comm, groups=self._groups)
+        came = admit(self.comm, host=self._host)
         if came or self._is_due():
             self._sync()
         return came
@@ -116,30 +193,59 @@ class DiLoCo:
     def _is_due(self) -> bool:
         return self._sync_every > 0 and self.outer_steps % self._sync_every == 0
 
-    def _sync(self) -> None:
-        shared = SharedState(info_of(name, tensor, differs) for name, tensor, differs in self._tensors())
-        shared.revision = self._revision
-        if synchronize(self.comm, shared) is not None:
-            self._revision = shared.revision + 1
+    def _sync(self, *, is_outdated: bool = False) -> None:
+        """All hold the same afterwards. `is_outdated`: this peer receives."""
+        sharded(self.model)
+        with Places(self._outer) as outer, Places(self._inner) as inner:
+            tensors = list(self._tensors())
+            tensors.append(("outer.present", outer.flags, False))
+            if self._inner is not None:
+                tensors.append(("inner.present", inner.flags, True))
+            gathered = Gathered(tensors, self._revision - int(is_outdated), self._broken)
+            try:
+                info = gathered.synchronize(self.comm)
+            finally:
+                self._broken = gathered.broken
+        if info is not None:
+            self._revision = gathered.shared.revision + 1
         else:
             # Alone. Whoever comes with nothing is behind this peer from now on.
             self._revision = max(self._revision, 1)
 
-    def _tensors(self) -> Iterator[tuple[str, torch.Tensor, bool]]:
+    def _tensors(self) -> Iterator[Named]:
         yield "outer_steps", self._outer_steps, False
+        names: dict[torch.Tensor, str] = {}
         for (name, _), anchor in zip(self._named, self._anchors):
+            names[anchor] = name
             yield f"anchor.{name}", anchor, False
-        names = {anchor: name for (name, _), anchor in zip(self._named, self._anchors)}
         for name, tensor in optimizer_tensors(self._outer, names):
             yield f"outer.{name}", tensor, False
+        # Nobody trains these, so all have to begin with the same.
+        for name, parameter in self._frozen:
+            yield f"frozen.{name}", parameter, False
         # What is each peer's own; a newcomer begins with somebody's.
         for name, buffer in self.model.named_buffers():
             yield f"buffer.{name}", buffer, True
         if self._inner is not None:
-            fill_optimizer(self._inner)
-            names = {parameter: name for name, parameter in self._named}
+            names = {parameter: name for name, parameter in (*self._named, *self._frozen)}
             for name, tensor in optimizer_tensors(self._inner, names):
                 yield f"inner.{name}", tensor, True
+
+
+def _largest(comm: Communicator, number: int, tag: int) -> int:
+    """Of those of the group; of this peer alone, if it is."""
+
+    def ask() -> int:
+        numbers = torch.tensor([number])
+        comm.all_reduce(numbers, op=ReduceOp.MAX, tag=tag)
+        return int(numbers)
+
+    try:
+        return lasting(ask)
+    except PCCLError as error:
+        if error.result is not Result.TOO_FEW_PEERS:
+            raise
+        return number
 
 
 def _precise(tensor: torch.Tensor) -> torch.Tensor:

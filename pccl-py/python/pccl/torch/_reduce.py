@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Optional
+from typing import Any, Iterable, Iterator, Mapping, Optional
 
 import torch
 
@@ -16,6 +16,37 @@ from .._reduction import quantization
 BUCKET_BYTES = 32 << 20
 
 
+class ErrorFeedback:
+    """What quantization has lost at this peer, to be given in the next time: so the loss does not add up.
+
+    One for each series of operations over the same tensors; begins with nothing. It is this peer's own: keep it in this peer's
+    checkpoints, and give it to nobody else.
+    """
+
+    def __init__(self) -> None:
+        self._residuals: dict[int, torch.Tensor] = {}
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {str(tag): residual.clone() for tag, residual in self._residuals.items()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._residuals = {int(tag): residual.clone() for tag, residual in state.items()}
+
+    def residual(self, tag: int, flat: torch.Tensor) -> torch.Tensor:
+        """Of the operation under this tag, over such a tensor."""
+        held = self._residuals.get(tag)
+        if held is None:
+            held = self._residuals[tag] = torch.zeros_like(flat)
+        if held.shape != flat.shape or held.dtype != flat.dtype:
+            raise ValueError(
+                f"this error feedback is of {tuple(held.shape)} {held.dtype}, not of {tuple(flat.shape)} {flat.dtype}: one is needed "
+                "for each list of tensors"
+            )
+        if held.device != flat.device:
+            held = self._residuals[tag] = held.to(flat.device)
+        return held
+
+
 def all_reduce_tensors(
     comm: Communicator,
     tensors: Iterable[torch.Tensor],
@@ -25,6 +56,7 @@ def all_reduce_tensors(
     max_in_flight: int = 4,
     first_tag: int = 0,
     quantize: Optional[str] = None,
+    error_feedback: Optional[ErrorFeedback] = None,
 ) -> ReduceInfo:
     """Combines each of `tensors` in place with those at all peers of the group; by default to their average.
 
@@ -32,7 +64,11 @@ def all_reduce_tensors(
     because a peer is lost is repeated among those who are left, so one bucket may hold what more peers gave than the next:
     of no matter to an average, so take another `op` with care. In a group of one nothing happens. Not only the order, also
     the shapes and types must be the same at all peers; of a `DTensor` its local part counts.
+
+    `error_feedback`, with `quantize`: what is lost this time is given in the next time that it is passed with such tensors.
     """
+    if error_feedback is not None and quantize is None:
+        raise ValueError("error_feedback is of no use here: nothing is lost where nothing is quantized")
     buckets = buckets_of([local(tensor) for tensor in tensors], bucket_bytes)
     options = quantization(None, quantize)
     descriptors = []
@@ -40,7 +76,8 @@ def all_reduce_tensors(
         # What is quantized are floating-point numbers.
         quantized = options if bucket.flat.is_floating_point() else None
         what = ReduceDescriptor(bucket.flat.numel(), op, tag, quantization_options=quantized)
-        descriptors.append(ReduceOpDescriptor(bucket.flat, bucket.flat, what))
+        owed = None if quantized is None or error_feedback is None else error_feedback.residual(tag, bucket.flat)
+        descriptors.append(ReduceOpDescriptor(bucket.flat, bucket.flat, what, residual=owed))
     info = ReduceInfo(1, 0, 0)
     if descriptors:
         try:
@@ -110,18 +147,20 @@ class Average:
         first_tag: int = 0,
         quantize: Optional[str] = None,
         bucket_bytes: int = BUCKET_BYTES,
+        error_feedback: Optional[ErrorFeedback] = None,
     ) -> None:
-        self._comm, self._first_tag, self._quantize = comm, first_tag, quantize
+        self._comm, self._first_tag, self._quantize, self._feedback = comm, first_tag, quantize, error_feedback
         self._buckets = buckets_of(tensors, bucket_bytes)
         self._handles: list[Optional[AsyncReduceHandle]] = [self._start(index) for index in range(len(self._buckets))]
         self.retries = 0
 
     def _start(self, index: int) -> Optional[AsyncReduceHandle]:
         """None: alone, so what is here is the average."""
-        flat = self._buckets[index].flat
+        flat, tag = self._buckets[index].flat, self._first_tag + index
         quantize = self._quantize if flat.is_floating_point() else None
+        owed = None if quantize is None or self._feedback is None else self._feedback.residual(tag, flat)
         try:
-            return self._comm.all_reduce_async(flat, op=ReduceOp.AVG, tag=self._first_tag + index, quantize=quantize)
+            return self._comm.all_reduce_async(flat, op=ReduceOp.AVG, tag=tag, quantize=quantize, residual=owed)
         except PCCLError as error:
             if error.result is not Result.TOO_FEW_PEERS:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping, Optional
+from typing import Iterable, Iterator, Mapping, Optional
 
 import torch
 
@@ -12,14 +12,18 @@ from .._enums import DataType, Result, SharedStateSyncStrategy
 from .._errors import PCCLError
 from .._state import SharedState, TensorInfo
 from ._membership import lasting
+from ._optimizer import Places, check_optimizer, optimizer_tensors
 from ._reduce import local
+
+# Name, tensor, whether each peer may have its own.
+Named = tuple[str, torch.Tensor, bool]
 
 
 class SharedModelState:
     """What all peers of a group are to hold alike: parameters, buffers, the optimizer's tensors, and `extra` ones.
 
     The tensors are looked up in each `sync`, so the optimizer may replace its own. A newcomer's optimizer, which has none
-    before its first step, is given fresh ones. Numbers beside the tensors, such as learning rates, do not travel: derive
+    before its first step, gets those of the others; what nobody has yet, nobody has afterwards. Numbers beside the tensors, such as learning rates, do not travel: derive
     them from `revision`, or put them into a tensor of `extra`. Of a `DTensor` the local part is meant.
 
     `optimizer_may_differ`: each peer keeps its own optimizer's tensors, and only newcomers receive somebody's.
@@ -36,6 +40,10 @@ class SharedModelState:
         self._model, self._optimizer, self._extra = model, optimizer, dict(extra or {})
         self._optimizer_may_differ = optimizer_may_differ
         self._revision = self._agreed = 0
+        self._broken = ""
+        if optimizer is not None:
+            check_optimizer(optimizer)
+        check_tensors(self._tensors())
 
     @property
     def revision(self) -> int:
@@ -45,6 +53,7 @@ class SharedModelState:
     @revision.setter
     def revision(self, revision: int) -> None:
         self._revision = self._agreed = revision
+        self._broken = ""
 
     def push_revision(self) -> None:
         """The tensors are further than those synchronized last: before the next synchronization, however often."""
@@ -57,21 +66,27 @@ class SharedModelState:
     ) -> SharedStateSyncInfo:
         """Blocks until all peers of the group hold the same, also if some are lost on the way; they all must call it.
 
-        Afterwards `revision` is the one all hold. Alone there is nothing to do.
+        Afterwards `revision` is the one all hold. Alone there is nothing to do; unless all others were lost on the way and this
+        peer has received a part: that is a `PCCLError`, also in later calls, until others have come with a whole state, or
+        `revision` is set for what was put here instead.
         """
-        if self._optimizer is not None:
-            fill_optimizer(self._optimizer)
-        shared = SharedState(info_of(name, tensor, differs) for name, tensor, differs in self._tensors())
-        shared.revision = self.revision
-        info = synchronize(comm, shared, strategy)
+        with Places(self._optimizer) as places:
+            everything = list(self._tensors())
+            if self._optimizer is not None:
+                everything.append(("optimizer.present", places.flags, self._optimizer_may_differ))
+            gathered = Gathered(everything, self.revision, self._broken)
+            try:
+                info = gathered.synchronize(comm, strategy)
+            finally:
+                self._broken = gathered.broken
         if info is None:
             return SharedStateSyncInfo(0, 0)
-        self.revision = shared.revision
+        self.revision = gathered.shared.revision
         return info
 
     def _tensors(self) -> Iterator[tuple[str, torch.Tensor, bool]]:
         names = {}
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in sharded(self._model).named_parameters():
             names[parameter] = name
             yield f"model.{name}", parameter, False
         for name, buffer in self._model.named_buffers():
@@ -83,62 +98,90 @@ class SharedModelState:
             yield f"extra.{name}", tensor, False
 
 
-def synchronize(
-    comm: Communicator,
-    shared: SharedState,
-    strategy: SharedStateSyncStrategy = SharedStateSyncStrategy.ENFORCE_POPULAR,
-) -> Optional[SharedStateSyncInfo]:
-    """None: alone, nothing was compared."""
-    try:
-        return lasting(lambda: comm.sync_shared_state(shared, strategy))
-    except PCCLError as error:
-        if error.result is not Result.TOO_FEW_PEERS:
-            raise
+class Gathered:
+    """Tensors as a shared state for one synchronization. Of those that pccl cannot take as they lie (other strides) it has
+    copies."""
+
+    def __init__(self, tensors: Iterable[Named], revision: int, broken: str = "") -> None:
+        # Why what is here may not be used, if an earlier synchronization has left it so.
+        self.broken = broken
+        self._copies: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.shared = SharedState([self._info(*one) for one in tensors])
+        self.shared.revision = revision
+
+    def _info(self, name: str, tensor: torch.Tensor, may_differ: bool) -> TensorInfo:
+        here = local(tensor)
+        _check(name, here)
+        if not here.is_contiguous() or here.is_neg() or here.is_conj():
+            copy = torch.empty(here.shape, dtype=here.dtype, device=here.device)
+            copy.copy_(here)
+            self._copies[name] = (copy, here)
+            here = copy
+        if not _is_known(here.dtype):
+            # Bytes to pccl.
+            here = here.view(-1).view(torch.uint8)
+        return TensorInfo.from_torch(here, name, allow_content_inequality=may_differ)
+
+    def synchronize(
+        self, comm: Communicator, strategy: SharedStateSyncStrategy = SharedStateSyncStrategy.ENFORCE_POPULAR
+    ) -> Optional[SharedStateSyncInfo]:
+        """None: alone, nothing was compared, and what is here is whole."""
+        try:
+            info = lasting(lambda: comm.sync_shared_state(self.shared, strategy))
+            self.broken = ""
+            return info
+        except PCCLError as error:
+            if error.result is not Result.TOO_FEW_PEERS:
+                raise
+        finally:
+            conditions = self.shared.conditions
+            for name, (copy, tensor) in self._copies.items():
+                if conditions[name] != "kept":
+                    tensor.copy_(copy)
+        changed = [name for name, condition in conditions.items() if condition != "kept"]
+        if changed:
+            self.broken = _broken(changed, len(conditions))
+        if self.broken:
+            raise PCCLError("sync_shared_state", Result.TOO_FEW_PEERS, self.broken)
         return None
 
 
-def info_of(name: str, tensor: torch.Tensor, may_differ: bool) -> TensorInfo:
-    """Of any dense tensor: one whose type pccl cannot add is bytes to it."""
-    here = local(tensor)
+def check_tensors(tensors: Iterable[Named]) -> None:
+    """Refuses what cannot be part of a shared state: before anybody waits for this peer."""
+    for name, tensor, _ in tensors:
+        _check(name, local(tensor))
+
+
+def _check(name: str, tensor: torch.Tensor) -> None:
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name} is on {tensor.device}; a tensor on the cpu or a cuda device is needed")
+    if tensor.layout is not torch.strided:
+        raise ValueError(f"{name} is {tensor.layout}; a dense tensor is needed")
+    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape)):
+        raise ValueError(f"{name} is expanded: several of its elements are one place in memory; pass a clone")
+
+
+def _is_known(dtype: torch.dtype) -> bool:
     try:
-        DataType.from_torch_dtype(here.dtype)
+        DataType.from_torch_dtype(dtype)
     except TypeError:
-        here = here.view(-1).view(torch.uint8)
-    return TensorInfo.from_torch(here, name, allow_content_inequality=may_differ)
+        return False
+    return True
 
 
-def optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: Mapping[torch.Tensor, str]
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """By the name of the parameter they belong to, else by its place."""
-    place = 0
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            owner = names.get(parameter, str(place))
-            place += 1
-            for key, value in sorted(optimizer.state.get(parameter, {}).items()):
-                if isinstance(value, torch.Tensor):
-                    yield f"optimizer.{owner}.{key}", value
+def _broken(names: list[str], count: int) -> str:
+    listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return (
+        f"all peers that held the state are gone, and this one has received it in part only: {len(names)} of {count} tensors "
+        f"({listed}) are not what they were, the others are. Load a checkpoint here, or start with a new model"
+    )
 
 
-def fill_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Gives an optimizer that has made no step yet the tensors it will have: by a step of zeros that moves nothing, after
-    which they are zero again."""
-    if any(optimizer.state.get(parameter) for group in optimizer.param_groups for parameter in group["params"]):
-        return
-    kept: list[tuple[torch.Tensor, Any]] = []
-    rates = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 0.0
-        for parameter in group["params"]:
-            if parameter.requires_grad:
-                kept.append((parameter, parameter.grad))
-                parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    for parameter, gradient in kept:
-        parameter.grad = gradient
-        for value in optimizer.state.get(parameter, {}).values():
-            if isinstance(value, torch.Tensor):
-                value.zero_()
-    for group, rate in zip(optimizer.param_groups, rates):
-        group["lr"] = rate
+def sharded(model: torch.nn.Module) -> torch.nn.Module:
+    """Of an FSDP2 model the parameters are the shards again, as outside of forward and backward: after a forward without a
+    backward, the root's are not. What is written to the shards would then be lost."""
+    for module in model.modules():
+        # Of `fully_shard`; where the class is depends on torch's version.
+        if hasattr(module, "reshard") and hasattr(module, "set_requires_gradient_sync"):
+            module.reshard()
+    return model

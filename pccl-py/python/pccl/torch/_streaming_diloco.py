@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Mapping, Optional
 
 import torch
 
 from .._communicator import Communicator
 from ._diloco import DiLoCo
-from ._reduce import Average, local
+from ._reduce import Average, ErrorFeedback, local
+from ._state import sharded
 
 
 class StreamingDiLoCo(DiLoCo):
@@ -41,6 +42,8 @@ class StreamingDiLoCo(DiLoCo):
             raise ValueError(f"mixing is {mixing}: a share below 1 is needed")
         super().__init__(comm, model, inner_optimizer, every=every, quantize=quantize, **options)
         self._parts = _fragments([anchor.numel() for anchor in self._anchors], fragments)
+        # Each has its own: they are of other sizes.
+        self._feedbacks = [ErrorFeedback() for _ in self._parts] if self._feedbacks else []
         self._turn, self._overlap, self._mixing = every // fragments, overlap, mixing
         self._average: Optional[Average] = None
         self._averaged: list[torch.Tensor] = []
@@ -54,7 +57,7 @@ class StreamingDiLoCo(DiLoCo):
         if self._inner_steps % self._turn == 0:
             self._sent = (self._inner_steps // self._turn - 1) % len(self._parts)
             self._averaged = self._ways(self._parts[self._sent])
-            self._average = Average(self.comm, self._averaged, quantize=self._quantize)
+            self._average = self._start(self._averaged, self._sent)
         if self._average is None or (self._inner_steps - self._overlap) % self._turn != 0:
             return False
         self._arrive()
@@ -64,11 +67,29 @@ class StreamingDiLoCo(DiLoCo):
             self._agree()
         return True
 
+    def _late(self) -> Optional[dict[str, Any]]:
+        if self._average is None:
+            return None
+        self._average.wait()
+        return {"ways": [way.clone() for way in self._averaged], "part": self._sent}
+
+    def _bring_in(self, late: Mapping[str, Any]) -> None:
+        self._advance(self._parts[late["part"]], list(late["ways"]))
+        self._outer_steps += int(late["part"] == len(self._parts) - 1)
+
+    def _restart(self) -> None:
+        if self._average is not None:
+            # All peers have it under way, and none goes on with it.
+            self._average.wait()
+        self._average, self._averaged = None, []
+        self._sent, self._inner_steps = len(self._parts) - 1, self._overlap
+
     def _arrive(self) -> None:
         assert self._average is not None
         self._average.wait()
         self._average = None
         part = self._parts[self._sent]
+        sharded(self.model)
         self._advance(part, self._averaged)
         self._averaged = []
         for i in part:

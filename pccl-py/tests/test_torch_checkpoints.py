@@ -1,0 +1,181 @@
+"""State dicts of the DiLoCos, and what newcomers get of a model."""
+
+import io
+
+import pytest
+from conftest import each, together
+
+import pccl
+
+torch = pytest.importorskip("torch")
+recipes = pytest.importorskip("pccl.torch")
+
+KINDS = {
+    "diloco": lambda comm, model, **options: recipes.DiLoCo(comm, model, every=2, **options),
+    "async": lambda comm, model, **options: recipes.AsyncDiLoCo(comm, model, every=2, **options),
+    "streaming": lambda comm, model, **options: recipes.StreamingDiLoCo(
+        comm, model, every=4, fragments=2, overlap=1, mixing=0.0, **{"quantize": None, **options}
+    ),
+}
+
+
+def model_of(seed):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+
+
+def train(diloco, calls, seed):
+    """Steps that depend on nothing but the seed and their number."""
+    for call in range(calls):
+        torch.manual_seed(1000 * seed + call)
+        with torch.no_grad():
+            for parameter in diloco.model.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+        diloco.step()
+
+
+def through_a_file(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file)
+
+
+def parts(diloco):
+    momenta = [one["momentum_buffer"] for one in diloco._outer.state.values()]
+    return [tensor.detach().clone() for tensor in (*diloco._anchors, *momenta)]
+
+
+def are_equal(*lists):
+    return all(torch.equal(a, b) for one in lists[1:] for a, b in zip(lists[0], one)) and len({*map(len, lists)}) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_been(peers_of, kind):
+    make = KINDS[kind]
+    peers = peers_of(2)
+    dilocos = each(peers, lambda peer, i: make(peer, model_of(i)))
+    each(peers, lambda _, i: train(dilocos[i], 8, i))
+    saved = each(peers, lambda _, i: through_a_file(dilocos[i].state_dict()))
+    if kind == "async":
+        # What is under way is in the state, and as if it had arrived.
+        assert saved[0]["late"] is not None and saved[0]["outer_steps"] == 3
+        each(peers, lambda _, i: dilocos[i].finish())
+    expected = [parts(dilocos[0]), dilocos[0].outer_steps]
+    each(peers, lambda _, i: train(dilocos[i], 8, 5 + i))
+    further = [parts(dilocos[0]), dilocos[0].outer_steps]
+    for peer in peers:
+        peer.destroy()
+    # All over again, from other weights.
+    peers = peers_of(2)
+    dilocos = each(peers, lambda peer, i: make(peer, model_of(7 + i)))
+    each(peers, lambda _, i: dilocos[i].load_state_dict(saved[i]))
+    for diloco in dilocos:
+        assert are_equal(parts(diloco), expected[0]) and diloco.outer_steps == expected[1]
+        assert all(torch.equal(p, a) for p, a in zip(diloco.model.parameters(), diloco._anchors))
+    if kind != "async":
+        # There the step after the checkpoint has another average under way.
+        each(peers, lambda _, i: train(dilocos[i], 8, 5 + i))
+        assert are_equal(parts(dilocos[0]), further[0]) and dilocos[1].outer_steps == further[1]
+
+
+def test_of_several_checkpoints_the_furthest_counts(peers_of):
+    make = KINDS["diloco"]
+    peers = peers_of(3)
+    dilocos = each(peers, lambda peer, i: make(peer, model_of(i)))
+    states = []
+    for _ in range(3):
+        each(peers, lambda _, i: train(dilocos[i], 2, i))
+        states.append(dilocos[0].state_dict())
+    each(peers, lambda _, i: train(dilocos[i], 2, i))
+    # The lowest rank, which wins among equals, has the oldest.
+    given = [states[0], states[2], states[1]]
+    each(peers, lambda _, i: dilocos[i].load_state_dict(given[i]))
+    for diloco in dilocos:
+        assert diloco.outer_steps == 3
+        assert all(torch.equal(a, states[2]["anchors"][name]) for (name, _), a in zip(diloco._named, diloco._anchors))
+    each(peers, lambda _, i: train(dilocos[i], 2, i))
+    assert are_equal(*(parts(diloco) for diloco in dilocos))
+
+
+def test_a_state_of_another_model_or_kind_is_refused_and_changes_nothing(peers_of):
+    peer = peers_of(1)[0]
+    diloco = KINDS["diloco"](peer, model_of(1))
+    train(diloco, 4, 1)
+    before = parts(diloco)
+    state = diloco.state_dict()
+    state["anchors"]["0.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match="another model: 0.weight"):
+        diloco.load_state_dict(state)
+    assert are_equal(before, parts(diloco))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_error_feedback_is_used_and_saved(peers_of, kind):
+    peers = peers_of(2)
+    dilocos = each(peers, lambda peer, i: KINDS[kind](peer, model_of(i), quantize="4bit", error_feedback=True))
+    each(peers, lambda _, i: train(dilocos[i], 8, i))
+    saved = each(peers, lambda _, i: dilocos[i].state_dict()["error_feedback"])
+    assert len(saved[0]) == (2 if kind == "streaming" else 1)
+    for own in saved:
+        assert all(bool(residual.abs().max() > 0) for part in own for residual in part.values())
+    # Each has its own.
+    assert not torch.equal(*(list(own[0].values())[0] for own in saved))
+    assert are_equal(*([*diloco._anchors] for diloco in dilocos))
+    with pytest.raises(ValueError, match="nothing is quantized"):
+        KINDS[kind](peers[0], model_of(1), quantize=None, error_feedback=True)
+
+
+def test_outer_steps_converge_with_error_feedback_and_not_without(two):
+    """Peers that always go the same way, so small beside one other element that 4 bits lose it."""
+
+    def gone(error_feedback):
+        def series(peer, i):
+            model = torch.nn.Linear(64, 1, bias=False)
+            torch.nn.init.zeros_(model.weight)
+            diloco = recipes.DiLoCo(
+                peer, model, every=1, outer_lr=1.0, outer_momentum=0.0, quantize="4bit", error_feedback=error_feedback
+            )
+            way = torch.full((1, 64), 0.02)
+            way[0, 0] = 1.0
+            for _ in range(50):
+                with torch.no_grad():
+                    model.weight += way
+                diloco.step()
+            return model.weight.detach() - 50 * way
+
+        offs = each(two, series)
+        assert torch.equal(*offs)
+        return float(offs[0].abs().max())
+
+    with_it, without = gone(True), gone(False)
+    # One block's step at most, instead of fifty times what one loses.
+    assert with_it < 0.15 and without > 3 * with_it, (with_it, without)
+
+
+def test_a_newcomer_gets_parameters_that_do_not_train_too(master):
+    def frozen(seed):
+        model = model_of(seed)
+        model[0].requires_grad_(False)
+        return model
+
+    with pccl.Communicator(master.address) as a, pccl.Communicator(master.address) as b:
+        member = recipes.DiLoCo(a, frozen(1), every=1)
+
+        def admit():
+            while a.group_world_size < 2:
+                member.step()
+
+        newcomer = together(lambda: recipes.DiLoCo(b, frozen(2), every=1), admit)[0]
+        assert torch.equal(member.model[0].weight, newcomer.model[0].weight)
+        assert torch.equal(member.model[1].weight, newcomer.model[1].weight)
+
+
+def test_a_program_may_reduce_under_tags_of_its_own_beside_a_diloco(two):
+    dilocos = each(two, lambda peer, i: recipes.AsyncDiLoCo(peer, model_of(i), every=1))
+    each(two, lambda _, i: dilocos[i].step())
+    # The averages are under way, or were.
+    held = [torch.ones(3) for _ in two]
+    handles = [peer.all_reduce_async(held[i]) for i, peer in enumerate(two)]
+    assert all(handle.wait()[0] for handle in handles) and float(held[0][0]) == 2.0
+    each(two, lambda _, i: dilocos[i].finish())
