@@ -91,8 +91,7 @@ impl Communicator {
     ) -> PyResult<T> {
         let living = self.living().map_err(failure)?;
         let watched = Arc::downgrade(&living);
-        let is_left =
-            move || watched.upgrade().is_none_or(|living| living.leaving.load(Ordering::Acquire));
+        let is_left = move || watched.upgrade().is_none_or(|living| living.leaving.load(Ordering::Acquire));
         blocking_unless(py, is_left, move || {
             let _in_call = InCall::new();
             call(&living.comm)

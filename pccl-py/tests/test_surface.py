@@ -83,6 +83,38 @@ def test_positional_parameters_are_those_of_the_contract(function, parameters):
     assert found == parameters.split()
 
 
+@pytest.mark.parametrize(
+    ("function", "keywords"),
+    [
+        (
+            pccl.Communicator.all_reduce,
+            {"op", "tag", "operand_descriptor", "quantization_options", "quantize", "residual"},
+        ),
+        (
+            pccl.Communicator.all_reduce_async,
+            {"op", "tag", "operand_descriptor", "quantization_options", "quantize", "residual"},
+        ),
+        (pccl.Communicator.all_reduce_multiple_with_retry, {"max_in_flight"}),
+        (pccl.ReduceOpDescriptor.from_torch, {"residual"}),
+        (pccl.TensorInfo.from_torch, {"allow_content_inequality"}),
+    ],
+)
+def test_keywords_are_those_of_the_contract_and_ours(function, keywords):
+    parameters = inspect.signature(function).parameters.values()
+    assert {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY} == keywords
+
+
+def test_the_recipes_and_their_keywords():
+    pytest.importorskip("torch")
+    recipes = pccl.torch
+    assert recipes.__all__ == sorted(recipes.__all__) and all(hasattr(recipes, name) for name in recipes.__all__)
+    common = {"every", "outer_lr", "outer_momentum", "outer_optimizer", "quantize", "error_feedback", "host", "sync_every", "first_tag"}
+    assert common <= set(inspect.signature(recipes.DiLoCo).parameters)
+    assert set(recipes.__all__) == {
+        "AsyncDiLoCo", "DiLoCo", "ErrorFeedback", "Host", "SharedModelState", "StreamingDiLoCo", "admit", "all_reduce_tensors",
+    }
+
+
 def test_plain_objects_bear_their_attributes():
     operand = pccl.ReduceOperandDescriptor(pccl.DataType.FLOAT)
     assert (operand.datatype, operand.distribution_hint) == (pccl.DataType.FLOAT, pccl.DistributionHint.NONE)

@@ -73,8 +73,8 @@ def test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_been(peers_of, kind):
     for diloco in dilocos:
         assert are_equal(parts(diloco), expected[0]) and diloco.outer_steps == expected[1]
         assert all(torch.equal(p, a) for p, a in zip(diloco.model.parameters(), diloco._anchors))
-    if kind != "async":
-        # There the step after the checkpoint has another average under way.
+    if kind == "diloco":
+        # Of the others, what was under way is in the anchors already, or the model has gone on beside them.
         each(peers, lambda _, i: train(dilocos[i], 8, 5 + i))
         assert are_equal(parts(dilocos[0]), further[0]) and dilocos[1].outer_steps == further[1]
 
@@ -137,7 +137,7 @@ def test_outer_steps_converge_with_error_feedback_and_not_without(two):
                 peer, model, every=1, outer_lr=1.0, outer_momentum=0.0, quantize="4bit", error_feedback=error_feedback
             )
             way = torch.full((1, 64), 0.02)
-            way[0, 0] = 1.0
+            way[0, 0], way[0, 1] = 1.0, 0.0
             for _ in range(50):
                 with torch.no_grad():
                     model.weight += way
@@ -149,8 +149,8 @@ def test_outer_steps_converge_with_error_feedback_and_not_without(two):
         return float(offs[0].abs().max())
 
     with_it, without = gone(True), gone(False)
-    # One block's step at most, instead of fifty times what one loses.
-    assert with_it < 0.15 and without > 3 * with_it, (with_it, without)
+    # About one step of a block, instead of fifty times what is lost of each.
+    assert without > 0.9 and with_it < without / 3, (with_it, without)
 
 
 def test_a_newcomer_gets_parameters_that_do_not_train_too(master):

@@ -13,9 +13,9 @@ import hashlib, os, signal, sys
 import torch
 import pccl
 from pccl.torch import AsyncDiLoCo, DiLoCo, StreamingDiLoCo
-from pccl.torch import _reduce
+from pccl.torch import _diloco, _reduce, _state
 
-kind, address, seed, role = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+kind, address, seed, role, where = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]
 torch.manual_seed(seed)
 torch.set_num_threads(1)
 model = torch.nn.Sequential(torch.nn.Linear(4, 32), torch.nn.BatchNorm1d(32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
@@ -35,6 +35,9 @@ print("in", flush=True)
 
 def die_under_way(self, *arguments, **options):
     start(self, *arguments, **options)
+    die()
+
+def die(*_arguments, **_options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 start = _reduce.Average.__init__
@@ -56,7 +59,13 @@ while left > 0:
         was_full = was_full or world == 3
         full_steps += world == 3
         if role == "dies" and full_steps == 2:
-            _reduce.Average.__init__ = die_under_way
+            if where == "average":
+                _reduce.Average.__init__ = die_under_way
+            elif where == "sync":
+                # The others are in it, or come to it.
+                _state.Gathered.synchronize = die
+            else:
+                _diloco.admit = die
         if was_full and world == 2:
             lost = True
             print("lost", flush=True)
@@ -77,15 +86,23 @@ assert bool(torch.isfinite(loss))
 """
 
 
-@pytest.mark.parametrize("kind", ["diloco", "quantized", "async", "streaming", "streaming, late"])
-def test_one_dies_in_an_outer_step_and_another_comes(script, master, kind):
-    staying = [script(WORKER, kind, master.address, seed, "stays") for seed in (1, 2)]
-    dying = script(WORKER, kind, master.address, 3, "dies")
+@pytest.mark.parametrize(
+    "kind, where",
+    [
+        *((kind, "average") for kind in ("diloco", "quantized", "async", "streaming", "streaming, late")),
+        ("diloco", "sync"),
+        ("diloco", "admit"),
+        ("streaming", "sync"),
+    ],
+)
+def test_one_dies_in_an_outer_step_and_another_comes(script, master, kind, where):
+    staying = [script(WORKER, kind, master.address, seed, "stays", where) for seed in (1, 2)]
+    dying = script(WORKER, kind, master.address, 3, "dies", where)
     for one in (*staying, dying):
         assert one.line() == "in"
     for one in staying:
         assert one.line() == "lost"
-    newcomer = script(WORKER, kind, master.address, 4, "newcomer")
+    newcomer = script(WORKER, kind, master.address, 4, "newcomer", where)
     assert newcomer.line() == "in"
     ends = [one.end(limit_s=120) for one in (*staying, newcomer)]
     assert [status for status, _, _ in ends] == [0, 0, 0], ends

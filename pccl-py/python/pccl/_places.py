@@ -154,7 +154,7 @@ def _within(source: Any, offset: int, count: int, dtype: DataType, name: str) ->
         return Place(0, 0, dtype, view.readonly, source, None)
     if view.readonly:
         # Its address cannot be had; a copy does where it is only read.
-        owner: Any = (ctypes.c_char * size).from_buffer_copy(view.cast("B"), offset)
+        owner: Any = (ctypes.c_char * size).from_buffer_copy(view, offset)
     else:
         # Holds the buffer: a bytearray cannot be resized while this lives.
         owner = (ctypes.c_char * size).from_buffer(view, offset)
