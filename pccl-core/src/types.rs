@@ -10,8 +10,8 @@ mod topology;
 use std::fmt;
 use std::sync::Arc;
 
-pub use probe::{Heard, ProbeOrder, ProbeReport, RoundTrip};
-pub use quantization::Quantization;
+pub use probe::{Heard, ProbeOrder, ProbeReport, RoundTrip, Sent};
+pub use quantization::{MAX_BLOCK_ELEMENTS, Quantization};
 pub use report::{FigureRow, RunReport};
 pub use severity::Severity;
 pub use state::{Digest, Election, Needs, Offer, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey};
@@ -240,6 +240,11 @@ impl OpDescriptor {
 
     pub fn size_bytes(&self) -> u64 {
         self.count.saturating_mul(self.dtype.size_bytes() as u64)
+    }
+
+    /// What the payload travels as, but for a few bytes where it is cut into chunks.
+    pub fn wire_bytes(&self) -> u64 {
+        self.quantization.wire_bytes(self.dtype, self.count)
     }
 }
 

@@ -151,6 +151,8 @@ fn wanted(
 ) -> (Schedule, Reason) {
     let world_size = group.order.len() as Rank;
     let size_bytes = descriptor.size_bytes();
+    // What is quantized takes the time of what travels.
+    let wire_bytes = descriptor.wire_bytes();
     let tiny_bytes = small_limit_bytes(world_size, info.piece_bytes);
     let limit_bytes = MESH_SHARE_BYTES * u64::from(world_size);
     let planned = group.planned.as_deref();
@@ -166,19 +168,19 @@ fn wanted(
     if size_bytes <= tiny_bytes && lacking.pair.is_none() {
         return (Schedule::Small, Reason::TinyPayload { size_bytes, limit_bytes: tiny_bytes });
     }
-    if let Some(predicted) = planned.and_then(|planned| predicted(planned, size_bytes, lacking)) {
+    if let Some(predicted) = planned.and_then(|planned| predicted(planned, wire_bytes, lacking)) {
         return predicted;
     }
     if size_bytes <= tiny_bytes {
         (Schedule::Small, Reason::TinyPayload { size_bytes, limit_bytes: tiny_bytes })
     } else if world_size == 2 {
         (Schedule::Mesh, Reason::WorldOfTwo)
-    } else if size_bytes <= limit_bytes {
-        (Schedule::Mesh, Reason::SmallPayload { size_bytes, limit_bytes })
+    } else if wire_bytes <= limit_bytes {
+        (Schedule::Mesh, Reason::SmallPayload { size_bytes: wire_bytes, limit_bytes })
     } else if group.rtt_us > NEAR_RTT_US {
         (Schedule::Mesh, Reason::WideArea { rtt_us: group.rtt_us })
     } else {
-        (Schedule::Ring, Reason::LargePayload { size_bytes, limit_bytes })
+        (Schedule::Ring, Reason::LargePayload { size_bytes: wire_bytes, limit_bytes })
     }
 }
 

@@ -64,6 +64,49 @@ impl Quantization {
     }
 }
 
+/// Elements of a block, but for the last one of a span. With 4 bits a header weighs more, and so does an outlier.
+pub const MAX_BLOCK_ELEMENTS: usize = 2048;
+const BLOCK_ELEMENTS_OF_4_BITS: usize = 1024;
+
+/// Lengths on the wire, of what `refusal` has nothing against.
+impl Quantization {
+    /// Of a full block.
+    pub const fn block_elements(self) -> usize {
+        if matches!(self, Quantization::Bits4) { BLOCK_ELEMENTS_OF_4_BITS } else { MAX_BLOCK_ELEMENTS }
+    }
+
+    /// What a block begins with.
+    pub fn header_bytes(self, dtype: DType) -> usize {
+        let number = if dtype == DType::F64 { 8 } else { 4 };
+        match self {
+            Quantization::None | Quantization::Float16 | Quantization::BFloat16 => 0,
+            Quantization::Float8E4M3 | Quantization::Float8E5M2 => number,
+            Quantization::MinMax(_) | Quantization::ZeroPointScale(_) | Quantization::Bits4 => 2 * number,
+        }
+    }
+
+    /// What so many elements of one block travel as. Never more than their own bytes.
+    pub fn block_wire_bytes(self, dtype: DType, elements: usize) -> usize {
+        let plain = elements * dtype.size_bytes();
+        let codes = match self {
+            Quantization::None => return plain,
+            Quantization::MinMax(code) | Quantization::ZeroPointScale(code) => elements * code.size_bytes(),
+            Quantization::Bits4 => elements.div_ceil(2),
+            Quantization::Float8E4M3 | Quantization::Float8E5M2 => elements,
+            Quantization::Float16 | Quantization::BFloat16 => 2 * elements,
+        };
+        (self.header_bytes(dtype) + codes).min(plain)
+    }
+
+    /// What so many elements travel as, the first of them being the first of a block.
+    pub fn wire_bytes(self, dtype: DType, count: u64) -> u64 {
+        let of_block = self.block_elements() as u64;
+        let whole = self.block_wire_bytes(dtype, self.block_elements()) as u64;
+        let rest = self.block_wire_bytes(dtype, (count % of_block) as usize) as u64;
+        (count / of_block).saturating_mul(whole).saturating_add(rest)
+    }
+}
+
 impl Quantization {
     /// Why an operation cannot have error feedback; `None` if it can.
     pub fn feedback_refusal(self, op: ReduceOp) -> Option<&'static str> {

@@ -1,13 +1,13 @@
 //! One block: which loop does it, and its header.
 
 use super::careful::{self, ODD_CODES};
-use super::codec::{Code, Codec, MAX_BLOCK_ELEMENTS};
+use super::codec::{Code, Codec};
 use super::float8::{E4M3, E5M2, Float8};
 use super::grid::{Extent, Grid};
 use super::loops::{self, AsBf16, AsF16};
 use super::work::Work;
 use crate::kernel::cpu::Cpu;
-use crate::types::DType;
+use crate::types::{DType, MAX_BLOCK_ELEMENTS};
 
 /// A block on its way between two forms; always hot in the cache.
 pub struct Scratch {

@@ -5,14 +5,10 @@ use super::feedback;
 use crate::kernel::cpu::Cpu;
 use crate::kernel::float_mode::StandardFloatMode;
 use crate::kernel::{reduce_into_on, reduce_pair_on};
-use crate::types::{DType, Quantization, ReduceOp};
+use crate::types::{DType, MAX_BLOCK_ELEMENTS, Quantization, ReduceOp};
 
-/// Elements of a block, but for the last one of a span. With 4 bits a header weighs more, and so does an outlier.
-const BLOCK_ELEMENTS: usize = 2048;
-const BLOCK_ELEMENTS_OF_4_BITS: usize = 1024;
-pub(super) const MAX_BLOCK_ELEMENTS: usize = BLOCK_ELEMENTS;
 /// No block travels as more: 16 bits an element, and two numbers of 64.
-pub const MAX_BLOCK_WIRE_BYTES: usize = 2 * BLOCK_ELEMENTS + 16;
+pub const MAX_BLOCK_WIRE_BYTES: usize = 2 * MAX_BLOCK_ELEMENTS + 16;
 
 /// How one element travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +28,7 @@ pub(super) enum Code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codec {
     pub(super) dtype: DType,
+    quantization: Quantization,
     pub(super) code: Code,
     /// A code stands for 0 exactly.
     pub(super) has_zero: bool,
@@ -68,12 +65,12 @@ impl Codec {
             Quantization::Float16 => Code::F16,
             Quantization::BFloat16 => Code::BF16,
         };
-        Some(Codec { dtype, code, has_zero })
+        Some(Codec { dtype, quantization, code, has_zero })
     }
 
     /// Of a full block.
     pub fn block_elements(&self) -> usize {
-        if self.code == Code::Bits4 { BLOCK_ELEMENTS_OF_4_BITS } else { BLOCK_ELEMENTS }
+        self.quantization.block_elements()
     }
 
     /// What a full block travels as.
@@ -83,9 +80,7 @@ impl Codec {
 
     /// What so many elements travel as, the first of them being the first of a block. Never more than their own bytes.
     pub fn wire_bytes(&self, count: u64) -> u64 {
-        let of_block = self.block_elements() as u64;
-        let rest = self.wire_bytes_of_block((count % of_block) as usize) as u64;
-        count / of_block * self.block_wire_bytes() as u64 + rest
+        self.quantization.wire_bytes(self.dtype, count)
     }
 
     /// Bytes of so many first elements on the wire, a whole number of blocks, as bytes of elements.
@@ -94,17 +89,11 @@ impl Codec {
     }
 
     fn wire_bytes_of_block(&self, elements: usize) -> usize {
-        let plain = elements * self.dtype.size_bytes();
-        (self.header_bytes() + self.codes_bytes(elements)).min(plain)
+        self.quantization.block_wire_bytes(self.dtype, elements)
     }
 
     pub(super) fn header_bytes(&self) -> usize {
-        let number = if self.dtype == DType::F64 { 8 } else { 4 };
-        match self.code {
-            Code::F16 | Code::BF16 => 0,
-            Code::E4M3 | Code::E5M2 => number,
-            _ => 2 * number,
-        }
+        self.quantization.header_bytes(self.dtype)
     }
 
     /// The largest code.
@@ -122,14 +111,6 @@ impl Codec {
             Code::I8 => 1 << 7,
             Code::I16 => 1 << 15,
             _ => 0,
-        }
-    }
-
-    fn codes_bytes(&self, elements: usize) -> usize {
-        match self.code {
-            Code::U8 | Code::I8 | Code::E4M3 | Code::E5M2 => elements,
-            Code::U16 | Code::I16 | Code::F16 | Code::BF16 => 2 * elements,
-            Code::Bits4 => elements.div_ceil(2),
         }
     }
 

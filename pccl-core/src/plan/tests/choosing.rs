@@ -117,6 +117,26 @@ fn in_a_measured_network_the_least_predicted_time_decides() {
 }
 
 #[test]
+fn what_is_quantized_counts_as_what_travels() {
+    let group = measured(5, &[]);
+    let plain = OpDescriptor::plain(2_500_000, DType::F32, ReduceOp::Sum);
+    let of = |group: &GroupInfo, quantization| {
+        choose(group, &info(8), &OpDescriptor { quantization, ..plain }).unwrap()
+    };
+    assert_eq!(of(&group, Quantization::None).0, Schedule::Packed, "10 MB");
+    let (schedule, reason) = of(&group, Quantization::MinMax(DType::U8));
+    let bytes = plain.count + plain.count.div_ceil(2048) * 8;
+    let Reason::Predicted { ring_us, .. } = reason else { panic!("{reason}") };
+    assert_eq!((schedule, ring_us), (Schedule::Mesh, Some(1_000 + bytes * 3 / 1000)));
+    // Nobody has measured: 5 × 64 KiB are 327,680 bytes.
+    let near = GroupInfo { planned: None, ..group };
+    let few = OpDescriptor { count: 100_000, ..plain };
+    let quantized = OpDescriptor { quantization: Quantization::Float8E4M3, ..few };
+    assert_eq!(choose(&near, &info(8), &few).unwrap().0, Schedule::Ring);
+    assert_eq!(choose(&near, &info(8), &quantized).unwrap().0, Schedule::Mesh);
+}
+
+#[test]
 fn predicted_times_count_only_of_what_can_run() {
     let lacks_a_diagonal = measured(5, &[(0, 3)]);
     let (schedule, reason) = chosen(&lacks_a_diagonal, ScheduleChoice::Auto, 2_000_000).unwrap();
