@@ -166,8 +166,17 @@ pub const PROBE_REPORT_MS: u64 = PROBE_LIMIT_MS + 2_000;
 pub const FIGURE_FRESH_MS: u64 = 600_000;
 /// No path is taken to be faster, whatever a peer says.
 pub const MAX_FIGURE_BYTES_PER_SECOND: u64 = 1_000_000_000_000;
-/// What the search for a plan may take while programs wait: about half a second.
+/// How often a call begins its measurements anew because links or peers went away: as often again its search for a plan.
+pub const MAX_MEASURE_RESTARTS: u32 = 8;
+/// What the search for plans of all groups may take while programs wait: about half a second.
 pub const PLAN_STEPS: u64 = 50_000_000;
+/// How much longer it may search in the background.
+pub const BACKGROUND_PLAN_EFFORT: u64 = 16;
+/// The operation that plans are made for and compared by. Small ones choose among the schedules of a plan by themselves,
+/// so it is a large one: what a plan gains shows there.
+pub const PLANNED_BYTES: u64 = 256 << 20;
+/// What the figures that go to somebody who only looks may take, beside the run report itself.
+pub const MAX_FIGURES_BYTES: usize = 6 << 20;
 
 pub const DEFAULT_HEARTBEAT_MS: u32 = 500;
 pub const DEFAULT_SILENCE_MS: u32 = 3_000;
@@ -209,6 +218,8 @@ const _: () = assert!(MAX_EAGER_FRAME_BYTES * 16 <= MAX_EAGER_BYTES_PER_PEER);
 const _: () = assert!(MEMORY_BUDGET_BYTES + WINDOW_STOCK_BYTES + MAX_SAVE_EXCESS_BYTES <= 60 << 20);
 const _: () = assert!(DEFAULT_PIECE_BYTES.is_multiple_of(8) && DEFAULT_PIECE_BYTES <= MAX_PIECE_BYTES);
 const _: () = assert!(MAX_PEERS <= u16::MAX as usize);
+// Whoever asks for figures and does not read at once gets them all the same.
+const _: () = assert!(MAX_FIGURES_BYTES + MAX_CONTROL_FRAME_BYTES < MAX_CONTROL_QUEUE_BYTES);
 /// What the forests of an epoch take at most: groups of two, each with all its trees.
 const FORESTS_BYTES: usize = MAX_FOREST_TREES * (MAX_PEERS * 4 + MAX_PEERS / 2 * 6);
 // An epoch message: 16 bytes a peer and 4 an unlinked pair, of which a connected group of n has under n²/2.

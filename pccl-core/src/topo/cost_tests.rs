@@ -1,7 +1,7 @@
 //! The cost model, against times worked out by hand.
 
-use super::test_networks::{Kind, network};
-use super::{Figures, Shape, optimize, predict, price};
+use super::test_networks::{Effort, Kind, network, optimize};
+use super::{Figures, Shape, predict, price};
 use crate::types::{Cost, PackedTree, Rank};
 
 const MB: f64 = 1e6;
@@ -56,7 +56,7 @@ fn a_machines_own_link_limits_both_alike() {
 #[test]
 fn one_bad_direction_is_what_a_mesh_waits_for_and_a_ring_goes_around() {
     let figures = network(Kind::BadPair, 4, 1);
-    let found = optimize(&figures, super::Effort { steps: 1000, seed: 1 });
+    let found = optimize(&figures, Effort { steps: 1000, seed: 1 });
     let (mesh, ring) = (found.planned.mesh.ps_per_byte, found.planned.ring.ps_per_byte);
     assert!(mesh > 20 * ring, "{mesh} {ring}");
 }

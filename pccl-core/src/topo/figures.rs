@@ -10,6 +10,7 @@ pub struct Figures {
     linked: Vec<bool>,
     up: Vec<Option<f64>>,
     down: Vec<Option<f64>>,
+    hosts: Vec<usize>,
 }
 
 impl Figures {
@@ -23,6 +24,7 @@ impl Figures {
             linked: vec![true; pairs],
             up: vec![None; members],
             down: vec![None; members],
+            hosts: (0..members).collect(),
         }
     }
 
@@ -55,6 +57,17 @@ impl Figures {
     /// What a machine receives from all others together.
     pub fn set_down(&mut self, member: usize, bytes_per_second: f64) {
         self.down[member] = rate(bytes_per_second);
+    }
+
+    /// This member is on one host, or behind one address, with another one, the first there.
+    pub fn set_host(&mut self, member: usize, first: usize) {
+        assert!(member < self.members && first < self.members, "figures are of members");
+        self.hosts[member] = first;
+    }
+
+    /// Equal for members of one host.
+    pub fn host(&self, member: usize) -> usize {
+        self.hosts[member]
     }
 
     /// No schedule may use this pair.

@@ -1,45 +1,51 @@
 //! The best forest for a network: which kinds are looked for, how hard, and whether it is worth anything.
 
 use super::cost;
+use super::effort::Steps;
 use super::network::Network;
 use super::packing::{Packing, Pair, Trees, gathered, pack, thinned};
-use crate::limits::MAX_FOREST_TREES;
+use crate::limits::{MAX_FOREST_TREES, PLANNED_BYTES};
 use crate::types::{Cost, ForestKind, PackedTree, PlannedForest, Rank};
 
 /// Up to here the linear program is solved; its matrix has a row and a column for each pair.
 const MAX_PROGRAM_MEMBERS: usize = 20;
 /// Trees of groups that are larger. Stars need one for each member.
 const GATHERED_STARS: usize = 1024;
-/// Forests are compared at this size: for large payloads they are made.
-const REFERENCE_BYTES: u64 = 256 << 20;
 /// A forest has to be so much better than ring and mesh, in a hundred: less is within the model's error.
 const WORTH_PERCENT: u64 = 3;
 /// Shares are parts of about this many.
 const SHARES: f64 = 1_000_000.0;
 
 /// The forest of the least predicted time, if that is clearly less than what ring and mesh take.
-pub fn best(network: &Network, ring: Cost, mesh: Cost, steps: u64) -> Option<PlannedForest> {
+pub fn best(network: &Network, ring: Cost, mesh: Cost, steps: &mut Steps<'_>) -> Option<PlannedForest> {
     if network.size < 2 {
         return None;
     }
-    let stars = (network.size <= MAX_FOREST_TREES).then(|| found(network, Trees::Stars, steps / 4)).flatten();
-    let any = found(network, Trees::Any, steps / 2);
+    let third = steps.left() / 3;
+    let stars = match network.size {
+        ..=MAX_FOREST_TREES => steps.lend(third, |steps| found(network, Trees::Stars, steps)),
+        _ => None,
+    };
+    let any = steps.lend(2 * third, |steps| found(network, Trees::Any, steps));
     let planned = |kind, packing: Packing| {
         let trees = weighted(packing);
         PlannedForest { kind, cost: cost::forest(network, &trees), trees }
     };
     let stars = stars.map(|packing| planned(ForestKind::MeshShares, packing));
     let any = any.map(|packing| planned(ForestKind::Packed, packing));
-    let best = stars.into_iter().chain(any).min_by_key(|forest| forest.cost.time_us(REFERENCE_BYTES))?;
-    let simple = ring.time_us(REFERENCE_BYTES).min(mesh.time_us(REFERENCE_BYTES));
+    let best = stars.into_iter().chain(any).min_by_key(|forest| forest.cost.time_us(PLANNED_BYTES))?;
+    let simple = ring.time_us(PLANNED_BYTES).min(mesh.time_us(PLANNED_BYTES));
     let enough = simple / 100 * (100 - WORTH_PERCENT);
-    (best.cost.time_us(REFERENCE_BYTES) < enough).then_some(best)
+    (best.cost.time_us(PLANNED_BYTES) < enough).then_some(best)
 }
 
 /// Packed by the program where the group is small enough, gathered where it is not.
-fn found(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
+fn found(network: &Network, trees: Trees, steps: &mut Steps<'_>) -> Option<Packing> {
     let packing = match (network.size, trees) {
-        (..=MAX_PROGRAM_MEMBERS, _) => thinned(network, pack(network, trees, steps)?, MAX_FOREST_TREES),
+        (..=MAX_PROGRAM_MEMBERS, _) => {
+            let packing = pack(network, trees, steps)?;
+            thinned(network, packing, MAX_FOREST_TREES, steps)
+        }
         (_, Trees::Any) => gathered(network, trees, MAX_FOREST_TREES, steps)?,
         (_, Trees::Stars) => merged(gathered(network, trees, GATHERED_STARS, steps)?, network.size),
     };

@@ -4,7 +4,7 @@ use super::network::Network;
 
 /// Levels of slowness an octave. Within a level, of about four in a hundred, bandwidths count as equal: a measurement
 /// tells no more, and the total may decide.
-const LEVELS_PER_OCTAVE: f64 = 16.0;
+pub const LEVELS_PER_OCTAVE: f64 = 16.0;
 /// No path is faster than 2^44 bytes a second, so levels begin at 0.
 const FASTEST_OCTAVE: f64 = 44.0;
 /// Of a pair without a link: slower than all that have one.

@@ -5,11 +5,13 @@
 mod arborescence;
 mod cost;
 mod cycle;
+mod effort;
 mod exact;
 mod figures;
 mod forest;
 mod graph;
 mod hops;
+mod hosts;
 mod network;
 mod optimize;
 mod packing;
@@ -29,9 +31,10 @@ mod test_networks;
 mod tests;
 
 use crate::types::PeerId;
+pub use effort::Steps;
 pub use figures::Figures;
 use graph::Graph;
-pub use optimize::{Effort, Optimized, Shape, optimize, predict, price};
+pub use optimize::{Optimized, Shape, optimize, predict, price};
 
 /// What schedules an order allows.
 #[derive(Clone, Debug, PartialEq, Eq)]

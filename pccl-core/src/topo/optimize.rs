@@ -1,19 +1,12 @@
 //! From figures to an order and what it is worth.
 
+use super::effort::Steps;
 use super::figures::Figures;
 use super::hops::Hops;
+use super::hosts::Hosts;
 use super::network::Network;
 use super::{cost, exact, forest, search};
 use crate::types::{PackedTree, Planned};
-
-/// How hard to look. More never makes the exact parts better, which groups of up to 12 consist of for their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Effort {
-    /// Elementary looks at a figure or a move; a hundred million are about a second.
-    pub steps: u64,
-    /// Equal seeds, equal results; another one may find something else.
-    pub seed: u64,
-}
 
 /// An order, and what the network is worth in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,20 +24,29 @@ pub enum Shape<'a> {
     Forest(&'a [PackedTree]),
 }
 
-/// The best order and schedules that can be found with this effort. A pure function: equal arguments, equal result.
-pub fn optimize(figures: &Figures, effort: Effort) -> Optimized {
+/// The best order and schedules that can be found in so many steps; the order of up to 12 is the best of all. A pure
+/// function as long as nobody stops it: equal arguments, equal result. Another seed may find something else.
+pub fn optimize(figures: &Figures, seed: u64, steps: &mut Steps<'_>) -> Optimized {
     let members: Vec<usize> = (0..figures.members()).collect();
     let hops = Hops::new(&Network::new(figures, &members));
+    let total = steps.left();
     let found = match members.len() {
         0..3 => members.clone(),
         3..=exact::MAX_EXACT_MEMBERS => exact::best(&hops).unwrap_or_else(|| members.clone()),
-        _ => search::good(&hops, effort.steps / 4, effort.seed),
+        _ => steps.lend(total / 4, |steps| search::good(&hops, steps, seed)),
     };
+    let hosts = Hosts::new(figures);
+    let gathered = hosts.gathered(&found);
     // Of equal rings the present one: a second search over the same figures changes nothing.
-    let order = if hops.worth(&found) < hops.worth(&members) { found } else { members };
+    let mut order = members;
+    for other in [found, gathered] {
+        if hosts.worth(&hops, &other) < hosts.worth(&hops, &order) {
+            order = other;
+        }
+    }
     let network = Network::new(figures, &order);
     let (ring, mesh) = (cost::ring(&network), cost::mesh(&network));
-    let forest = forest::best(&network, ring, mesh, effort.steps);
+    let forest = steps.lend(total / 4 * 3, |steps| forest::best(&network, ring, mesh, steps));
     Optimized { order, planned: Planned { ring, mesh, forest } }
 }
 

@@ -6,6 +6,7 @@
 //! prices the program puts on paths and machines (`arborescence`), and when none is, the prices prove it.
 
 use super::arborescence;
+use super::effort::Steps;
 use super::network::Network;
 use super::simplex::{Column, Program};
 
@@ -154,7 +155,7 @@ fn cheapest(
 }
 
 /// The best packing that can be found within so many steps.
-pub fn pack(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
+pub fn pack(network: &Network, trees: Trees, steps: &mut Steps<'_>) -> Option<Packing> {
     let (size, resources) = (network.size, Resources::new(network));
     let mut program = Program::new(&resources.capacities);
     // Where every path is as dear as it is slow, all are equally wanted: a first guess.
@@ -164,7 +165,6 @@ pub fn pack(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
     let distance = distances(network);
     let mut bound = f64::INFINITY;
     let mut pairs: Vec<Pair> = Vec::new();
-    let mut steps_left = steps;
     // Stars are the flattest trees. What they can carry they may; the rest is for others.
     for owner in (0..size).filter(|_| trees == Trees::Any) {
         let pair = Pair { owner, reduce: vec![owner; size], broadcast: vec![owner; size] };
@@ -178,8 +178,8 @@ pub fn pack(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
         }
     }
     let round_steps = (size * size * size * 8) as u64 + 2 * program.pivot_steps();
-    while steps_left > round_steps {
-        steps_left -= round_steps;
+    while steps.left() > round_steps {
+        steps.spend(round_steps);
         let pure = resources.edge_prices(&prices);
         let costs: Vec<f64> = pure.iter().zip(&distance).map(|(price, extra)| price + extra).collect();
         let (pair, with_distance) = cheapest(size, &costs, trees, 0..size)?;
@@ -212,7 +212,7 @@ pub fn pack(network: &Network, trees: Trees, steps: u64) -> Option<Packing> {
 /// What the forests of larger groups are put together from, one tree after the other: for all of them at once the
 /// program's matrix would be too large. Each tree is the cheapest at prices that grow with what lies on a path already
 /// (multiplicative weights: Plotkin, Shmoys & Tardos 1995), and gives way to a better one while steps last.
-pub fn gathered(network: &Network, trees: Trees, most: usize, steps: u64) -> Option<Packing> {
+pub fn gathered(network: &Network, trees: Trees, most: usize, steps: &mut Steps<'_>) -> Option<Packing> {
     let (size, resources) = (network.size, Resources::new(network));
     let rows = resources.capacities.len();
     let sharpness = 1.5 * (rows as f64).ln();
@@ -225,8 +225,10 @@ pub fn gathered(network: &Network, trees: Trees, most: usize, steps: u64) -> Opt
     let owners = if trees == Trees::Any { GATHERED_OWNERS.min(size) } else { size };
     let per_owner = if trees == Trees::Any { 16 * size * size } else { 2 * size };
     let round_steps = (owners * per_owner + 4 * size * size) as u64;
-    for round in 0..usize::try_from(steps / round_steps).unwrap_or(usize::MAX) {
-        let place = round % most;
+    let mut place = most - 1;
+    while steps.left() >= round_steps {
+        steps.spend(round_steps);
+        place = (place + 1) % most;
         if found.len() == most {
             resources.column(&found[place]).into_iter().for_each(|(row, uses)| loads[row] -= uses);
         }
@@ -257,8 +259,9 @@ pub fn gathered(network: &Network, trees: Trees, most: usize, steps: u64) -> Opt
     Some(Packing { trees: pairs.into_iter().map(|pair| (pair, each)).collect(), bound: f64::INFINITY })
 }
 
-/// The same packing with at most so many trees. The lightest go a few at a time, and what is left is weighed anew each time.
-pub fn thinned(network: &Network, mut packing: Packing, most: usize) -> Packing {
+/// The same packing with at most so many trees. The lightest go a few at a time, and what is left is weighed anew each
+/// time, whether or not there are steps for it: only with few trees is it of any use.
+pub fn thinned(network: &Network, mut packing: Packing, most: usize, steps: &mut Steps<'_>) -> Packing {
     packing.trees.sort_by(|a, b| b.1.total_cmp(&a.1));
     while packing.trees.len() > most {
         let kept = (packing.trees.len() * 3 / 4).max(most);
@@ -273,7 +276,8 @@ pub fn thinned(network: &Network, mut packing: Packing, most: usize) -> Packing 
             let best = (0..kept).min_by(|&a, &b| price(&columns[a]).total_cmp(&price(&columns[b])));
             let Some(best) = best.filter(|&best| program.welcomes(&columns[best])) else { break };
             came.push(best);
-            if !program.enter(columns[best].clone()) {
+            steps.spend(program.pivot_steps());
+            if steps.are_stopped() || !program.enter(columns[best].clone()) {
                 break;
             }
         }

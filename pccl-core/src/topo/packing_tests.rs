@@ -2,8 +2,8 @@
 
 use super::network::Network;
 use super::packing::{Packing, Trees, gathered, pack};
-use super::test_networks::{KINDS, Kind, network};
-use super::{Effort, Figures, optimize, price};
+use super::test_networks::{Effort, KINDS, Kind, network, optimize, steps};
+use super::{Figures, price};
 use crate::types::{ForestKind, Rank};
 
 const STEPS: u64 = 60_000_000;
@@ -39,7 +39,7 @@ fn forests_come_within_fifteen_percent_of_the_flow_bound() {
             let figures = network(kind, members, seed as u64 + 1);
             let found = optimize(&figures, Effort { steps: STEPS, seed: 1 });
             let network = Network::new(&figures, &found.order);
-            let packing = pack(&network, Trees::Any, STEPS).unwrap();
+            let packing = pack(&network, Trees::Any, &mut steps(STEPS)).unwrap();
             assert_fits(&network, &packing);
             let forest = found.planned.forest.unwrap();
             assert_eq!(forest.check(members, &[]), Ok(()));
@@ -60,11 +60,11 @@ fn the_bound_is_what_a_hand_finds() {
         }
     }
     // Each tree pair takes 4 of the 6 directed pairs once: 150 MB/s in all.
-    let packing = pack(&in_order(&figures), Trees::Any, STEPS).unwrap();
+    let packing = pack(&in_order(&figures), Trees::Any, &mut steps(STEPS)).unwrap();
     assert!((150e6..150e6 * 1.04).contains(&packing.bound), "{}", packing.bound);
     // A machine that sends 20 MB/s sends each payload once.
     figures.set_up(1, 20e6);
-    let packing = pack(&in_order(&figures), Trees::Any, STEPS).unwrap();
+    let packing = pack(&in_order(&figures), Trees::Any, &mut steps(STEPS)).unwrap();
     assert!((20e6..20e6 * 1.04).contains(&packing.bound), "{}", packing.bound);
 }
 
@@ -79,7 +79,7 @@ fn stars_with_shares_are_as_good_as_a_program_over_stars_can_make_them() {
         }
         figures.set_up(a, if a == 0 { 10e6 } else { 100e6 });
     }
-    let packing = pack(&in_order(&figures), Trees::Stars, STEPS).unwrap();
+    let packing = pack(&in_order(&figures), Trees::Stars, &mut steps(STEPS)).unwrap();
     assert_fits(&in_order(&figures), &packing);
     let rate: f64 = packing.trees.iter().map(|(_, rate)| rate).sum();
     assert!(rate > 9.5e6, "{rate}: machine 0 sends its own contribution and no more");
@@ -121,8 +121,8 @@ fn pairs_without_a_link_carry_nothing() {
 fn gathered_forests_are_not_far_behind() {
     for kind in KINDS {
         let network = in_order(&network(kind, 10, 4));
-        let bound = pack(&network, Trees::Any, STEPS).unwrap().bound;
-        let packing = gathered(&network, Trees::Any, 64, 4_000_000).unwrap();
+        let bound = pack(&network, Trees::Any, &mut steps(STEPS)).unwrap().bound;
+        let packing = gathered(&network, Trees::Any, 64, &mut steps(4_000_000)).unwrap();
         assert_fits(&network, &packing);
         let part = packing.trees.iter().map(|(_, rate)| rate).sum::<f64>() / bound;
         assert!(part > 0.7, "{kind:?}: {part}");

@@ -1,6 +1,7 @@
 //! A good ring of a large group: nearest neighbour, then moves that keep hops' directions as they are (Or-opt and
 //! 3-opt without reversal, which fit asymmetric hops) and reversals (2-opt), then the same again from shaken orders.
 
+use super::effort::Steps;
 use super::hops::{Hops, UNLINKED};
 use super::random::Random;
 
@@ -13,14 +14,14 @@ const FULL_MOVES_MEMBERS: usize = 100;
 const SHORT_SEGMENT: usize = 3;
 
 /// The search for rings whose hops are of a level or better.
-struct Search<'a> {
+struct Search<'a, 'b> {
     hops: &'a Hops,
     level: u32,
-    steps_left: u64,
+    steps: &'a mut Steps<'b>,
 }
 
 /// A good order within a number of steps (looks at a move); begins with member 0.
-pub fn good(hops: &Hops, steps: u64, seed: u64) -> Vec<usize> {
+pub fn good(hops: &Hops, steps: &mut Steps<'_>, seed: u64) -> Vec<usize> {
     let mut random = Random::new(seed);
     let levels = hops.all_levels();
     let mut best = nearest_neighbours(hops, 0);
@@ -28,12 +29,13 @@ pub fn good(hops: &Hops, steps: u64, seed: u64) -> Vec<usize> {
     let mut high = levels.partition_point(|&level| level < hops.worth(&best).slowest);
     // Half of the steps to make the slowest hop as fast as can be, half for the total.
     let tries = u64::from((high.saturating_sub(low)).max(1).ilog2() + 2);
-    let (share, mut rest) = (steps / 2 / tries, steps);
+    let share = steps.left() / 2 / tries;
     while low < high {
         let middle = (low + high) / 2;
-        let mut search = Search { hops, level: levels[middle], steps_left: share };
-        let order = search.improve(nearest_neighbours(hops, levels[middle]), &mut random, true);
-        rest = rest.saturating_sub(share - search.steps_left.min(share));
+        let order = steps.lend(share, |steps| {
+            let mut search = Search { hops, level: levels[middle], steps };
+            search.improve(nearest_neighbours(hops, levels[middle]), &mut random, true)
+        });
         let slowest = levels.partition_point(|&level| level < hops.worth(&order).slowest);
         if slowest <= middle {
             (high, best) = (slowest, order);
@@ -43,8 +45,7 @@ pub fn good(hops: &Hops, steps: u64, seed: u64) -> Vec<usize> {
         }
     }
     let level = hops.worth(&best).slowest;
-    let mut search = Search { hops, level, steps_left: rest };
-    let order = search.improve(best.clone(), &mut random, false);
+    let order = Search { hops, level, steps }.improve(best.clone(), &mut random, false);
     let mut best = best_of(hops, best, order);
     let zero = best.iter().position(|&member| member == 0).unwrap_or(0);
     best.rotate_left(zero);
@@ -74,7 +75,7 @@ fn nearest_neighbours(hops: &Hops, level: u32) -> Vec<usize> {
     order
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
     fn cost(&self, from: usize, to: usize) -> i128 {
         i128::from(cost(self.hops, self.level, from, to))
     }
@@ -88,7 +89,7 @@ impl Search<'_> {
         let mut best = order;
         self.descend(&mut best);
         let mut best_total = self.total(&best);
-        while self.steps_left > 0 {
+        while self.steps.left() > 0 {
             if fitting_is_enough && self.hops.worth(&best).slowest <= self.level {
                 break;
             }
@@ -103,7 +104,7 @@ impl Search<'_> {
     }
 
     fn descend(&mut self, order: &mut [usize]) {
-        while self.steps_left > 0 && (self.move_segment(order) || self.reverse_segment(order)) {
+        while self.steps.left() > 0 && (self.move_segment(order) || self.reverse_segment(order)) {
             // Where the last hop closes the ring is no place of its own: elsewhere moves see it too.
             let half = order.len() / 2;
             order.rotate_left(half);
@@ -129,14 +130,14 @@ impl Search<'_> {
                         best = (change, j, k);
                     }
                 }
-                self.steps_left = self.steps_left.saturating_sub((size - j) as u64);
+                self.steps.spend((size - j) as u64);
             }
             let (change, j, k) = best;
             if change < 0 {
                 order[i + 1..=k].rotate_left(j - i);
                 moved = true;
             }
-            if self.steps_left == 0 {
+            if self.steps.left() == 0 {
                 break;
             }
         }
@@ -163,13 +164,13 @@ impl Search<'_> {
                     best = (change, j);
                 }
             }
-            self.steps_left = self.steps_left.saturating_sub((size - i) as u64);
+            self.steps.spend((size - i) as u64);
             let (change, j) = best;
             if change < 0 {
                 order[i + 1..=j].reverse();
                 moved = true;
             }
-            if self.steps_left == 0 {
+            if self.steps.left() == 0 {
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! Networks of the kinds a planner meets, for tests.
 
-use super::Figures;
 use super::random::Random;
+use super::{Figures, Optimized, Steps};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -44,4 +44,20 @@ pub fn network(kind: Kind, members: usize, seed: u64) -> Figures {
         }
     }
     figures
+}
+
+/// How long to look, and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub steps: u64,
+    pub seed: u64,
+}
+
+pub fn optimize(figures: &Figures, effort: Effort) -> Optimized {
+    super::optimize(figures, effort.seed, &mut steps(effort.steps))
+}
+
+/// That nobody stops.
+pub fn steps(count: u64) -> Steps<'static> {
+    Steps::new(count, &|| false)
 }
