@@ -1,4 +1,5 @@
-//! Measuring links, as the master orders: round trips, then what arrives while a peer sends all it can.
+//! Measuring links, as the master orders: round trips, then what arrives while a peer sends all it can. Whoever is to send
+//! to several at once sends at once, and to all for the same time: their flows tell of its own link only together.
 //!
 //! Nothing here waits for a grant or takes memory: what arrives is counted and dropped. Frames of a round may come before
 //! its order, as they take another way, so arrivals are kept by their round's number whether it was ordered or not.
@@ -13,7 +14,9 @@ use super::engine::Output;
 use super::rx::Speaker;
 use super::sync::Note;
 use crate::limits::{MAX_PROBE_SPAN_MS, MIN_PROBE_SPAN_MS, PROBE_LIMIT_MS, PROBE_PINGS, PROBE_ROUND_TRIPS};
-use crate::types::{Epoch, Heard, LinkId, OpKey, PeerId, ProbeOrder, ProbeReport, RoundTrip, Tag, Time};
+use crate::types::{
+    Epoch, Heard, LinkId, OpKey, PeerId, ProbeOrder, ProbeReport, RoundTrip, Sent, Tag, Time,
+};
 use crate::wire::frame::{FrameHeader, FrameKind, PROBE_NOTE_BYTES, ProbePart};
 
 /// Answers to one peer's pings that wait for a link. An honest one waits for each answer.
@@ -54,6 +57,8 @@ struct Round {
 struct Sending {
     stage: Stage,
     rtt_us: Option<u32>,
+    /// What the links took, as what comes is counted.
+    taken: Arrival,
 }
 
 #[derive(Debug)]
@@ -81,12 +86,16 @@ impl Probes {
         let ProbeOrder { number, to, from, .. } = order;
         self.arrivals.retain(|_, (of, _)| *of == number);
         let mut sending = BTreeMap::new();
+        let several = to.len() > 1;
         for id in to {
             let slot = cx.peers.find(id).filter(|slot| !cx.peers.links(*slot).is_empty());
             if let Some(slot) = slot {
                 cx.peers.mark_dirty(slot);
-                let stage = Stage::Ping { piece: 0, sent: None };
-                sending.insert(id, Sending { stage, rtt_us: None });
+                let stage = match several {
+                    true => load(MAX_PROBE_SPAN_MS, cx),
+                    false => Stage::Ping { piece: 0, sent: None },
+                };
+                sending.insert(id, Sending { stage, rtt_us: None, taken: Arrival::default() });
             }
         }
         let deadline = cx.now.plus_ms(PROBE_LIMIT_MS);
@@ -162,10 +171,11 @@ impl Probes {
     }
 
     /// So much load has been written to this peer.
-    pub fn sent(&mut self, id: PeerId, bytes: usize) {
+    pub fn sent(&mut self, id: PeerId, bytes: usize, now: Time) {
         let sending = self.round.as_mut().and_then(|round| round.to.get_mut(&id));
-        if let Some(Sending { stage: Stage::Load { bytes_left, .. }, .. }) = sending {
+        if let Some(Sending { stage: Stage::Load { bytes_left, .. }, taken, .. }) = sending {
             *bytes_left = bytes_left.saturating_sub(bytes as u64);
+            taken.add(bytes, now);
         }
     }
 
@@ -231,8 +241,7 @@ impl Probes {
             Stage::Ping { piece: piece + 1, sent: None }
         } else {
             let span_ms = u64::from(rtt_us) * PROBE_ROUND_TRIPS / 1000;
-            let until = now.plus_ms(span_ms.clamp(MIN_PROBE_SPAN_MS, MAX_PROBE_SPAN_MS));
-            Stage::Load { until, bytes_left: cx.config.probe_bytes }
+            load(span_ms.clamp(MIN_PROBE_SPAN_MS, MAX_PROBE_SPAN_MS), cx)
         };
         cx.peers.mark_dirty(probed.peer);
     }
@@ -258,14 +267,23 @@ impl Probes {
         let heard = round.from.iter().map(|id| Heard { from: *id, bytes_per_second: bytes_per_second(id) });
         let round_trip =
             |(id, sending): (&PeerId, &Sending)| sending.rtt_us.map(|rtt_us| RoundTrip { to: *id, rtt_us });
+        let sent = |(id, sending): (&PeerId, &Sending)| Sent {
+            to: *id,
+            bytes_per_second: sending.taken.bytes_per_second(),
+        };
         let report = ProbeReport {
             number: round.number,
             heard: heard.collect(),
             round_trips: round.to.iter().filter_map(round_trip).collect(),
+            sent: round.to.iter().map(sent).collect(),
         };
         self.arrivals.clear();
         cx.outputs.push_back(Output::Probed(report));
     }
+}
+
+fn load(span_ms: u64, cx: &Context) -> Stage {
+    Stage::Load { until: cx.now.plus_ms(span_ms), bytes_left: cx.config.probe_bytes }
 }
 
 fn note(number: u64, part: ProbePart, piece: u32) -> Note {

@@ -264,7 +264,7 @@ impl Outgoing {
             }
             Outgoing::Note(_) => true,
             Outgoing::Load(out) => {
-                core.probes.sent(out.to, len);
+                core.probes.sent(out.to, len, core.cx.now);
                 true
             }
         }

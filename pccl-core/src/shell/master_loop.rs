@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -36,6 +38,8 @@ struct MasterLoop {
     /// Set while the machine works: still set afterwards if it panicked.
     broken: Cell<bool>,
     over: Notify,
+    /// Ends the searches that are under way on other threads.
+    searches_stop: Arc<AtomicBool>,
 }
 
 /// The thread's whole life, until `stop` is dropped or says so. `ready` hears whether it could begin. An error
@@ -79,10 +83,12 @@ impl MasterLoop {
             timer: Timer::default(),
             broken: Cell::new(false),
             over: Notify::new(),
+            searches_stop: Arc::default(),
         })
     }
 
     async fn serve(self: Rc<Self>, door: Door, stop: oneshot::Receiver<()>) -> Result<(), String> {
+        let _searches = StopAtEnd(self.searches_stop.clone());
         let this = self.clone();
         spawn_local(door.serve(move |visitor| {
             spawn_local(this.clone().speak(visitor));
@@ -189,10 +195,11 @@ impl MasterLoop {
 
     /// On a thread of its own, as this one has heartbeats to answer.
     fn search(self: &Rc<Self>, job: PlanJob) {
-        let this = self.clone();
+        let (this, stop) = (self.clone(), self.searches_stop.clone());
         spawn_local(async move {
             let broken = job.broken();
-            let result = tokio::task::spawn_blocking(|| job.run()).await;
+            let search = move || job.run(&|| stop.load(Ordering::Relaxed));
+            let result = tokio::task::spawn_blocking(search).await;
             this.feed(result.unwrap_or_else(|error| {
                 tracing::error!("the search for a plan broke, a bug: {error}");
                 broken
@@ -234,6 +241,15 @@ fn closed_by_order() -> String {
     "closed by the master".into()
 }
 
+/// Says stop however the loop ends.
+struct StopAtEnd(Arc<AtomicBool>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Ends the loop if the machine panics: a master that decides nothing must not look alive.
 struct Alarm<'a>(&'a MasterLoop);
 
@@ -242,5 +258,35 @@ impl Drop for Alarm<'_> {
         if std::thread::panicking() {
             self.0.over.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::{Incarnation, LinkToken};
+
+    #[test]
+    fn a_master_that_ends_leaves_no_search_behind() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let config = MasterConfig::new(Incarnation(1), LinkToken(1));
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build_local(Default::default()).unwrap();
+        let searches_stop = runtime.block_on(async {
+            let door = Door::new(listener, "master port").unwrap();
+            let master = MasterLoop::new(config, &door);
+            let searches_stop = master.searches_stop.clone();
+            master.search(PlanJob::endless());
+            // The search begins before this one does: threads take what is to be done in order.
+            tokio::task::yield_now().await;
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            let (stop, stopped) = oneshot::channel();
+            drop(stop);
+            master.serve(door, stopped).await.unwrap();
+            searches_stop
+        });
+        runtime.shutdown_timeout(Duration::from_secs(60));
+        assert_eq!(Arc::strong_count(&searches_stop), 1, "nobody else holds it: the search is over");
     }
 }

@@ -20,8 +20,10 @@ pub struct ProbeReport {
     pub number: u64,
     /// Of those it was to hear from.
     pub heard: Vec<Heard>,
-    /// Of those it sent to, as far as they answered.
+    /// Of those it sent to, as far as they answered. None of a round with several at once.
     pub round_trips: Vec<RoundTrip>,
+    /// Of those it sent to.
+    pub sent: Vec<Sent>,
 }
 
 /// What came from a peer, in the later half of the time that it came in: by then a path carries what it can.
@@ -29,6 +31,13 @@ pub struct ProbeReport {
 pub struct Heard {
     pub from: PeerId,
     /// 0: too little to tell.
+    pub bytes_per_second: u64,
+}
+
+/// What went out to a peer, measured in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub to: PeerId,
     pub bytes_per_second: u64,
 }
 

@@ -13,6 +13,8 @@ pub struct RunReport {
     /// Where the master sees its members.
     pub addresses: Vec<(PeerId, IpAddr)>,
     pub rows: u32,
+    /// Rows there are beyond those: an answer is bounded.
+    pub rows_left_out: u32,
 }
 
 /// What was measured of one member's links; 0 stands for what is not known, or is no limit.

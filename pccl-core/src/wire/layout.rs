@@ -17,7 +17,8 @@ use crate::limits::{
 use crate::types::{
     DType, Digest, Election, Epoch, EpochInfo, FigureRow, GroupId, GroupInfo, Heard, Offer, OpDescriptor,
     OpKey, PeerId, PhaseCall, Planned, ProbeOrder, ProbeReport, Quantization, Rank, ReduceOp, RoundTrip,
-    RunReport, ScheduleChoice, Source, SyncNumber, SyncOutcome, SyncStrategy, Tag, TensorKey, WorldSizes,
+    RunReport, ScheduleChoice, Sent, Source, SyncNumber, SyncOutcome, SyncStrategy, Tag, TensorKey,
+    WorldSizes,
 };
 
 /// A number under a name.
@@ -172,12 +173,19 @@ record!(Election {
 record!(ProbeOrder { number: u64, round: u32, rounds: u32, to: Vec<PeerId>, from: Vec<PeerId> } check check_order);
 record!(Heard { from: PeerId, bytes_per_second: u64 });
 record!(RoundTrip { to: PeerId, rtt_us: u32 });
-record!(ProbeReport { number: u64, heard: Vec<Heard>, round_trips: Vec<RoundTrip> } check check_report);
+record!(Sent { to: PeerId, bytes_per_second: u64 });
+record!(ProbeReport {
+    number: u64,
+    heard: Vec<Heard>,
+    round_trips: Vec<RoundTrip>,
+    sent: Vec<Sent>,
+} check check_report);
 record!(RunReport {
     epoch: EpochInfo,
     peers_pending: u32,
     addresses: Vec<(PeerId, std::net::IpAddr)>,
     rows: u32,
+    rows_left_out: u32,
 } check check_run);
 record!(FigureRow {
     group: GroupId,
@@ -336,12 +344,14 @@ fn check_order(order: &ProbeOrder) -> Result<(), WireError> {
 
 fn check_report(report: &ProbeReport) -> Result<(), WireError> {
     require(report.heard.len() <= MAX_PEERS, "heard", "within MAX_PEERS")?;
-    require(report.round_trips.len() <= MAX_PEERS, "round_trips", "within MAX_PEERS")
+    require(report.round_trips.len() <= MAX_PEERS, "round_trips", "within MAX_PEERS")?;
+    require(report.sent.len() <= MAX_PEERS, "sent", "within MAX_PEERS")
 }
 
 fn check_run(run: &RunReport) -> Result<(), WireError> {
     require(run.addresses.len() <= MAX_PEERS, "addresses", "within MAX_PEERS")?;
-    require(run.rows as usize <= MAX_PEERS, "rows", "within MAX_PEERS")
+    let rows = u64::from(run.rows) + u64::from(run.rows_left_out);
+    require(rows <= MAX_PEERS as u64, "rows", "with those left out within MAX_PEERS")
 }
 
 fn check_row(row: &FigureRow) -> Result<(), WireError> {

@@ -335,15 +335,17 @@ fn heard() -> impl Strategy<Value = Heard> {
 
 fn probe_report() -> impl Strategy<Value = ProbeReport> {
     let round_trip = (peer(), any::<u32>()).prop_map(|(to, rtt_us)| RoundTrip { to, rtt_us });
-    (any::<u64>(), vec(heard(), 0..4), vec(round_trip, 0..4))
-        .prop_map(|(number, heard, round_trips)| ProbeReport { number, heard, round_trips })
+    let sent = (peer(), any::<u64>()).prop_map(|(to, bytes_per_second)| Sent { to, bytes_per_second });
+    (any::<u64>(), vec(heard(), 0..4), vec(round_trip, 0..4), vec(sent, 0..4))
+        .prop_map(|(number, heard, round_trips, sent)| ProbeReport { number, heard, round_trips, sent })
 }
 
 fn run_report() -> impl Strategy<Value = Box<RunReport>> {
     let addresses = vec((peer(), any::<IpAddr>()), 0..4);
     (epoch_info(), any::<u32>(), addresses, 0..=MAX_PEERS as u32).prop_map(
         |(epoch, peers_pending, addresses, rows)| {
-            Box::new(RunReport { epoch, peers_pending, addresses, rows })
+            let rows_left_out = MAX_PEERS as u32 - rows;
+            Box::new(RunReport { epoch, peers_pending, addresses, rows, rows_left_out })
         },
     )
 }

@@ -1,4 +1,4 @@
-//! What came of one peer's load, and when.
+//! What came of one peer's load, or went out to it, and when.
 
 use crate::types::Time;
 

@@ -3,7 +3,7 @@
 use super::pipe::pipe;
 use super::world::{Shape, World, expected, inputs, key, peer};
 use crate::exec::{Engine, EngineConfig, Output};
-use crate::limits::{MIN_PROBE_SPAN_MS, PROBE_LIMIT_MS, PROBE_PINGS};
+use crate::limits::{MAX_PROBE_SPAN_MS, MIN_PROBE_SPAN_MS, PROBE_LIMIT_MS, PROBE_PINGS};
 use crate::types::{DType, Epoch, LinkId, OpDescriptor, ProbeOrder, ProbeReport, ReduceOp, Time};
 use crate::wire::frame::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, PROBE_NOTE_BYTES, ProbePart, TRAILER_BYTES, Trailer,
@@ -83,6 +83,8 @@ fn a_round_tells_rates_and_round_trips() {
         let most = 4_100_000 * links as u64;
         let rate = heard.heard[0].bytes_per_second;
         assert!((most / 3..=most).contains(&rate), "{rate} over {links} links");
+        assert_eq!((sent.sent.len(), sent.sent[0].to), (1, peer(1)));
+        assert!(sent.sent[0].bytes_per_second.abs_diff(rate) < rate / 5, "{:?}, not {rate}", sent.sent);
         assert_eq!(world.hosts[1].engine.next_deadline(), None, "nothing is left of it");
     }
 }
@@ -94,13 +96,29 @@ fn everybody_at_once() {
         let others: Vec<usize> = (0..4).filter(|other| *other != rank).collect();
         world.probe(rank, order(NUMBER, &others, &others));
     }
-    world.pass_ms(MIN_PROBE_SPAN_MS + 100);
+    world.pass_ms(MAX_PROBE_SPAN_MS + 100);
     for rank in 0..4 {
         let reports = world.reports(rank);
         assert_eq!(reports.len(), 1, "rank {rank}");
         assert!(reports[0].heard.iter().all(|heard| heard.bytes_per_second > 0), "{reports:?}");
-        assert_eq!(reports[0].round_trips.len(), 3);
+        assert!(reports[0].sent.iter().all(|sent| sent.bytes_per_second > 0), "{reports:?}");
+        assert_eq!((reports[0].sent.len(), reports[0].round_trips.len()), (3, 0));
     }
+}
+
+#[test]
+fn flows_of_a_round_with_several_begin_and_end_together() {
+    let mut world = world(3, 1);
+    world.probe(0, order(NUMBER, &[1, 2], &[]));
+    world.probe(1, order(NUMBER, &[], &[0]));
+    world.probe(2, order(NUMBER, &[], &[0]));
+    world.pass_ms(2);
+    let bytes = world.hosts[0].engine.counters().bytes_written;
+    assert!(bytes > 4 * 1024, "load from the first moment on: {bytes} bytes");
+    world.pass_ms(MIN_PROBE_SPAN_MS + 100);
+    assert_eq!((world.reports(1), world.reports(2)), (vec![], vec![]), "near ones no shorter than far ones");
+    world.pass_ms(MAX_PROBE_SPAN_MS);
+    assert_eq!((world.reports(1).len(), world.reports(2).len()), (1, 1));
 }
 
 #[test]

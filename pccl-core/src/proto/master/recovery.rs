@@ -121,7 +121,7 @@ impl Master {
         }
         self.burn_prepare();
         self.dirty.clear();
-        self.measuring.begin_anew();
+        self.measuring.forget_run();
         self.groups.clear();
         self.forget_syncs();
         self.info.groups.clear();

@@ -267,12 +267,13 @@ fn probe_report() -> ProbeReport {
         number: 0x1_0000_0001,
         heard: vec![Heard { from: peer(0xC0), bytes_per_second: 0x1_0000_0002 }],
         round_trips: vec![RoundTrip { to: peer(0xB0), rtt_us: 80_123 }],
+        sent: vec![Sent { to: peer(0xB0), bytes_per_second: 0x1_0000_0003 }],
     }
 }
 
 fn run_report() -> RunReport {
     let addresses = vec![(peer(0xA0), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))];
-    RunReport { epoch: epoch_info(), peers_pending: 2, addresses, rows: 3 }
+    RunReport { epoch: epoch_info(), peers_pending: 2, addresses, rows: 3, rows_left_out: 4 }
 }
 
 fn figure_row() -> FigureRow {

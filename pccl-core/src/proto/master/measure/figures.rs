@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::own_links::{OwnLink, Shared};
 use super::rounds::Flow;
 use crate::limits::{FIGURE_FRESH_MS, MAX_FIGURE_BYTES_PER_SECOND};
 use crate::types::{PeerId, Time};
-
-/// A flow that gets less than this part of what it gets alone is held up by one of its ends' own links.
-const THROTTLED: f64 = 0.8;
 
 /// What an operation got confirms a figure from this part of it on.
 const CONFIRMS: f64 = 0.8;
@@ -18,11 +16,23 @@ pub struct Figure {
     at: Time,
 }
 
+/// What both ends say of the flows of one round, in bytes a second.
+#[derive(Debug, Default)]
+pub struct Together {
+    pub sent: BTreeMap<Flow, u64>,
+    pub heard: BTreeMap<Flow, u64>,
+}
+
+fn rate_in(told: &BTreeMap<Flow, u64>, flow: &Flow) -> Option<f64> {
+    let rate = told.get(flow).copied().filter(|rate| *rate > 0)?;
+    Some(rate.min(MAX_FIGURE_BYTES_PER_SECOND) as f64)
+}
+
 #[derive(Debug, Default)]
 pub struct FigureStore {
     rates: BTreeMap<Flow, Figure>,
     round_trips_us: BTreeMap<Flow, u32>,
-    /// What a peer's own link carried when everybody sent to everybody; no figure where nothing held it up.
+    /// What a peer's own link carried when everybody sent to everybody; no figure where it held nothing up.
     ups: BTreeMap<PeerId, Option<f64>>,
     downs: BTreeMap<PeerId, Option<f64>>,
     together_at: BTreeMap<PeerId, Time>,
@@ -73,42 +83,28 @@ impl FigureStore {
         self.round_trips_us.insert(flow, rtt_us);
     }
 
-    /// What came over each flow while all of these ran at once. A peer's own link is a limit where it held up all of the
-    /// peer's flows; what it carried then is what it can.
+    /// What went over each flow while all of these ran at once. A peer's downlink is its own word, its uplink what it says
+    /// to have sent, of which so much arrives as most of those who heard it say. Whether it was a limit, most of them say.
     ///
-    /// Nothing is learnt of a peer with a flow that told nothing, now or alone.
-    pub fn measured_together(&mut self, flows: &BTreeSet<Flow>, heard: &BTreeMap<Flow, u64>, at: Time) {
+    /// Of a peer of whose flows too few told something, now and alone, nothing is learnt.
+    pub fn measured_together(&mut self, flows: &BTreeSet<Flow>, told: &Together, at: Time) {
         self.version += 1;
-        let mut peers: Vec<PeerId> = flows.iter().flat_map(|(from, to)| [*from, *to]).collect();
-        peers.sort_unstable();
-        peers.dedup();
-        for peer in peers {
-            let silent =
-                |flow: &Flow| heard.get(flow).is_none_or(|rate| *rate == 0) || !self.rates.contains_key(flow);
-            if flows.iter().filter(|(from, to)| *from == peer || *to == peer).any(silent) {
-                continue;
-            }
-            let up = self.limit(heard, |(from, _)| *from == peer);
-            let down = self.limit(heard, |(_, to)| *to == peer);
-            self.ups.insert(peer, up);
-            self.downs.insert(peer, down);
-            self.together_at.insert(peer, at);
+        let mut links: BTreeMap<PeerId, (OwnLink, OwnLink)> = BTreeMap::new();
+        for flow in flows {
+            let heard = rate_in(&told.heard, flow).zip(self.rate(*flow));
+            let heard = heard.map(|(together, alone)| Shared { alone, together, sent: None });
+            let sent = heard.zip(rate_in(&told.sent, flow));
+            let sent = sent.map(|(heard, sent)| Shared { sent: Some(sent), ..heard });
+            links.entry(flow.0).or_default().0.add(sent);
+            links.entry(flow.1).or_default().1.add(heard);
         }
-    }
-
-    fn limit(&self, heard: &BTreeMap<Flow, u64>, of_peer: impl Fn(&Flow) -> bool) -> Option<f64> {
-        let (mut sum, mut flows) = (0.0, 0);
-        for (flow, rate) in heard.iter().filter(|(flow, _)| of_peer(flow)) {
-            let rate = (*rate).min(MAX_FIGURE_BYTES_PER_SECOND) as f64;
-            let alone = self.rates.get(flow)?.bytes_per_second;
-            if rate >= THROTTLED * alone {
-                return None;
+        for (peer, (up, down)) in links {
+            if up.is_told() && down.is_told() {
+                self.ups.insert(peer, up.limit());
+                self.downs.insert(peer, down.limit());
+                self.together_at.insert(peer, at);
             }
-            sum += rate;
-            flows += 1;
         }
-        // One flow alone shares with nobody.
-        (flows > 1 && sum > 0.0).then_some(sum)
     }
 
     pub fn rate(&self, flow: Flow) -> Option<f64> {
@@ -161,16 +157,33 @@ mod tests {
         PeerId([n; 16])
     }
 
-    /// Everybody with everybody, of three peers, `alone` each; then together, as `together` says.
-    fn store(alone: u64, together: impl Fn(u8, u8) -> u64) -> FigureStore {
+    fn flows(peers: u8) -> impl Iterator<Item = (u8, u8)> {
+        (0..peers).flat_map(move |a| (0..peers).filter(move |b| *b != a).map(move |b| (a, b)))
+    }
+
+    /// Everybody with everybody, `alone` each; then together, as one end says and as the other.
+    fn of(
+        peers: u8,
+        alone: impl Fn(u8, u8) -> u64,
+        sent: impl Fn(u8, u8) -> u64,
+        heard: impl Fn(u8, u8) -> u64,
+    ) -> FigureStore {
         let mut store = FigureStore::default();
-        let flows = || (0..3).flat_map(|a| (0..3).filter(move |b| *b != a).map(move |b| (a, b)));
-        for (a, b) in flows() {
-            store.measured((peer(a), peer(b)), alone, Time(0));
+        for (a, b) in flows(peers) {
+            store.measured((peer(a), peer(b)), alone(a, b), Time(0));
         }
-        let heard: BTreeMap<Flow, u64> = flows().map(|(a, b)| ((peer(a), peer(b)), together(a, b))).collect();
-        store.measured_together(&heard.keys().copied().collect(), &heard, Time(0));
+        let flow = |(a, b): (u8, u8)| (peer(a), peer(b));
+        let told = Together {
+            sent: flows(peers).map(|(a, b)| (flow((a, b)), sent(a, b))).collect(),
+            heard: flows(peers).map(|(a, b)| (flow((a, b)), heard(a, b))).collect(),
+        };
+        store.measured_together(&flows(peers).map(flow).collect(), &told, Time(0));
         store
+    }
+
+    /// Three peers that tell the truth.
+    fn store(alone: u64, together: impl Fn(u8, u8) -> u64) -> FigureStore {
+        of(3, |_, _| alone, &together, &together)
     }
 
     #[test]
@@ -188,6 +201,42 @@ mod tests {
         assert!(!store.is_fresh_together(peer(0), Time(0)) && !store.is_fresh_together(peer(1), Time(0)));
         assert!(store.is_fresh_together(peer(2), Time(0)));
         assert_eq!((store.up(peer(0)), store.up(peer(2))), (None, Some(100.0)));
+    }
+
+    /// Of five peers each sends 100 in all, 25 to each other. Peer 4 tells lies of what comes to it.
+    #[test]
+    fn whoever_lies_changes_no_other_peers_link() {
+        let honest = of(5, |_, _| 100, |_, _| 25, |_, _| 25);
+        assert_eq!(honest.up(peer(0)), Some(100.0));
+        // That nothing holds it up; that all of it came; that nothing came; that it gets little even alone.
+        let lies: [(u64, u64); 4] = [(100, 100), (u64::MAX, u64::MAX), (100, 0), (1, 1)];
+        for (alone_of_4, heard_by_4) in lies {
+            let alone = |_, to| if to == 4 { alone_of_4 } else { 100 };
+            let heard = |_, to| if to == 4 { heard_by_4 } else { 25 };
+            let lied = of(5, alone, |_, _| 25, heard);
+            for n in 0..4 {
+                let up = lied.up(peer(n)).expect("it is still a limit");
+                assert!((75.0..=111.0).contains(&up), "peer {n}: {up}");
+                assert_eq!(lied.down(peer(n)), Some(100.0), "its own word");
+                assert!(lied.is_fresh_together(peer(n), Time(0)), "nobody has to measure again for it");
+            }
+        }
+        // What it says to have sent is of its own uplink.
+        let lied = of(5, |_, _| 100, |from, _| if from == 4 { u64::MAX } else { 25 }, |_, _| 25);
+        assert!((0..4).all(|n| (lied.up(peer(n)), lied.down(peer(n))) == (Some(100.0), Some(100.0))));
+    }
+
+    #[test]
+    fn slow_paths_do_not_hide_an_uplink() {
+        // Peer 0 reaches 1 and 2 over paths of 10, and shares 100 among them and the others.
+        let path = |from, to| if (from, to) == (0, 1) || (from, to) == (0, 2) { 10 } else { 100 };
+        let together = |from, to| match (from, to) {
+            (0, 1 | 2) => 10,
+            (0, _) => 40,
+            _ => 100,
+        };
+        let store = of(5, path, together, together);
+        assert_eq!((store.up(peer(0)), store.up(peer(1))), (Some(100.0), None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod deadlocks;
 mod links;
 mod membership;
 mod operations;
+mod planning;
 mod recovery;
 mod sync_random;
 mod sync_recovery;
@@ -40,6 +41,9 @@ struct World {
     probes: Vec<(usize, crate::types::ProbeOrder)>,
     /// Searches for a plan.
     plans: usize,
+    /// So many give their plan at once, what others gave is held back.
+    plans_at_once: usize,
+    held_plans: Vec<Input>,
     works: BTreeMap<(usize, WorkId), Option<Result<Done, Error>>>,
     started: BTreeMap<usize, Vec<OpKey>>,
     /// Elections as peers were told of them, and what each lacks.
@@ -80,6 +84,8 @@ impl World {
             mute: Default::default(),
             probes: Vec::new(),
             plans: 0,
+            plans_at_once: usize::MAX,
+            held_plans: Vec::new(),
             works: BTreeMap::new(),
             started: BTreeMap::new(),
             begun: BTreeMap::new(),
@@ -228,7 +234,11 @@ impl World {
             }
             Output::Plan(job) => {
                 self.plans += 1;
-                self.master.handle(job.run(), self.now);
+                let planned = job.run(&|| false);
+                match self.plans > self.plans_at_once {
+                    true => self.held_plans.push(planned),
+                    false => self.master.handle(planned, self.now),
+                }
             }
             Output::Event(event) => self.events.push(event.to_string()),
         }

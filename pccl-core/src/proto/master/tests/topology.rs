@@ -1,14 +1,14 @@
 //! `optimize_topology`: what is measured, what becomes of it, and what a peer that goes, lies or is late can do.
 
 use super::*;
-use crate::limits::{FIGURE_FRESH_MS, PROBE_REPORT_MS};
-use crate::types::{Heard, ProbeOrder, ProbeReport, RoundTrip};
+use crate::limits::{FIGURE_FRESH_MS, MAX_CONTROL_QUEUE_BYTES, PROBE_REPORT_MS};
+use crate::types::{GroupInfo, Heard, ProbeOrder, ProbeReport, RoundTrip, Sent};
 
 const OPTIMIZE: Call = Call::Phase(PhaseCall::OptimizeTopology);
 
 impl World {
     /// So many members, with the same rate between all of them.
-    fn measured(n: usize) -> World {
+    pub(super) fn measured(n: usize) -> World {
         let mut world = World::of(n);
         for (a, b) in pairs(n) {
             world.rates.insert((a, b), 1_000_000);
@@ -30,25 +30,32 @@ impl World {
         let rate = |from: &PeerId| self.rates.get(&(place(from), n)).copied().unwrap_or(0);
         let heard = order.from.iter().map(|from| Heard { from: *from, bytes_per_second: rate(from) });
         let round_trips = order.to.iter().map(|to| RoundTrip { to: *to, rtt_us: 1000 });
-        ProbeReport { number: order.number, heard: heard.collect(), round_trips: round_trips.collect() }
+        let rate_to = |to: &PeerId| self.rates.get(&(n, place(to))).copied().unwrap_or(0);
+        let sent = order.to.iter().map(|to| Sent { to: *to, bytes_per_second: rate_to(to) });
+        ProbeReport {
+            number: order.number,
+            heard: heard.collect(),
+            round_trips: round_trips.collect(),
+            sent: sent.collect(),
+        }
     }
 
-    fn optimize(&mut self, who: &[usize]) -> Vec<WorkId> {
+    pub(super) fn optimize(&mut self, who: &[usize]) -> Vec<WorkId> {
         who.iter().map(|n| self.call(*n, OPTIMIZE)).collect()
     }
 
-    fn assert_optimized(&self, who: &[usize], works: &[WorkId]) {
+    pub(super) fn assert_optimized(&self, who: &[usize], works: &[WorkId]) {
         for (n, work) in who.iter().zip(works) {
             assert_eq!(self.outcome(*n, *work), Some(Ok(Done::Optimized)), "peer {n}");
         }
     }
 
-    fn order(&self) -> Vec<usize> {
+    pub(super) fn order(&self) -> Vec<usize> {
         let order = &self.master.epoch().groups[0].order;
         order.iter().map(|id| self.peers.iter().position(|peer| peer.id() == *id).unwrap()).collect()
     }
 
-    fn is_planned(&self) -> bool {
+    pub(super) fn is_planned(&self) -> bool {
         self.master.epoch().groups[0].planned.is_some()
     }
 
@@ -58,7 +65,7 @@ impl World {
     }
 }
 
-fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).flat_map(move |a| (0..n).filter(move |b| *b != a).map(move |b| (a, b)))
 }
 
@@ -382,6 +389,33 @@ fn whoever_looks_is_told_and_joins_nothing() {
     }
     assert!(closed);
     assert_eq!(world.master.kept().connections, 4, "it is forgotten");
+}
+
+#[test]
+fn the_figures_of_the_largest_run_are_told_as_far_as_they_fit() {
+    for peers in [500usize, 1024] {
+        let mut world = World::new();
+        let peer = |n: usize| PeerId((n as u128).to_be_bytes());
+        let order: Vec<PeerId> = (0..peers).map(peer).collect();
+        for from in &order {
+            for to in order.iter().filter(|to| *to != from) {
+                world.master.measuring.figures.measured((*from, *to), 1_000_000, Time(0));
+            }
+        }
+        let (group, since) = (GroupId(0), Epoch(1));
+        let (unlinked, rtt_us, planned) = (Vec::new(), 0, None);
+        world.master.info.groups = vec![GroupInfo { group, since, order, unlinked, rtt_us, planned }];
+        world.master.info.epoch = since;
+        let (said, closed) = look(&mut world);
+        assert!(closed);
+        let Some(MasterMessage::Run { report }) = said.first() else { panic!("no report") };
+        assert_eq!(said.len(), 1 + report.rows as usize);
+        assert_eq!((report.rows + report.rows_left_out) as usize, peers);
+        assert_eq!(report.rows_left_out > 0, peers == 1024);
+        let mut bytes = Vec::new();
+        said.iter().for_each(|message| crate::wire::encode_master(message, &mut bytes).unwrap());
+        assert!(bytes.len() <= MAX_CONTROL_QUEUE_BYTES, "{peers} peers: {} bytes", bytes.len());
+    }
 }
 
 #[test]
