@@ -9,6 +9,8 @@ pub struct Network {
     pub master: String,
     pub epoch: u64,
     pub peers_pending: u32,
+    /// Peers whose figures the master's answer had no room for.
+    pub rows_left_out: u32,
     pub groups: Vec<Group>,
 }
 
@@ -59,6 +61,7 @@ impl Network {
             master: master.to_owned(),
             epoch: report.epoch.epoch.0,
             peers_pending: report.peers_pending,
+            rows_left_out: report.rows_left_out,
             groups: report.epoch.groups.iter().map(|group| Group::new(group, report, rows, sizes)).collect(),
         }
     }
@@ -158,7 +161,7 @@ pub fn network_for_tests() -> Network {
     };
     let epoch = EpochInfo { epoch: Epoch(4), groups: vec![group], ..EpochInfo::default() };
     let addresses = (0..3u8).map(|n| (peer(n), IpAddr::V4(Ipv4Addr::new(10, 0, 0, n)))).collect();
-    let report = RunReport { epoch, peers_pending: 1, addresses, rows: 3 };
+    let report = RunReport { epoch, peers_pending: 1, addresses, rows: 3, rows_left_out: 2 };
     let row = |n: u8, bytes_per_second: [u64; 3]| FigureRow {
         group: GroupId(7),
         peer: peer(n),
@@ -192,5 +195,6 @@ mod tests {
         assert_eq!(group.schedules[0].predicted[0].time_us, 100 + 1048);
         let json = serde_json::to_string(&network).unwrap();
         assert!(json.contains("\"ps_per_byte\":500"), "{json}");
+        assert!(json.contains("\"rows_left_out\":2"), "{json}");
     }
 }

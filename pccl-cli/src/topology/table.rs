@@ -30,13 +30,20 @@ fn seconds(us: u64) -> String {
 }
 
 pub fn text(network: &Network, sizes: &[u64]) -> String {
-    let Network { master, epoch, peers_pending, groups } = network;
+    let Network { master, epoch, peers_pending, rows_left_out, groups } = network;
     let peers = network.peers();
     let mut out = format!(
         "# {master}: epoch {epoch}, {}, {}, {peers_pending} pending\n",
         counted(peers, "peer"),
         counted(groups.len(), "group")
     );
+    if *rows_left_out > 0 {
+        let _ = writeln!(
+            out,
+            "# figures of {} are left out: the master's answer has no room for them",
+            counted(*rows_left_out as usize, "peer")
+        );
+    }
     for group in groups {
         out.push('\n');
         describe(&mut out, group, sizes);
@@ -133,6 +140,7 @@ mod tests {
     fn the_table_has_figures_and_predictions_in_columns() {
         let text = text(&network_for_tests(), &[1 << 20, 1 << 30]);
         assert!(text.starts_with("# host:1: epoch 4, 3 peers, 1 group, 1 pending\n"), "{text}");
+        assert!(text.contains("\n# figures of 2 peers are left out:"), "{text}");
         let row = text.lines().find(|line| line.trim_start().starts_with("2 02020202")).unwrap();
         let cells: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(cells, ["2", "02020202", "10.0.0.2", "16", "-", "-", "4.0", "-"], "{text}");
