@@ -359,9 +359,7 @@ impl App {
         };
         self.phases.clear();
         // Before newcomers are admitted, who begin with the next step.
-        // The last of a group is not alone in the run where there are others.
-        let alone = self.alone && self.scenario.groups() == 1;
-        if self.scenario.optimizes(self.step) && !alone {
+        if self.scenario.optimizes(self.step) && !self.alone {
             self.phases.push_back(PhaseCall::OptimizeTopology);
         }
         self.phases.extend(wanted);

@@ -142,7 +142,7 @@ fn newcomer(scenario: &mut Scenario, rng: &mut Rng) {
     let others_dialable = scenario.slots.iter().all(|slot| slot.dialable);
     // In every group of the run some habits need another group to be there: only known groups.
     let alone = matches!(scenario.habit, PhaseHabit::AsReduceInfoSays | PhaseHabit::EveryThirdStep)
-        || (1..100).contains(&scenario.optimize_percent);
+        || scenario.optimize_percent > 0;
     let group = if alone || rng.percent(80) { rng.pick(&groups) } else { GroupId(1000) };
     scenario.slots.push(SlotPlan {
         group,

@@ -1,7 +1,5 @@
 //! One seed, one scenario: everything about a run that is decided before it begins.
 
-use std::collections::BTreeSet;
-
 use pccl_core::limits;
 use pccl_core::types::{DType, GroupId, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, Tag};
 
@@ -102,8 +100,7 @@ pub struct Scenario {
     pub unruly_percent: u64,
     /// Only types whose sums and products stay in range whatever the number of peers.
     pub whole_numbers: bool,
-    /// Chance in percent that the programs call `optimize_topology` at the end of a step. With several groups it is all
-    /// or nothing: their steps have different numbers.
+    /// Chance in percent that the programs call `optimize_topology` at the end of a step (one group only).
     pub optimize_percent: u64,
     /// Chance in percent that a group synchronizes its state in a step.
     pub sync_percent: u64,
@@ -251,18 +248,10 @@ impl Scenario {
             unruly_percent: 0,
             whole_numbers: false,
             sync_percent: [0, 20, 50, 100][mix_all(&[seed, 9]) as usize % 4],
-            optimize_percent: {
-                let chances = if groups == 1 { [0, 0, 20, 60] } else { [0, 0, 0, 100] };
-                chances[mix_all(&[seed, 17]) as usize % 4]
-            },
+            optimize_percent: if groups == 1 { [0, 0, 20, 60][mix_all(&[seed, 17]) as usize % 4] } else { 0 },
             block_bytes: [8, 16, 24, 64][mix_all(&[seed, 14]) as usize % 4],
             most_events: 4_000_000,
         }
-    }
-
-    /// Groups that there may be.
-    pub fn groups(&self) -> usize {
-        self.slots.iter().map(|slot| slot.group).collect::<BTreeSet<_>>().len()
     }
 
     /// Whether the programs measure at the end of this step.
