@@ -80,6 +80,10 @@ impl Figures {
         self.bytes_per_second[self.at(from, to)]
     }
 
+    pub(super) fn bandwidths(&mut self) -> impl Iterator<Item = &mut f64> {
+        self.bytes_per_second.iter_mut().flatten()
+    }
+
     pub fn delay_us(&self, a: usize, b: usize) -> Option<u32> {
         self.delay_us[self.at(a, b)]
     }

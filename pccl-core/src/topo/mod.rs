@@ -2,6 +2,7 @@
 //!
 //! `order` is for groups that nobody measured, `optimize` for those that somebody did. `docs/TOPOLOGY.md` has the model.
 
+mod alike;
 mod arborescence;
 mod cost;
 mod cycle;

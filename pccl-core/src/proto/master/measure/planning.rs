@@ -92,7 +92,7 @@ impl Master {
                 }
             }
         }
-        figures
+        figures.alike()
     }
 
     pub(in super::super) fn on_planned(&mut self, result: PlanResult) {
