@@ -1,6 +1,8 @@
 """pccl.torch in one process: many tensors in few operations, and models as shared states."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 from conftest import each, join
@@ -390,12 +392,19 @@ def test_a_parameter_with_other_memory_is_followed_and_its_old_memory_is_held(tw
 
 
 def test_memory_that_a_tensor_gives_up_under_way_is_held(two):
-    parameter = torch.nn.Parameter(torch.ones(100_000))
-    old = parameter.detach()
+    numpy = pytest.importorskip("numpy")
+    memory = numpy.ones(100_000, numpy.float32)
+    parameter = torch.nn.Parameter(torch.from_numpy(memory))
+    # Nobody but the tensor holds it, and from the next lines on nobody but the operation.
+    seen = weakref.ref(memory)
+    del memory
     handle = two[0].all_reduce_async(parameter)
     parameter.data = torch.zeros(5)
+    gc.collect()
+    held = seen()
+    assert held is not None
     each([two[1]], lambda peer, _: peer.all_reduce(torch.ones(100_000)))
-    assert handle.wait()[0] and bool((old == 2).all())
+    assert handle.wait()[0] and bool((held == 2).all())
 
 
 def test_averages_converge_with_error_feedback_and_not_without(two):
