@@ -29,12 +29,13 @@ mod tests {
 
     /// Bandwidths of pairs that send from 0 to 1, 2 ...
     fn alike(bandwidths: &[f64]) -> Vec<f64> {
-        let mut figures = Figures::new(bandwidths.len() + 1);
+        let mut figures = Figures::new(bandwidths.len() + 2);
         for (to, bandwidth) in bandwidths.iter().enumerate() {
             figures.set_bandwidth(0, to + 1, *bandwidth);
         }
         let figures = figures.alike();
-        assert_eq!(figures.bandwidth(1, 0), None, "what nobody measured");
+        let last = bandwidths.len() + 1;
+        assert_eq!(figures.bandwidth(0, last), None, "what nobody measured");
         (1..=bandwidths.len()).map(|to| figures.bandwidth(0, to).unwrap()).collect()
     }
 
