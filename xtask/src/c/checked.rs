@@ -36,6 +36,8 @@ fn valgrind(steps: &mut Steps, out: &Path) {
         let mut valgrind =
             command("valgrind", &["--quiet", "--vgdb=no", "--error-exitcode=9", "--num-callers=40"]);
         valgrind.args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"]);
+        // Threads run one at a time there, and one that polls might never let another go first.
+        valgrind.arg("--fair-sched=try");
         valgrind.arg(format!("--suppressions={}", root().join("tests/c/valgrind.supp").display()));
         valgrind.arg(&program.binary).env(PATIENT.0, PATIENT.1).env("TEST_SLOWNESS", "8");
         steps.run(&format!("C program {}, valgrind", program.name), VALGRIND_LIMIT, valgrind);
