@@ -25,12 +25,12 @@ def model_of(seed):
 
 
 def train(diloco, calls, seed):
-    """Steps that depend on nothing but the seed and their number."""
+    """Steps that depend on nothing but the seed and their number, whatever other threads draw."""
     for call in range(calls):
-        torch.manual_seed(1000 * seed + call)
+        draw = torch.Generator().manual_seed(1000 * seed + call)
         with torch.no_grad():
             for parameter in diloco.model.parameters():
-                parameter += 0.1 * torch.randn_like(parameter)
+                parameter += 0.1 * torch.randn(parameter.shape, generator=draw)
         diloco.step()
 
 
