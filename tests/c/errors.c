@@ -172,7 +172,7 @@ static void deserted(struct peer *peer)
     pcclAsyncReduceOp_t handle;
     pcclStats_t stats;
     int32_t one = 1, ready = 1;
-    bool flag = false;
+    bool flag = false, aborted = false;
 
     if (peer->index != 2) {
         OK(pcclAllReduceAsync(&one, &one, &sum, peer->comm, &handle));
@@ -182,13 +182,16 @@ static void deserted(struct peer *peer)
     OK(pcclAllReduce(&ready, &ready, &go, peer->comm, NULL));
     if (peer->index == 2)
         return;
-    FAILS(pcclAwaitAsyncReduce(&handle, NULL), pcclRankConnectionLost, "pcclAwaitAsyncReduce");
-    CHECK(one == 1 && ready == 3);
-    OK(pcclAllReduce(&one, &one, &sum, peer->comm, NULL));
-    CHECK(one == 2);
+    /* Aborted at both, or at neither: where the third's links are known to be gone before itself, what it has not begun is carried over. */
+    if (pcclAwaitAsyncReduce(&handle, NULL) == pcclRankConnectionLost) {
+        aborted = true;
+        CHECK(one == 1);
+        OK(pcclAllReduce(&one, &one, &sum, peer->comm, NULL));
+    }
+    CHECK(one == 2 && ready == 3);
     stats.struct_size = sizeof stats;
     OK(pcclGetStats(peer->comm, &stats));
-    CHECK(stats.ops_aborted == 1 && stats.ops_reduced == 2);
+    CHECK(stats.ops_aborted == (aborted ? 1 : 0) && stats.ops_reduced == 2);
 }
 
 /* The only other one leaves; to call again, as after any abort, then tells that there is nobody. */
