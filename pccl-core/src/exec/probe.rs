@@ -8,7 +8,7 @@ mod arrival;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::arrival::Arrival;
+use self::arrival::{Arrival, rates};
 use super::context::Context;
 use super::engine::Output;
 use super::rx::Speaker;
@@ -260,22 +260,22 @@ impl Probes {
 
     fn report(&mut self, cx: &mut Context) {
         let Some(round) = self.round.take() else { return };
-        let bytes_per_second = |id: &PeerId| match self.arrivals.get(id) {
-            Some((of, arrival)) if *of == round.number => arrival.bytes_per_second(),
-            _ => 0,
+        let nothing = Arrival::default();
+        let arrived = |id: &PeerId| match self.arrivals.get(id) {
+            Some((of, arrival)) if *of == round.number => arrival,
+            _ => &nothing,
         };
-        let heard = round.from.iter().map(|id| Heard { from: *id, bytes_per_second: bytes_per_second(id) });
+        let heard = rates(&round.from.iter().map(arrived).collect::<Vec<_>>());
+        let heard = round.from.iter().zip(heard);
+        let sent = rates(&round.to.values().map(|sending| &sending.taken).collect::<Vec<_>>());
+        let sent = round.to.keys().zip(sent);
         let round_trip =
             |(id, sending): (&PeerId, &Sending)| sending.rtt_us.map(|rtt_us| RoundTrip { to: *id, rtt_us });
-        let sent = |(id, sending): (&PeerId, &Sending)| Sent {
-            to: *id,
-            bytes_per_second: sending.taken.bytes_per_second(),
-        };
         let report = ProbeReport {
             number: round.number,
-            heard: heard.collect(),
+            heard: heard.map(|(from, bytes_per_second)| Heard { from: *from, bytes_per_second }).collect(),
             round_trips: round.to.iter().filter_map(round_trip).collect(),
-            sent: round.to.iter().map(sent).collect(),
+            sent: sent.map(|(to, bytes_per_second)| Sent { to: *to, bytes_per_second }).collect(),
         };
         self.arrivals.clear();
         cx.outputs.push_back(Output::Probed(report));
