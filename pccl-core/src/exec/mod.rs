@@ -23,6 +23,7 @@ mod ops;
 mod peers;
 mod piece;
 mod probe;
+mod queue;
 mod running;
 mod rx;
 mod small;

@@ -1,6 +1,5 @@
 //! One operation's way through its forest: what has landed, what is granted, what may be sent.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::coding::Coding;
@@ -8,6 +7,7 @@ use super::context::Context;
 use super::engine::{OpStart, OpTraffic, Output};
 use super::fault::Fault;
 use super::piece::{Direction, Item, Piece, Stage};
+use super::queue::{Due, Queue};
 use super::window::Windows;
 use crate::mem::{Buffers, SaveArea};
 use crate::plan::{ChunkView, PlanView, child_at_turn, turn_of_child};
@@ -49,7 +49,7 @@ pub(super) struct Partner {
     ahead: bool,
     /// Pieces whose grants wait until it is met.
     pub held: Vec<(u32, u32)>,
-    queue: VecDeque<Item>,
+    queue: Queue,
     /// Whether the operation has a turn at that peer.
     in_turn: bool,
 }
@@ -334,7 +334,7 @@ impl Op {
 
     fn queue(&mut self, rank: Rank, item: Item, cx: &mut Context) {
         let partner = &mut self.partners[usize::from(rank)];
-        partner.queue.push_back(item);
+        partner.queue.push(Due::of(&item, &self.view), item);
         if !std::mem::replace(&mut partner.in_turn, true) {
             cx.peers.queue_turn(partner.peer, self.slot, rank);
         }
@@ -343,7 +343,7 @@ impl Op {
     /// The next piece for `rank`, whose turn it is; the operation goes to the end of the line if it has more.
     pub fn next_item(&mut self, rank: Rank, cx: &mut Context) -> Option<Item> {
         let partner = &mut self.partners[usize::from(rank)];
-        let item = partner.queue.pop_front();
+        let item = partner.queue.pop();
         partner.in_turn = !partner.queue.is_empty();
         if partner.in_turn {
             cx.peers.requeue_turn(partner.peer, self.slot, rank);

@@ -12,7 +12,7 @@ const MAX_PROGRAM_MEMBERS: usize = 20;
 /// Trees of groups that are larger. Stars need one for each member.
 const GATHERED_STARS: usize = 1024;
 /// A forest has to be so much better than ring and mesh, in a hundred: less is within the model's error.
-const WORTH_PERCENT: u64 = 3;
+const WORTH_PERCENT: u64 = 10;
 /// Shares are parts of about this many.
 const SHARES: f64 = 1_000_000.0;
 
