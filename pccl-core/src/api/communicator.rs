@@ -1,5 +1,6 @@
 //! A program's place in a run.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::callers::Callers;
@@ -24,6 +25,7 @@ pub struct Communicator {
     pid: u32,
     thread: OnceLock<PeerThread>,
     starting: Mutex<()>,
+    shut_down: AtomicBool,
     /// Held by the thread that is in a synchronization.
     pub(super) syncing: Mutex<()>,
     callers: Arc<Callers>,
@@ -41,6 +43,7 @@ impl Communicator {
             pid: std::process::id(),
             thread: OnceLock::new(),
             starting: Mutex::new(()),
+            shut_down: AtomicBool::new(false),
             syncing: Mutex::new(()),
             callers: Arc::default(),
         }
@@ -235,11 +238,6 @@ impl Communicator {
         now.member && now.group_world_size < 2
     }
 
-    /// `InvalidUsage` in a forked child, where every other call fails as well: for who takes a lock of its own before.
-    pub fn check_process(&self) -> Result<()> {
-        check_process(self.pid, "communicator")
-    }
-
     /// What was done so far, and over which links. Asks the communicator's thread, which may be in the middle of
     /// something: not for each of many small operations.
     pub fn stats(&self) -> Stats {
@@ -262,6 +260,22 @@ impl Communicator {
         drop(self);
     }
 
+    /// As `destroy`, for one that is shared: what other threads wait for ends with `Aborted`, and later calls are
+    /// `InvalidUsage`. In a forked child it does nothing: threads and sockets are the parent's.
+    pub fn shut_down(&self) {
+        if check_process(self.pid, "communicator").is_err() {
+            return;
+        }
+        {
+            // Whoever starts the thread just now is done with it then, or is refused.
+            let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            self.shut_down.store(true, Ordering::Release);
+        }
+        if let Some(thread) = self.thread.get() {
+            thread.stop();
+        }
+    }
+
     fn snapshot(&self) -> Snapshot {
         if check_process(self.pid, "communicator").is_err() {
             // The thread may have held its lock when it was left behind.
@@ -281,6 +295,7 @@ impl Communicator {
     pub(super) fn running(&self) -> Result<&PeerThread> {
         check_process(self.pid, "communicator")?;
         self.callers.note();
+        self.must_not_be_shut_down()?;
         self.thread.get().ok_or_else(|| {
             Error::new(ErrorKind::InvalidUsage, "this communicator is not connected: call connect first")
         })
@@ -288,6 +303,7 @@ impl Communicator {
 
     fn started(&self) -> Result<&PeerThread> {
         let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.must_not_be_shut_down()?;
         if self.thread.get().is_none() {
             let thread = PeerThread::start(&self.settings)?;
             // Nobody else sets it while `starting` is held.
@@ -295,16 +311,22 @@ impl Communicator {
         }
         self.running()
     }
+
+    fn must_not_be_shut_down(&self) -> Result<()> {
+        match self.shut_down.load(Ordering::Acquire) {
+            true => Err(Error::new(ErrorKind::InvalidUsage, "this communicator was shut down")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
         if check_process(self.pid, "communicator").is_err() {
             // The sockets are the parent's: to touch them would end its connections.
-            std::mem::forget(thread);
+            std::mem::forget(self.thread.take());
         } else {
-            thread.stop();
+            self.shut_down();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The one everybody connects to.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::{MasterBuilder, check_process};
@@ -17,6 +18,7 @@ pub struct Master {
     pid: u32,
     thread: OnceLock<MasterThread>,
     starting: Mutex<()>,
+    shut_down: AtomicBool,
 }
 
 impl Master {
@@ -26,7 +28,13 @@ impl Master {
     }
 
     pub(super) fn new(settings: MasterSettings) -> Master {
-        Master { settings, pid: std::process::id(), thread: OnceLock::new(), starting: Mutex::new(()) }
+        Master {
+            settings,
+            pid: std::process::id(),
+            thread: OnceLock::new(),
+            starting: Mutex::new(()),
+            shut_down: AtomicBool::new(false),
+        }
     }
 
     /// Binds the port, serves in the background, and returns. `InvalidUsage` if the port cannot be had,
@@ -34,6 +42,9 @@ impl Master {
     pub fn run(&self) -> Result<()> {
         check_process(self.pid, "master")?;
         let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shut_down.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::InvalidUsage, "this master was shut down"));
+        }
         if self.thread.get().is_some() {
             return Err(Error::new(ErrorKind::InvalidArgument, "this master was started already"));
         }
@@ -59,9 +70,22 @@ impl Master {
         self.running()?.join()
     }
 
-    /// `InvalidUsage` in a forked child, where every other call fails as well.
-    pub fn check_process(&self) -> Result<()> {
-        check_process(self.pid, "master")
+    /// Stops it, as dropping it does, for one that is shared: whoever waits for its end has it, and it cannot be run any
+    /// more. In a forked child it does nothing: the thread and the sockets are the parent's.
+    pub fn shut_down(&self) {
+        if check_process(self.pid, "master").is_err() {
+            return;
+        }
+        {
+            // Whoever starts the thread just now is done with it then, or is refused.
+            let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            self.shut_down.store(true, Ordering::Release);
+        }
+        if let Some(thread) = self.thread.get() {
+            thread.interrupt();
+            // A panic of its thread was written down, and there is nobody to tell.
+            let _ = thread.join();
+        }
     }
 
     /// The settings in force.
@@ -79,14 +103,11 @@ impl Master {
 
 impl Drop for Master {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
         if check_process(self.pid, "master").is_err() {
             // The sockets are the parent's.
-            std::mem::forget(thread);
-            return;
+            std::mem::forget(self.thread.take());
+        } else {
+            self.shut_down();
         }
-        thread.interrupt();
-        // A panic of its thread was written down, and there is nobody to tell.
-        let _ = thread.join();
     }
 }

@@ -164,6 +164,31 @@ fn attributes_tell_of_the_last_call_and_at_once_of_the_end_of_a_membership() {
 }
 
 #[test]
+fn to_shut_down_ends_what_others_wait_for() {
+    let (master, address) = master();
+    let first = communicator(&address);
+    first.connect().unwrap();
+    let second = communicator(&address);
+    scope(|threads| {
+        // Nobody lets it in.
+        let waiting = threads.spawn(|| second.connect());
+        until(|| first.are_peers_pending().unwrap());
+        second.shut_down();
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind, ErrorKind::Aborted);
+        let ended = threads.spawn(|| master.await_termination());
+        first.shut_down();
+        master.shut_down();
+        ended.join().unwrap().unwrap();
+    });
+    for communicator in [&first, &second] {
+        communicator.shut_down();
+        assert_eq!(communicator.connect().unwrap_err().kind, ErrorKind::InvalidUsage);
+        assert!(communicator.update_topology().unwrap_err().reason.contains("shut down"));
+    }
+    assert!(master.run().unwrap_err().reason.contains("shut down"));
+}
+
+#[test]
 fn a_port_in_use_and_a_second_run_are_errors() {
     let (first, address) = master();
     assert_eq!(first.run().unwrap_err().kind, ErrorKind::InvalidArgument);

@@ -34,7 +34,8 @@ pub struct PeerThread {
     mailbox: mpsc::UnboundedSender<Command>,
     status: Arc<Status>,
     next_work: AtomicU64,
-    thread: Option<JoinHandle<()>>,
+    /// `None` once it was stopped.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl PeerThread {
@@ -59,7 +60,8 @@ impl PeerThread {
             .map_err(|error| internal(format!("the system gives no thread: {error}")))?;
         match begun.recv() {
             Ok(Ok(())) => {
-                Ok(PeerThread { mailbox, status, next_work: AtomicU64::new(0), thread: Some(thread) })
+                let thread = Mutex::new(Some(thread));
+                Ok(PeerThread { mailbox, status, next_work: AtomicU64::new(0), thread })
             }
             Ok(Err(reason)) => Err(internal(reason)),
             Err(_) => Err(internal("the communicator's thread ended at once".into())),
@@ -91,16 +93,17 @@ impl PeerThread {
         observed.recv().ok()
     }
 
-    /// Leaves the run, if in one, and ends the thread. Returns when no socket and no thread is left.
-    pub fn stop(mut self) {
+    /// Leaves the run, if in one, and ends the thread; whoever waits in a call hears of it. Returns when no socket and no
+    /// thread is left; who comes second waits as long.
+    pub fn stop(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(thread) = thread.take() else { return };
         let (_, left) = self.call(Request::Leave);
         // At once, unless the thread is in trouble.
         let _ = left.wait();
         let _ = self.mailbox.send(Command::Stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported to those who waited.
-            let _ = thread.join();
-        }
+        // A panic was reported to those who waited.
+        let _ = thread.join();
     }
 }
 
