@@ -7,21 +7,22 @@
  * - phase: every accepted peer of the run (or of the group) makes it, in the same order; it blocks until all have. A peer that
  *   dies while others wait is taken out of the count at once, so nobody waits for the dead;
  * - operation: every peer of the group makes it with the same tag and shape, in any order among the tags in flight.
- * Calls that can never meet, as when half of the peers reduce and half update, end with pcclInvalidUsage at all of them.
+ * Calls that can never meet, as when half of the peers reduce and half update, end with pcclInvalidUsage at all of them, once each
+ * of them waits without a limit: one that polls or waits for a time could still do something else.
  *
  * Threads: every function may be called from any thread, and several operations from several threads at once. A communicator makes
- * one phase call at a time. A handle is not destroyed while another thread uses it; one pcclConfig_t is used by one thread at a
- * time. pcclGetLastError tells of the calling thread's calls. A program that loads the library by itself gets it unloaded only when
- * the threads that called it have ended.
+ * one phase call at a time. pcclGetLastError tells of the calling thread's calls. A program that loads the library by itself gets it
+ * unloaded only when the threads that called it have ended: until then it stays, and a second load finds it as it is.
  *
  * Memory: what is passed in is read or written until the call returns, where nothing else is said, and is the caller's. Handles that
- * a create function gave out are the caller's until the destroy function of the same name, which takes them once. Outputs are
- * written on success only. NULL is refused with pcclInvalidArgument, where it is not said that a pointer may be NULL.
+ * a create function gave out are the caller's until the destroy function of the same name, which takes them once. They point to
+ * nothing that could be read. One that was destroyed, is of another kind or was never given out is pcclInvalidArgument, in
+ * whatever thread, and none is given out twice. Outputs are written on success only. NULL is refused with pcclInvalidArgument, where it is not said that a pointer may be NULL.
  *
  * Codes that any function can return beside those it names: pcclInvalidArgument (NULL, a number out of range), pcclInternalError
- * (a bug of the library; no panic and no exception crosses the border), those that take a communicator pcclNotInitialized (before
- * pcclInit), and all that take a handle, but for its destruction, pcclInvalidUsage in a forked child: its handles fail, may be
- * destroyed, and leave the parent's alone. Those that speak with others: pcclMasterConnectionFailed, if the master is lost for
+ * (a bug of the library; no panic and no exception crosses the border), those that make, take or stand for a communicator
+ * pcclNotInitialized (before pcclInit), and all that take a handle, but for its destruction, pcclInvalidUsage in a forked child: its handles fail, may be
+ * destroyed, and leave the parent's alone. Phases and operations that block: pcclMasterConnectionFailed, if the master is lost for
  * good (a restarted one is found again) or has put this peer out of the run; pcclInvalidUsage before pcclConnect.
  *
  * The environment can set what no field is for, and has the last word where there is one: docs/SETTINGS.md. The pages that are
@@ -383,6 +384,9 @@ typedef struct pcclReduceInfo_t {
 
 /**
  * An all-reduce in flight; awaited exactly once, before its communicator is destroyed.
+ *
+ * A communicator and a tag are all it says. So a handle that was awaited already looks like that of a later operation of the
+ * same tag: who awaits the old one again awaits the new one, and uses it up.
  */
 typedef struct pcclAsyncReduceOp_t {
     struct pcclComm_t *comm;
@@ -517,6 +521,8 @@ PCCL_EXPORT pcclResult_t pcclConfigSet(struct pcclConfig_t *config, const char *
 
 /**
  * Frees settings. Communicators and masters made with them keep what they were given. Local, does not block.
+ *
+ * pcclInvalidArgument: destroyed already.
  */
 PCCL_EXPORT pcclResult_t pcclConfigDestroy(struct pcclConfig_t *config);
 
@@ -536,7 +542,7 @@ pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address,
 /**
  * As pcclCreateMaster, with settings of masters; those of the environment win over them. `config` is copied.
  *
- * Local, does not block. pcclInvalidArgument also for a setting that only communicators have.
+ * Local, does not block. Codes of pcclCreateMaster; pcclInvalidArgument also for a setting that only communicators have.
  */
 PCCL_EXPORT
 pcclResult_t pcclCreateMasterWithConfig(ccoip_socket_address_t listen_address,
@@ -576,9 +582,9 @@ PCCL_EXPORT pcclResult_t pcclInterruptMaster(pcclMasterInstance_t *master_instan
 PCCL_EXPORT pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance);
 
 /**
- * Stops the master if it runs, and frees it.
+ * Stops the master if it runs, and frees it. Threads that wait in pcclMasterAwaitTermination have its end.
  *
- * Local; waits for its own thread only. Nobody else may use it meanwhile or afterwards.
+ * Local; waits for its own thread only. pcclInvalidArgument: destroyed already.
  */
 PCCL_EXPORT pcclResult_t pcclDestroyMaster(pcclMasterInstance_t *master_instance);
 
@@ -610,7 +616,8 @@ pcclResult_t pcclCreateCommunicator(const struct pcclCommCreateParams_t *params,
  * As pcclCreateCommunicator, with settings beyond the fields of the parameters; those of `config` win, those of
  * the environment win over both.
  *
- * Local, does not block. `config` is copied. pcclInvalidArgument also for a setting that only masters have.
+ * Local, does not block. `config` is copied. Codes of pcclCreateCommunicator; pcclInvalidArgument also for a setting that
+ * only masters have.
  */
 PCCL_EXPORT
 pcclResult_t pcclCreateCommunicatorWithConfig(const struct pcclCommCreateParams_t *params,
@@ -620,11 +627,18 @@ pcclResult_t pcclCreateCommunicatorWithConfig(const struct pcclCommCreateParams_
 /**
  * Leaves the run, ends the threads and closes the sockets of the communicator, frees it.
  *
- * Local; waits for its own thread only. Operations in flight are aborted first; their buffers are the caller's
- * again, and their handles must not be used any more. Nobody else may use `comm` meanwhile or afterwards. The
- * others go on at once without this peer.
+ * Local; waits for its own thread only. Operations in flight are aborted first; their buffers are the caller's again when this
+ * returns. What other threads wait for with it ends with pcclInvalidArgument (or has ended well), and so do later calls, also
+ * those on handles of its operations. The other peers go on at once without this one.
+ *
+ * Of a master given by name: a look-up that is under way and that the system does not end is waited for for a second. Then
+ * its thread is left alone with it, and ends by itself when the system answers: a program that unloads the library has to
+ * wait that long.
+ *
+ * pcclInvalidArgument: destroyed already.
  */
-PCCL_EXPORT pcclResult_t pcclDestroyCommunicator(struct pcclComm_t *comm);
+PCCL_EXPORT
+pcclResult_t pcclDestroyCommunicator(struct pcclComm_t *comm);
 
 /**
  * One number of the run, as of the last call that returned: peers of a group that ask after the same call get the
@@ -643,9 +657,10 @@ PCCL_EXPORT pcclResult_t pcclGetAttribute(const struct pcclComm_t *comm, pcclAtt
  *
  * pcclMasterConnectionFailed: the master cannot be reached within the time-out, or refuses this peer: the last
  * error has its reason. pcclRankConnectionFailed: this peer's data port cannot be had. pcclInvalidUsage: connected
- * already.
+ * already. pcclInvalidArgument: settings that only the system knows to be wrong, as a congestion control it does not have.
  */
-PCCL_EXPORT pcclResult_t pcclConnect(struct pcclComm_t *comm);
+PCCL_EXPORT
+pcclResult_t pcclConnect(struct pcclComm_t *comm);
 
 /**
  * Admits all peers that wait, if they can be reached: the only call by which a run grows.
@@ -663,7 +678,7 @@ PCCL_EXPORT pcclResult_t pcclUpdateTopology(struct pcclComm_t *comm);
  * Whether peers wait to be admitted: the same answer at every accepted peer, so that all may decide alike on
  * pcclUpdateTopology.
  *
- * Phase of the run: blocks until every accepted peer has called it; admits nobody. Codes as of pcclUpdateTopology.
+ * Phase of the run: blocks until every accepted peer has called it; admits nobody. Codes of pcclUpdateTopology.
  */
 PCCL_EXPORT pcclResult_t pcclArePeersPending(const struct pcclComm_t *comm, bool *pending_out);
 
@@ -671,17 +686,19 @@ PCCL_EXPORT pcclResult_t pcclArePeersPending(const struct pcclComm_t *comm, bool
  * Measures links that have no fresh figure (some tenths of a second for each peer of a group), and puts each group into
  * the order, and onto the schedules, with the shortest predicted time. Admits nobody.
  *
- * Phase of the run. pcclTopologyOptimizationFailed: nothing could be measured; the run goes on in the order it has, and
- * it may be called again. pcclInvalidUsage: not connected, or alone in the run.
+ * Phase of the run: blocks until every accepted peer has called it. Codes of pcclUpdateTopology, and
+ * pcclTopologyOptimizationFailed: nothing could be measured; the run goes on in the order it has, and it may be called again.
+ * pcclInvalidUsage: also alone in the run.
  */
-PCCL_EXPORT pcclResult_t pcclOptimizeTopology(const struct pcclComm_t *comm);
+PCCL_EXPORT
+pcclResult_t pcclOptimizeTopology(const struct pcclComm_t *comm);
 
 /**
  * Combines `sendbuf` of all peers of the group into `recvbuf` of each: the same bits at all of them, or an error
  * at all of them.
  *
- * Operation of the group: blocks until all hold the result. As pcclAllReduceAsync and pcclAwaitAsyncReduce in one;
- * codes of both. `reduce_info_out` may be NULL.
+ * Operation of the group: blocks until all hold the result. It is both in one, with the codes of pcclAllReduceAsync and
+ * pcclAwaitAsyncReduce. `reduce_info_out` may be NULL.
  *
  * pcclRankConnectionLost: a peer went meanwhile. Whatever fails, `sendbuf` is what it was before the call, in
  * place too, and `recvbuf` of a call that is not in place is unspecified: so to call again is always right.
@@ -704,7 +721,8 @@ pcclResult_t pcclAllReduce(const void *sendbuf,
  * need not have one. NULL: none, and this is pcclAllReduce.
  *
  * Whatever fails, `residual` is what it was before the call, as `sendbuf` is: so to call again is always right, and nothing
- * counts twice. pcclInvalidArgument also: a residual for what is not quantized, or is neither sum nor average.
+ * counts twice. Codes of pcclAllReduce; pcclInvalidArgument also: a residual for what is not quantized, or is neither sum
+ * nor average.
  */
 PCCL_EXPORT
 pcclResult_t pcclAllReduceWithFeedback(const void *sendbuf,
@@ -720,8 +738,7 @@ pcclResult_t pcclAllReduceWithFeedback(const void *sendbuf,
  *
  * Operation of the group; does not block. From here until pcclAwaitAsyncReduce (or its kin) has given its end,
  * `sendbuf` and `recvbuf` are the library's: neither read nor written by anybody else. They are the same memory
- * (in place), or disjoint. `descriptor` is copied. Every handle is awaited once, before its communicator is
- * destroyed.
+ * (in place), or disjoint. `descriptor` is copied. Every handle is awaited once; the end of its communicator ends it, too.
  *
  * pcclInvalidArgument: a tag whose handle is not awaited yet, buffers that overlap in part, a count of 0, an operation that
  * the quantization does not have. pcclTooFewPeers: alone in the group. pcclInvalidUsage: not connected. What only the
@@ -738,7 +755,7 @@ pcclResult_t pcclAllReduceAsync(const void *sendbuf,
 
 /**
  * Starts what pcclAllReduceWithFeedback does and returns; the rest is as of pcclAllReduceAsync. `residual` is the library's,
- * too, until the handle was awaited.
+ * too, until the handle was awaited. Codes of pcclAllReduceAsync; pcclInvalidArgument also for a residual, as there.
  */
 PCCL_EXPORT
 pcclResult_t pcclAllReduceWithFeedbackAsync(const void *sendbuf,
@@ -755,10 +772,11 @@ pcclResult_t pcclAllReduceWithFeedbackAsync(const void *sendbuf,
  * NULL.
  *
  * pcclRankConnectionLost: aborted, as membership changed; the input is what it was: start it again (which is
- * pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already, a tag that was in flight
- * in a blocking call, or peers that disagree on the operation, with both descriptions. pcclTooFewPeers: the last other peer
- * went before it began. pcclInvalidUsage: the others are in calls that can never meet this one, a phase call is under way
- * in another thread, or a limit was met (see pcclAllReduceAsync).
+ * pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already (unless its tag was started
+ * again: see pcclAsyncReduceOp_t), one whose communicator was destroyed, a tag that was in flight in a blocking call, or peers
+ * that disagree on the operation, with both descriptions. pcclTooFewPeers: the last other peer went before it began.
+ * pcclInvalidUsage: the others are in calls that can never meet this one, a phase call is under way in another thread, or a
+ * limit was met (see pcclAllReduceAsync). pcclMasterConnectionFailed: the master is lost for good, or has put this peer out.
  */
 PCCL_EXPORT
 pcclResult_t pcclAwaitAsyncReduce(const struct pcclAsyncReduceOp_t *reduce_handle,
@@ -768,7 +786,8 @@ pcclResult_t pcclAwaitAsyncReduce(const struct pcclAsyncReduceOp_t *reduce_handl
  * As pcclAwaitAsyncReduce, but for no longer than `timeout_ms`. Of a wait that ends by itself the others cannot know whether
  * it is in vain: calls that can never meet are found where each of them waits without a limit.
  *
- * pcclTimeout: not done yet. It goes on, its buffers stay the library's, and the handle is to be awaited again.
+ * Codes of pcclAwaitAsyncReduce, and pcclTimeout: not done yet. It goes on, its buffers stay the library's, and the handle is
+ * to be awaited again.
  */
 PCCL_EXPORT
 pcclResult_t pcclAwaitAsyncReduceTimeout(const struct pcclAsyncReduceOp_t *reduce_handle,
@@ -779,7 +798,7 @@ pcclResult_t pcclAwaitAsyncReduceTimeout(const struct pcclAsyncReduceOp_t *reduc
  * Whether pcclAwaitAsyncReduce would return at once. Leaves the handle, and the buffers, as they are.
  *
  * Local, from any thread, does not block; as a wait with a limit it proves nothing to the others (see
- * pcclAwaitAsyncReduceTimeout). pcclInvalidArgument: a handle that was awaited already.
+ * pcclAwaitAsyncReduceTimeout). pcclInvalidArgument: a handle that was awaited already, as of pcclAwaitAsyncReduce.
  */
 PCCL_EXPORT pcclResult_t pcclTestAsyncReduce(const struct pcclAsyncReduceOp_t *reduce_handle, bool *done_out);
 
@@ -809,6 +828,8 @@ pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *desc
  * of `descriptors`, to a residual of its own or NULL for those without. NULL itself: none has one.
  *
  * What is repeated is repeated with the residual that it had before, so nothing counts twice.
+ *
+ * Codes of pcclAllReduceMultipleWithRetry; pcclInvalidArgument also for a residual, as of pcclAllReduceWithFeedback.
  */
 PCCL_EXPORT
 pcclResult_t pcclAllReduceMultipleWithRetryAndFeedback(const pcclReduceOpDescriptor_t *descriptors,

@@ -11,6 +11,7 @@ use pccl_core::limits::MAX_POOL_CONNECTIONS;
 use crate::config::Config;
 use crate::enums::{AttributeCode, ResultCode};
 use crate::guard::{entry, invalid, not_null, required};
+use crate::handles;
 use crate::layout::CommCreateParams;
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
@@ -31,19 +32,10 @@ pub(crate) fn check_initialized() -> Result<()> {
     }
 }
 
-/// A communicator of this process. In a forked child, where a lock may be held by a thread that is not there, there is none.
-///
-/// # Safety
-/// `comm` is NULL, or came from `pcclCreateCommunicator` and is not destroyed while the result is used.
-pub(crate) unsafe fn living<'a>(comm: *const Comm) -> Result<&'a Comm> {
-    // Any thread may call: a handle is shared between all that have it.
-    const fn shared<T: Send + Sync>() {}
-    const { shared::<Comm>() };
+/// What a call on a communicator does.
+pub(crate) fn on<R>(comm: *const Comm, call: impl FnOnce(&Comm) -> Result<R>) -> Result<R> {
     check_initialized()?;
-    // SAFETY: the caller's contract.
-    let comm = unsafe { required(comm, "comm") }?;
-    comm.communicator.check_process()?;
-    Ok(comm)
+    handles::with(comm, "comm", call)
 }
 
 /// Makes the library ready. Once per process, before any call on a communicator; again, or from two threads at
@@ -81,7 +73,8 @@ pub unsafe extern "C" fn pcclCreateCommunicator(
 /// As pcclCreateCommunicator, with settings beyond the fields of the parameters; those of `config` win, those of
 /// the environment win over both.
 ///
-/// Local, does not block. `config` is copied. pcclInvalidArgument also for a setting that only masters have.
+/// Local, does not block. `config` is copied. Codes of pcclCreateCommunicator; pcclInvalidArgument also for a setting that
+/// only masters have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclCreateCommunicatorWithConfig(
     params: *const CommCreateParams,
@@ -90,7 +83,7 @@ pub unsafe extern "C" fn pcclCreateCommunicatorWithConfig(
 ) -> ResultCode {
     entry("pcclCreateCommunicatorWithConfig", || {
         // SAFETY: the contract of this function.
-        unsafe { create(params, required(config, "config")?, comm_out) }
+        handles::with(config, "config", |config| unsafe { create(params, config, comm_out) })
     })
 }
 
@@ -109,25 +102,28 @@ unsafe fn create(params: *const CommCreateParams, config: &Config, comm_out: *mu
     let master = params.master_address.to_rust()?.to_string();
     let builder = Communicator::builder(&master).group(params.peer_group).pool(pool);
     let communicator = config.apply(builder, CommunicatorBuilder::set)?.build()?;
-    let comm = Box::new(Comm { communicator, works: Mutex::default() });
+    let comm = handles::give_out(Comm { communicator, works: Mutex::default() })?;
     // SAFETY: the caller's contract; it was checked for NULL.
-    unsafe { comm_out.write(Box::into_raw(comm)) };
+    unsafe { comm_out.write(comm) };
     Ok(())
 }
 
 /// Leaves the run, ends the threads and closes the sockets of the communicator, frees it.
 ///
-/// Local; waits for its own thread only. Operations in flight are aborted first; their buffers are the caller's
-/// again, and their handles must not be used any more. Nobody else may use `comm` meanwhile or afterwards. The
-/// others go on at once without this peer.
+/// Local; waits for its own thread only. Operations in flight are aborted first; their buffers are the caller's again when this
+/// returns. What other threads wait for with it ends with pcclInvalidArgument (or has ended well), and so do later calls, also
+/// those on handles of its operations. The other peers go on at once without this one.
+///
+/// Of a master given by name: a look-up that is under way and that the system does not end is waited for for a second. Then
+/// its thread is left alone with it, and ends by itself when the system answers: a program that unloads the library has to
+/// wait that long.
+///
+/// pcclInvalidArgument: destroyed already.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclDestroyCommunicator(comm: *mut Comm) -> ResultCode {
     entry("pcclDestroyCommunicator", || {
         check_initialized()?;
-        let comm = not_null(comm, "comm")?;
-        // SAFETY: the contract of this function: it came from `pcclCreateCommunicator`, and this is its end.
-        drop(unsafe { Box::from_raw(comm) });
-        Ok(())
+        handles::destroy(comm, "comm", |comm| comm.communicator.shut_down())
     })
 }
 
@@ -142,25 +138,35 @@ pub unsafe extern "C" fn pcclGetAttribute(
     attribute_out: *mut c_int,
 ) -> ResultCode {
     entry("pcclGetAttribute", || {
-        // SAFETY: the contract of this function.
-        let communicator = unsafe { living(comm) }.map(|comm| &comm.communicator)?;
-        let attribute_out = not_null(attribute_out, "attribute_out")?;
-        let read = match attribute {
-            1 => Communicator::world_size,
-            2 => Communicator::group_world_size,
-            3 => Communicator::num_groups,
-            4 => Communicator::largest_group,
-            other => return Err(invalid(format!("{other} is no attribute"))),
-        };
-        // One look only: it may be put out of the run between two. Members count themselves.
-        let value = c_int::try_from(read(communicator)).unwrap_or(c_int::MAX);
-        if value == 0 {
-            return Err(Error::new(ErrorKind::InvalidUsage, "not connected: call pcclConnect first"));
-        }
+        let value = on(comm, |comm| {
+            not_null(attribute_out, "attribute_out")?;
+            let read = reading(attribute).ok_or_else(|| invalid(format!("{attribute} is no attribute")))?;
+            // One look only: it may be put out of the run between two. Members count themselves.
+            match c_int::try_from(read(&comm.communicator)).unwrap_or(c_int::MAX) {
+                0 => Err(Error::new(ErrorKind::InvalidUsage, "not connected: call pcclConnect first")),
+                value => Ok(value),
+            }
+        })?;
         // SAFETY: the contract of this function; it was checked for NULL.
         unsafe { attribute_out.write(value) };
         Ok(())
     })
+}
+
+/// What an attribute of that number reads.
+fn reading(attribute: AttributeCode) -> Option<fn(&Communicator) -> u32> {
+    use crate::enums::pcclAttribute_t as Attribute;
+    const GLOBAL: c_int = Attribute::PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE as c_int;
+    const OWN: c_int = Attribute::PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE as c_int;
+    const GROUPS: c_int = Attribute::PCCL_ATTRIBUTE_NUM_DISTINCT_PEER_GROUPS as c_int;
+    const LARGEST: c_int = Attribute::PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE as c_int;
+    match attribute {
+        GLOBAL => Some(Communicator::world_size),
+        OWN => Some(Communicator::group_world_size),
+        GROUPS => Some(Communicator::num_groups),
+        LARGEST => Some(Communicator::largest_group),
+        _ => None,
+    }
 }
 
 /// Joins the run. The first peer of a run is accepted at once; the others when all accepted peers next call
@@ -171,11 +177,10 @@ pub unsafe extern "C" fn pcclGetAttribute(
 ///
 /// pcclMasterConnectionFailed: the master cannot be reached within the time-out, or refuses this peer: the last
 /// error has its reason. pcclRankConnectionFailed: this peer's data port cannot be had. pcclInvalidUsage: connected
-/// already.
+/// already. pcclInvalidArgument: settings that only the system knows to be wrong, as a congestion control it does not have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclConnect(comm: *mut Comm) -> ResultCode {
-    // SAFETY: the contract of this function.
-    entry("pcclConnect", || unsafe { living(comm) }?.communicator.connect())
+    entry("pcclConnect", || on(comm, |comm| comm.communicator.connect()))
 }
 
 /// Admits all peers that wait, if they can be reached: the only call by which a run grows.
@@ -188,21 +193,20 @@ pub unsafe extern "C" fn pcclConnect(comm: *mut Comm) -> ResultCode {
 /// under way in another thread, or the others are in a call that can never meet this one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclUpdateTopology(comm: *mut Comm) -> ResultCode {
-    // SAFETY: the contract of this function.
-    entry("pcclUpdateTopology", || unsafe { living(comm) }?.communicator.update_topology())
+    entry("pcclUpdateTopology", || on(comm, |comm| comm.communicator.update_topology()))
 }
 
 /// Whether peers wait to be admitted: the same answer at every accepted peer, so that all may decide alike on
 /// pcclUpdateTopology.
 ///
-/// Phase of the run: blocks until every accepted peer has called it; admits nobody. Codes as of pcclUpdateTopology.
+/// Phase of the run: blocks until every accepted peer has called it; admits nobody. Codes of pcclUpdateTopology.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclArePeersPending(comm: *const Comm, pending_out: *mut bool) -> ResultCode {
     entry("pcclArePeersPending", || {
-        // SAFETY: the contract of this function.
-        let comm = unsafe { living(comm) }?;
-        let pending_out = not_null(pending_out, "pending_out")?;
-        let pending = comm.communicator.are_peers_pending()?;
+        let pending = on(comm, |comm| {
+            not_null(pending_out, "pending_out")?;
+            comm.communicator.are_peers_pending()
+        })?;
         // SAFETY: the contract of this function; it was checked for NULL.
         unsafe { pending_out.write(pending) };
         Ok(())
@@ -212,13 +216,10 @@ pub unsafe extern "C" fn pcclArePeersPending(comm: *const Comm, pending_out: *mu
 /// Measures links that have no fresh figure (some tenths of a second for each peer of a group), and puts each group into
 /// the order, and onto the schedules, with the shortest predicted time. Admits nobody.
 ///
-/// Phase of the run. pcclTopologyOptimizationFailed: nothing could be measured; the run goes on in the order it has, and
-/// it may be called again. pcclInvalidUsage: not connected, or alone in the run.
+/// Phase of the run: blocks until every accepted peer has called it. Codes of pcclUpdateTopology, and
+/// pcclTopologyOptimizationFailed: nothing could be measured; the run goes on in the order it has, and it may be called again.
+/// pcclInvalidUsage: also alone in the run.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclOptimizeTopology(comm: *const Comm) -> ResultCode {
-    entry("pcclOptimizeTopology", || {
-        // SAFETY: the contract of this function.
-        let comm = unsafe { living(comm) }?;
-        comm.communicator.optimize_topology()
-    })
+    entry("pcclOptimizeTopology", || on(comm, |comm| comm.communicator.optimize_topology()))
 }

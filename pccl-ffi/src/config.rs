@@ -1,12 +1,14 @@
 //! Settings by key, for what the fixed structs have no field for.
 
 use std::ffi::c_char;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pccl_core::api::{Communicator, Master, Result, check_log_level, set_log_level};
 use pccl_core::config::{MasterSettings, PeerSettings, Settings};
 
 use crate::enums::ResultCode;
 use crate::guard::{entry, invalid, not_null, text};
+use crate::handles;
 
 /// Of the process, not of a communicator or master.
 const LOG_LEVEL: &str = "log_level";
@@ -15,20 +17,21 @@ const LOG_LEVEL: &str = "log_level";
 #[derive(Debug, Default)]
 pub struct Config {
     /// In the order in which they were set.
-    settings: Vec<(String, String)>,
+    settings: Mutex<Vec<(String, String)>>,
 }
 
 impl Config {
     /// All settings on a builder, by its `set`. What a builder does not have is an error, which names what it has.
     pub fn apply<B>(&self, builder: B, set: impl Fn(B, &str, &str) -> Result<B>) -> Result<B> {
-        self.settings.iter().try_fold(builder, |builder, (key, value)| match key.as_str() {
+        let settings = self.lock().clone();
+        settings.iter().try_fold(builder, |builder, (key, value)| match key.as_str() {
             LOG_LEVEL => set_log_level(value).map_err(invalid).map(|()| builder),
             _ => set(builder, key, value),
         })
     }
 
     /// A setting of communicators or of masters, with a value that one of them takes.
-    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+    pub fn set(&self, key: &str, value: &str) -> Result<()> {
         if key == LOG_LEVEL {
             check_log_level(value).map_err(|why| invalid(format!("setting {key}: {why}")))?;
         } else {
@@ -45,8 +48,13 @@ impl Config {
                 }
             }
         }
-        self.settings.push((key.to_owned(), value.to_owned()));
+        self.lock().push((key.to_owned(), value.to_owned()));
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        // Nothing that can panic leaves it half done.
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,7 +68,7 @@ pub unsafe extern "C" fn pcclConfigCreate(config_out: *mut *mut Config) -> Resul
     entry("pcclConfigCreate", || {
         let config_out = not_null(config_out, "config_out")?;
         // SAFETY: the contract of this function; it was checked for NULL.
-        unsafe { config_out.write(Box::into_raw(Box::default())) };
+        unsafe { config_out.write(handles::give_out(Config::default())?) };
         Ok(())
     })
 }
@@ -80,22 +88,18 @@ pub unsafe extern "C" fn pcclConfigSet(
     value: *const c_char,
 ) -> ResultCode {
     entry("pcclConfigSet", || {
-        let config = not_null(config, "config")?;
-        // SAFETY: the contract of this function; it was checked for NULL.
-        let (config, key, value) = unsafe { (&mut *config, text(key, "key")?, text(value, "value")?) };
-        config.set(key, value)
+        // SAFETY: the contract of this function.
+        let (key, value) = unsafe { (text(key, "key")?, text(value, "value")?) };
+        handles::with(config, "config", |config| config.set(key, value))
     })
 }
 
 /// Frees settings. Communicators and masters made with them keep what they were given. Local, does not block.
+///
+/// pcclInvalidArgument: destroyed already.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclConfigDestroy(config: *mut Config) -> ResultCode {
-    entry("pcclConfigDestroy", || {
-        let config = not_null(config, "config")?;
-        // SAFETY: the contract of this function: it came from `pcclConfigCreate`, and this is its end.
-        drop(unsafe { Box::from_raw(config) });
-        Ok(())
-    })
+    entry("pcclConfigDestroy", || handles::destroy(config, "config", |_| ()))
 }
 
 #[cfg(test)]
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn settings_of_either_kind_are_taken_and_others_are_not() {
-        let mut config = Config::default();
+        let config = Config::default();
         assert_eq!(config.set("pool", "3"), Ok(()));
         assert_eq!(config.set("schedule", "ring"), Ok(()), "a setting of masters");
         let unknown = config.set("polo", "3").unwrap_err();
@@ -121,6 +125,6 @@ mod tests {
         let loud = config.set("log_level", "loud").unwrap_err();
         assert!(loud.reason.contains("setting log_level") && loud.reason.contains("there are off"), "{loud}");
         assert_eq!(config.set("log_level", "debug"), Ok(()));
-        assert_eq!(config.settings.len(), 3);
+        assert_eq!(config.lock().len(), 3);
     }
 }

@@ -1,5 +1,6 @@
 //! The enums of `include/pccl.h`. The library itself takes and gives plain integers, since C can put any integer there;
-//! these stand here for the header, and tests hold their numbers against those of the core.
+//! these stand here for the header. Tests hold them against `include/pccl.layout`, and against the core where that has the
+//! same numbers; the rest is decoded by the values that stand here.
 
 #![allow(non_camel_case_types)]
 

@@ -6,9 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pccl_core::error::{Error, ErrorKind, Result};
 
-pub const SUCCESS: i32 = 0;
-/// Ours begin at 100.
-pub const TIMEOUT: i32 = 100;
+use crate::enums::pcclResult_t;
+
+pub const SUCCESS: i32 = pcclResult_t::pcclSuccess as i32;
+pub const TIMEOUT: i32 = pcclResult_t::pcclTimeout as i32;
 
 thread_local! {
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use crate::communicator::{Comm, living};
+use crate::communicator::{Comm, on};
 use crate::enums::ResultCode;
 use crate::guard::{entry, invalid, not_null};
 use crate::layout::{BuildInfo, Stats};
@@ -47,15 +47,15 @@ pub unsafe extern "C" fn pcclGetVersion(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclGetStats(comm: *const Comm, stats: *mut Stats) -> ResultCode {
     entry("pcclGetStats", || {
-        // SAFETY: the contract of this function.
-        let comm = unsafe { living(comm) }?;
-        let stats = not_null(stats, "stats")?;
-        // SAFETY: the contract of this function: the first field is there.
-        let room = unsafe { (&raw const (*stats).struct_size).read() };
-        if room < size_of::<usize>() || room > 1 << 16 {
-            return Err(invalid(format!("struct_size is {room}: set it to sizeof(pcclStats_t)")));
-        }
-        let now = comm.communicator.stats();
+        let (room, now) = on(comm, |comm| {
+            let stats = not_null(stats, "stats")?;
+            // SAFETY: the contract of this function: the first field is there.
+            let room = unsafe { (&raw const (*stats).struct_size).read() };
+            if room < size_of::<usize>() || room > 1 << 16 {
+                return Err(invalid(format!("struct_size is {room}: set it to sizeof(pcclStats_t)")));
+            }
+            Ok((room, comm.communicator.stats()))
+        })?;
         let filled = Stats {
             struct_size: room,
             ops_reduced: now.ops_reduced,

@@ -10,6 +10,7 @@ use pccl_core::types::{DType, OpDescriptor, Quantization, ReduceOp};
 use crate::communicator::Comm;
 use crate::enums::{
     DataTypeCode, DeviceTypeCode, DistributionHintCode, QuantizationAlgorithmCode, RedOpCode,
+    pcclDistributionHint_t,
 };
 use crate::guard::invalid;
 
@@ -86,6 +87,9 @@ pub struct ReduceDescriptor {
 }
 
 /// An all-reduce in flight; awaited exactly once, before its communicator is destroyed.
+///
+/// A communicator and a tag are all it says. So a handle that was awaited already looks like that of a later operation of the
+/// same tag: who awaits the old one again awaits the new one, and uses it up.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AsyncReduceOp {
@@ -202,6 +206,12 @@ impl SocketAddress {
     }
 }
 
+const HINTS: [DistributionHintCode; 3] = [
+    pcclDistributionHint_t::pcclDistributionNone as c_int,
+    pcclDistributionHint_t::pcclDistributionNormal as c_int,
+    pcclDistributionHint_t::pcclDistributionUniform as c_int,
+];
+
 pub fn dtype(code: c_int) -> Result<DType> {
     let known = u8::try_from(code).ok().and_then(DType::from_code);
     known.ok_or_else(|| invalid(format!("{code} is no data type")))
@@ -212,7 +222,7 @@ impl ReduceDescriptor {
         let op = u8::try_from(self.op).ok().and_then(ReduceOp::from_code);
         let op = op.ok_or_else(|| invalid(format!("{} is no reduce operation", self.op)))?;
         let hint = self.src_descriptor.distribution_hint;
-        if !(0..=2).contains(&hint) {
+        if !HINTS.contains(&hint) {
             return Err(invalid(format!("{hint} is no distribution hint")));
         }
         let options = self.quantization_options;
@@ -230,6 +240,10 @@ impl ReduceDescriptor {
         Ok(OpDescriptor { count: self.count as u64, dtype, op, quantization })
     }
 }
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod layout_tests;
 
 #[cfg(test)]
 mod tests {

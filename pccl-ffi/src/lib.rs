@@ -3,7 +3,7 @@
 //! valid for as long as it says.
 //!
 //! Every entry point goes through `guard::entry`: a panic becomes `pcclInternalError`, a failure leaves its words
-//! for `pcclGetLastError`. Handles are boxes given out as raw pointers; the header says who frees them.
+//! for `pcclGetLastError`. Handles are numbers in the form of pointers (`handles`); the header says who ends them.
 
 // The names are the C API's.
 #![allow(non_snake_case)]
@@ -14,6 +14,7 @@ mod communicator;
 mod config;
 mod enums;
 mod guard;
+mod handles;
 mod info;
 mod layout;
 mod master;

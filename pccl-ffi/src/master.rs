@@ -4,18 +4,13 @@ use pccl_core::api::{Error, ErrorKind, Master, MasterBuilder, Result, log_to_std
 
 use crate::config::Config;
 use crate::enums::ResultCode;
-use crate::guard::{entry, not_null, required};
+use crate::guard::{entry, not_null};
+use crate::handles;
 use crate::layout::SocketAddress;
 
 /// The one that all peers of a run connect to. It decides, and carries no tensor data.
 #[derive(Debug)]
 pub struct MasterInstanceState(Master);
-
-/// Any thread may call: a handle is shared between all that have it.
-const _: () = {
-    const fn shared<T: Send + Sync>() {}
-    shared::<MasterInstanceState>();
-};
 
 /// Programs know the struct by one name and its tag by the other.
 pub type MasterInstance = MasterInstanceState;
@@ -38,7 +33,7 @@ pub unsafe extern "C" fn pcclCreateMaster(
 
 /// As pcclCreateMaster, with settings of masters; those of the environment win over them. `config` is copied.
 ///
-/// Local, does not block. pcclInvalidArgument also for a setting that only communicators have.
+/// Local, does not block. Codes of pcclCreateMaster; pcclInvalidArgument also for a setting that only communicators have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclCreateMasterWithConfig(
     listen_address: SocketAddress,
@@ -46,8 +41,10 @@ pub unsafe extern "C" fn pcclCreateMasterWithConfig(
     master_handle_out: *mut *mut MasterInstance,
 ) -> ResultCode {
     entry("pcclCreateMasterWithConfig", || {
-        // SAFETY: the contract of this function.
-        unsafe { create(listen_address, required(config, "config")?, master_handle_out) }
+        handles::with(config, "config", |config| {
+            // SAFETY: the contract of this function.
+            unsafe { create(listen_address, config, master_handle_out) }
+        })
     })
 }
 
@@ -60,8 +57,13 @@ unsafe fn create(listen: SocketAddress, config: &Config, out: *mut *mut MasterIn
     let builder = Master::builder(&listen.to_rust()?.to_string());
     let master = config.apply(builder, MasterBuilder::set)?.build()?;
     // SAFETY: the caller's contract; it was checked for NULL.
-    unsafe { out.write(Box::into_raw(Box::new(MasterInstanceState(master)))) };
+    unsafe { out.write(handles::give_out(MasterInstanceState(master))?) };
     Ok(())
+}
+
+/// What a call on a master does.
+fn on<R>(master: *const MasterInstance, call: impl FnOnce(&Master) -> Result<R>) -> Result<R> {
+    handles::with(master, "master_instance", |master| call(&master.0))
 }
 
 /// Listens, and serves in the background until pcclInterruptMaster or pcclDestroyMaster. Returns once the port is
@@ -70,8 +72,7 @@ unsafe fn create(listen: SocketAddress, config: &Config, out: *mut *mut MasterIn
 /// Local. pcclInvalidUsage: the port cannot be had. pcclInvalidArgument: it was run before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclRunMaster(master_instance: *mut MasterInstance) -> ResultCode {
-    // SAFETY: the contract of this function.
-    entry("pcclRunMaster", || unsafe { required(master_instance, "master_instance") }?.0.run())
+    entry("pcclRunMaster", || on(master_instance, Master::run))
 }
 
 /// Where a running master listens: the port it found, if it was created with port 0.
@@ -83,12 +84,11 @@ pub unsafe extern "C" fn pcclMasterGetAddress(
     address_out: *mut SocketAddress,
 ) -> ResultCode {
     entry("pcclMasterGetAddress", || {
-        // SAFETY: the contract of this function.
-        let master = &unsafe { required(master_instance, "master_instance") }?.0;
-        let address_out = not_null(address_out, "address_out")?;
-        master.check_process()?;
         let not_running = || Error::new(ErrorKind::InvalidUsage, "not running: call pcclRunMaster first");
-        let address = master.address().ok_or_else(not_running)?;
+        let address = on(master_instance, |master| {
+            not_null(address_out, "address_out")?;
+            master.address().ok_or_else(not_running)
+        })?;
         // SAFETY: the contract of this function; it was checked for NULL.
         unsafe { address_out.write(SocketAddress::from_rust(address)) };
         Ok(())
@@ -101,8 +101,7 @@ pub unsafe extern "C" fn pcclMasterGetAddress(
 /// Local, does not block; may be called again. pcclInvalidUsage: not run yet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclInterruptMaster(master_instance: *mut MasterInstance) -> ResultCode {
-    // SAFETY: the contract of this function.
-    entry("pcclInterruptMaster", || unsafe { required(master_instance, "master_instance") }?.0.interrupt())
+    entry("pcclInterruptMaster", || on(master_instance, Master::interrupt))
 }
 
 /// Waits until the master has stopped: after pcclInterruptMaster, from whatever thread.
@@ -110,21 +109,15 @@ pub unsafe extern "C" fn pcclInterruptMaster(master_instance: *mut MasterInstanc
 /// Local; blocks. From several threads at once all of them return. pcclInvalidUsage: not run yet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclMasterAwaitTermination(master_instance: *mut MasterInstance) -> ResultCode {
-    entry("pcclMasterAwaitTermination", || {
-        // SAFETY: the contract of this function.
-        unsafe { required(master_instance, "master_instance") }?.0.await_termination()
-    })
+    entry("pcclMasterAwaitTermination", || on(master_instance, Master::await_termination))
 }
 
-/// Stops the master if it runs, and frees it.
+/// Stops the master if it runs, and frees it. Threads that wait in pcclMasterAwaitTermination have its end.
 ///
-/// Local; waits for its own thread only. Nobody else may use it meanwhile or afterwards.
+/// Local; waits for its own thread only. pcclInvalidArgument: destroyed already.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclDestroyMaster(master_instance: *mut MasterInstance) -> ResultCode {
     entry("pcclDestroyMaster", || {
-        let master = not_null(master_instance, "master_instance")?;
-        // SAFETY: the contract of this function: it came from `pcclCreateMaster`, and this is its end.
-        drop(unsafe { Box::from_raw(master) });
-        Ok(())
+        handles::destroy(master_instance, "master_instance", |master| master.0.shut_down())
     })
 }

@@ -1,14 +1,15 @@
 //! All-reduces, blocking and not.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::{c_int, c_void};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::{ptr, slice};
 
 use pccl_core::api::{Buffers, Communicator, Error, ErrorKind, OpDescriptor, Result, Tag, Work};
 use pccl_core::limits::MAX_OP_BYTES;
 
-use crate::communicator::{Comm, living};
+use crate::communicator::{Comm, on};
 use crate::enums::ResultCode;
 use crate::guard::{entry, invalid, not_null, required, timed_entry};
 use crate::layout::{AsyncReduceOp, ReduceDescriptor, ReduceInfo, ReduceOpDescriptor};
@@ -72,8 +73,8 @@ unsafe fn write_info(out: *mut ReduceInfo, info: pccl_core::api::ReduceInfo) {
 /// Combines `sendbuf` of all peers of the group into `recvbuf` of each: the same bits at all of them, or an error
 /// at all of them.
 ///
-/// Operation of the group: blocks until all hold the result. As pcclAllReduceAsync and pcclAwaitAsyncReduce in one;
-/// codes of both. `reduce_info_out` may be NULL.
+/// Operation of the group: blocks until all hold the result. It is both in one, with the codes of pcclAllReduceAsync and
+/// pcclAwaitAsyncReduce. `reduce_info_out` may be NULL.
 ///
 /// pcclRankConnectionLost: a peer went meanwhile. Whatever fails, `sendbuf` is what it was before the call, in
 /// place too, and `recvbuf` of a call that is not in place is unspecified: so to call again is always right.
@@ -100,7 +101,8 @@ pub unsafe extern "C" fn pcclAllReduce(
 /// need not have one. NULL: none, and this is pcclAllReduce.
 ///
 /// Whatever fails, `residual` is what it was before the call, as `sendbuf` is: so to call again is always right, and nothing
-/// counts twice. pcclInvalidArgument also: a residual for what is not quantized, or is neither sum nor average.
+/// counts twice. Codes of pcclAllReduce; pcclInvalidArgument also: a residual for what is not quantized, or is neither sum
+/// nor average.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAllReduceWithFeedback(
     sendbuf: *const c_void,
@@ -123,11 +125,11 @@ unsafe fn reduce(
     comm: *const Comm,
     reduce_info_out: *mut ReduceInfo,
 ) -> Result<()> {
-    // SAFETY: the caller's contract.
-    let (comm, descriptor) = unsafe { (living(comm)?, required(descriptor, "descriptor")?) };
-    // SAFETY: the caller's contract; the buffers outlive the wait below.
-    let work = unsafe { start(places, descriptor, comm) }?;
-    let info = work.wait()?;
+    let info = on(comm, |comm| {
+        // SAFETY: the caller's contract; the buffers outlive the wait below.
+        let work = unsafe { start(places, required(descriptor, "descriptor")?, comm) }?;
+        work.wait()
+    })?;
     // SAFETY: the caller's contract.
     unsafe { write_info(reduce_info_out, info) };
     Ok(())
@@ -138,8 +140,7 @@ unsafe fn reduce(
 ///
 /// Operation of the group; does not block. From here until pcclAwaitAsyncReduce (or its kin) has given its end,
 /// `sendbuf` and `recvbuf` are the library's: neither read nor written by anybody else. They are the same memory
-/// (in place), or disjoint. `descriptor` is copied. Every handle is awaited once, before its communicator is
-/// destroyed.
+/// (in place), or disjoint. `descriptor` is copied. Every handle is awaited once; the end of its communicator ends it, too.
 ///
 /// pcclInvalidArgument: a tag whose handle is not awaited yet, buffers that overlap in part, a count of 0, an operation that
 /// the quantization does not have. pcclTooFewPeers: alone in the group. pcclInvalidUsage: not connected. What only the
@@ -160,7 +161,7 @@ pub unsafe extern "C" fn pcclAllReduceAsync(
 }
 
 /// Starts what pcclAllReduceWithFeedback does and returns; the rest is as of pcclAllReduceAsync. `residual` is the library's,
-/// too, until the handle was awaited.
+/// too, until the handle was awaited. Codes of pcclAllReduceAsync; pcclInvalidArgument also for a residual, as there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAllReduceWithFeedbackAsync(
     sendbuf: *const c_void,
@@ -185,49 +186,72 @@ unsafe fn reduce_async(
     comm: *const Comm,
     reduce_handle_out: *mut AsyncReduceOp,
 ) -> Result<()> {
-    // SAFETY: the caller's contract.
-    let (living, descriptor) = unsafe { (living(comm)?, required(descriptor, "descriptor")?) };
-    let reduce_handle_out = not_null(reduce_handle_out, "reduce_handle_out")?;
-    let tag = descriptor.tag;
-    // Nothing that can panic is done under the lock.
-    let mut works = living.works.lock().unwrap_or_else(PoisonError::into_inner);
-    let Entry::Vacant(place) = works.entry(tag) else {
-        return Err(invalid(format!("tag {tag} is in flight: await it first")));
-    };
-    // SAFETY: the caller's contract.
-    place.insert(Arc::new(unsafe { start(places, descriptor, living) }?));
+    let tag = on(comm, |living| {
+        // SAFETY: the caller's contract.
+        let descriptor = unsafe { required(descriptor, "descriptor") }?;
+        not_null(reduce_handle_out, "reduce_handle_out")?;
+        let tag = descriptor.tag;
+        let mut works = living.works();
+        let Entry::Vacant(place) = works.entry(tag) else {
+            return Err(invalid(format!("tag {tag} is in flight: await it first")));
+        };
+        // SAFETY: the caller's contract.
+        place.insert(Arc::new(unsafe { start(places, descriptor, living) }?));
+        Ok(tag)
+    })?;
     // SAFETY: the caller's contract; it was checked for NULL.
     unsafe { reduce_handle_out.write(AsyncReduceOp { comm: comm.cast_mut(), tag }) };
     Ok(())
 }
 
-/// A handle's communicator, and its operation if it is in flight.
-///
-/// # Safety
-/// `handle` is NULL or valid, and its communicator is not destroyed while the result is used.
-unsafe fn in_flight<'a>(handle: *const AsyncReduceOp) -> Result<(&'a Comm, u64, Arc<Work>)> {
-    // SAFETY: the caller's contract.
-    let handle = unsafe { required(handle, "reduce_handle") }?;
-    // SAFETY: the caller's contract.
-    let comm = unsafe { living(handle.comm) }?;
-    let work = comm.works.lock().unwrap_or_else(PoisonError::into_inner).get(&handle.tag).cloned();
-    Ok((comm, handle.tag, work.ok_or_else(|| not_in_flight(handle.tag))?))
+impl Comm {
+    fn works(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Work>>> {
+        // Nothing that can panic is done under the lock.
+        self.works.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_flight(&self, tag: u64) -> Result<Arc<Work>> {
+        self.works().get(&tag).cloned().ok_or_else(|| not_in_flight(tag))
+    }
+
+    /// The handle is used up; only one of several threads that await it may have the outcome.
+    fn used_up(&self, tag: u64, work: &Arc<Work>) -> Result<()> {
+        let mut works = self.works();
+        match works.get(&tag) {
+            Some(current) if Arc::ptr_eq(current, work) => {
+                works.remove(&tag);
+                Ok(())
+            }
+            _ => Err(not_in_flight(tag)),
+        }
+    }
 }
 
 fn not_in_flight(tag: u64) -> Error {
     invalid(format!("tag {tag} is not in flight: never started, or awaited already"))
 }
 
-/// The handle is used up; only one of several threads that await it may have the outcome.
-fn used_up(comm: &Comm, tag: u64, work: &Arc<Work>) -> Result<()> {
-    let mut works = comm.works.lock().unwrap_or_else(PoisonError::into_inner);
-    match works.get(&tag) {
-        Some(current) if Arc::ptr_eq(current, work) => {
-            works.remove(&tag);
-            Ok(())
-        }
-        _ => Err(not_in_flight(tag)),
-    }
+/// Waits for the operation of a handle by `wait`, which leaves it in flight with `None`, and writes what it did.
+///
+/// # Safety
+/// As pcclAwaitAsyncReduce and its kin say of their arguments.
+unsafe fn awaited(
+    handle: *const AsyncReduceOp,
+    reduce_info_out: *mut ReduceInfo,
+    wait: impl FnOnce(&Work) -> Option<Result<pccl_core::api::ReduceInfo>>,
+) -> Result<Option<()>> {
+    // SAFETY: the caller's contract.
+    let AsyncReduceOp { comm, tag } = *unsafe { required(handle, "reduce_handle") }?;
+    let info = on(comm, |comm| {
+        let work = comm.in_flight(tag)?;
+        let Some(outcome) = wait(&work) else { return Ok(None) };
+        comm.used_up(tag, &work)?;
+        outcome.map(Some)
+    })?;
+    let Some(info) = info else { return Ok(None) };
+    // SAFETY: the caller's contract.
+    unsafe { write_info(reduce_info_out, info) };
+    Ok(Some(()))
 }
 
 /// Waits for the end of an all-reduce, which uses its handle up: the buffers are the caller's again.
@@ -236,10 +260,11 @@ fn used_up(comm: &Comm, tag: u64, work: &Arc<Work>) -> Result<()> {
 /// NULL.
 ///
 /// pcclRankConnectionLost: aborted, as membership changed; the input is what it was: start it again (which is
-/// pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already, a tag that was in flight
-/// in a blocking call, or peers that disagree on the operation, with both descriptions. pcclTooFewPeers: the last other peer
-/// went before it began. pcclInvalidUsage: the others are in calls that can never meet this one, a phase call is under way
-/// in another thread, or a limit was met (see pcclAllReduceAsync).
+/// pcclTooFewPeers if nobody else is left). pcclInvalidArgument: a handle that was awaited already (unless its tag was started
+/// again: see pcclAsyncReduceOp_t), one whose communicator was destroyed, a tag that was in flight in a blocking call, or peers
+/// that disagree on the operation, with both descriptions. pcclTooFewPeers: the last other peer went before it began.
+/// pcclInvalidUsage: the others are in calls that can never meet this one, a phase call is under way in another thread, or a
+/// limit was met (see pcclAllReduceAsync). pcclMasterConnectionFailed: the master is lost for good, or has put this peer out.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAwaitAsyncReduce(
     reduce_handle: *const AsyncReduceOp,
@@ -247,12 +272,7 @@ pub unsafe extern "C" fn pcclAwaitAsyncReduce(
 ) -> ResultCode {
     entry("pcclAwaitAsyncReduce", || {
         // SAFETY: the contract of this function.
-        let (comm, tag, work) = unsafe { in_flight(reduce_handle) }?;
-        let outcome = work.wait();
-        used_up(comm, tag, &work)?;
-        // SAFETY: the contract of this function.
-        unsafe { write_info(reduce_info_out, outcome?) };
-        Ok(())
+        unsafe { awaited(reduce_handle, reduce_info_out, |work| Some(work.wait())) }.map(drop)
     })
 }
 
@@ -262,7 +282,8 @@ const CENTURY_MS: u64 = 100 * 365 * 24 * 3_600_000;
 /// As pcclAwaitAsyncReduce, but for no longer than `timeout_ms`. Of a wait that ends by itself the others cannot know whether
 /// it is in vain: calls that can never meet are found where each of them waits without a limit.
 ///
-/// pcclTimeout: not done yet. It goes on, its buffers stay the library's, and the handle is to be awaited again.
+/// Codes of pcclAwaitAsyncReduce, and pcclTimeout: not done yet. It goes on, its buffers stay the library's, and the handle is
+/// to be awaited again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAwaitAsyncReduceTimeout(
     reduce_handle: *const AsyncReduceOp,
@@ -271,24 +292,19 @@ pub unsafe extern "C" fn pcclAwaitAsyncReduceTimeout(
 ) -> ResultCode {
     let late = || format!("not done after {timeout_ms} ms; it goes on");
     timed_entry("pcclAwaitAsyncReduceTimeout", late, || {
-        // SAFETY: the contract of this function.
-        let (comm, tag, work) = unsafe { in_flight(reduce_handle) }?;
-        let outcome = match timeout_ms < CENTURY_MS {
+        let wait = |work: &Work| match timeout_ms < CENTURY_MS {
             true => work.wait_timeout(timeout_ms),
             false => Some(work.wait()),
         };
-        let Some(outcome) = outcome else { return Ok(None) };
-        used_up(comm, tag, &work)?;
         // SAFETY: the contract of this function.
-        unsafe { write_info(reduce_info_out, outcome?) };
-        Ok(Some(()))
+        unsafe { awaited(reduce_handle, reduce_info_out, wait) }
     })
 }
 
 /// Whether pcclAwaitAsyncReduce would return at once. Leaves the handle, and the buffers, as they are.
 ///
 /// Local, from any thread, does not block; as a wait with a limit it proves nothing to the others (see
-/// pcclAwaitAsyncReduceTimeout). pcclInvalidArgument: a handle that was awaited already.
+/// pcclAwaitAsyncReduceTimeout). pcclInvalidArgument: a handle that was awaited already, as of pcclAwaitAsyncReduce.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclTestAsyncReduce(
     reduce_handle: *const AsyncReduceOp,
@@ -297,9 +313,10 @@ pub unsafe extern "C" fn pcclTestAsyncReduce(
     entry("pcclTestAsyncReduce", || {
         let done_out = not_null(done_out, "done_out")?;
         // SAFETY: the contract of this function.
-        let (_, _, work) = unsafe { in_flight(reduce_handle) }?;
+        let AsyncReduceOp { comm, tag } = *unsafe { required(reduce_handle, "reduce_handle") }?;
+        let done = on(comm, |comm| Ok(comm.in_flight(tag)?.is_done()))?;
         // SAFETY: the contract of this function; it was checked for NULL.
-        unsafe { done_out.write(work.is_done()) };
+        unsafe { done_out.write(done) };
         Ok(())
     })
 }
@@ -335,6 +352,8 @@ pub unsafe extern "C" fn pcclAllReduceMultipleWithRetry(
 /// of `descriptors`, to a residual of its own or NULL for those without. NULL itself: none has one.
 ///
 /// What is repeated is repeated with the residual that it had before, so nothing counts twice.
+///
+/// Codes of pcclAllReduceMultipleWithRetry; pcclInvalidArgument also for a residual, as of pcclAllReduceWithFeedback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pcclAllReduceMultipleWithRetryAndFeedback(
     descriptors: *const ReduceOpDescriptor,
@@ -368,7 +387,17 @@ impl List {
         max_in_flight: c_int,
     ) -> Result<()> {
         // SAFETY: the caller's contract.
-        let (comm, first) = unsafe { (living(comm)?, required(self.descriptors, "descriptors")?) };
+        let info = on(comm, |comm| unsafe { self.reduced(comm, max_in_flight) })?;
+        // SAFETY: the caller's contract.
+        unsafe { write_info(reduce_info_out, info) };
+        Ok(())
+    }
+
+    /// # Safety
+    /// As above.
+    unsafe fn reduced(self, comm: &Comm, max_in_flight: c_int) -> Result<pccl_core::api::ReduceInfo> {
+        // SAFETY: the caller's contract.
+        let first = unsafe { required(self.descriptors, "descriptors") }?;
         if self.count > MAX_DESCRIPTORS {
             return Err(invalid(format!("{} operations; {MAX_DESCRIPTORS} are the most", self.count)));
         }
@@ -395,13 +424,10 @@ impl List {
         });
         let operations = operations.collect::<Result<Vec<_>>>()?;
         check_company(&comm.communicator)?;
-        let info = comm.communicator.all_reduce_buffers_with_retry(&operations, max_in_flight, |index| {
+        comm.communicator.all_reduce_buffers_with_retry(&operations, max_in_flight, |index| {
             // SAFETY: the caller's contract; the call returns when all have ended.
             unsafe { places(index).buffers(&operations[index].0) }
-        })?;
-        // SAFETY: the caller's contract.
-        unsafe { write_info(reduce_info_out, info) };
-        Ok(())
+        })
     }
 }
 

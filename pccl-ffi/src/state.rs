@@ -1,12 +1,15 @@
 //! Shared state.
 
-use pccl_core::api::{Buffers, Result, SyncStrategy, TensorKey};
+use pccl_core::api::{Buffers, Result, SyncInfo, SyncStrategy, TensorKey};
 use pccl_core::limits::MAX_TENSORS;
 
-use crate::communicator::{Comm, living};
-use crate::enums::{ResultCode, SyncStrategyCode};
+use crate::communicator::{Comm, on};
+use crate::enums::{DeviceTypeCode, ResultCode, SyncStrategyCode, pcclDeviceType_t};
 use crate::guard::{entry, invalid, not_null, text};
 use crate::layout::{SharedState, SharedStateSyncInfo, TensorInfo, dtype};
+
+const CPU: DeviceTypeCode = pcclDeviceType_t::pcclDeviceCpu as DeviceTypeCode;
+const CUDA: DeviceTypeCode = pcclDeviceType_t::pcclDeviceCuda as DeviceTypeCode;
 
 /// # Safety
 /// As the header says of a tensor: `data` is valid for `count` elements until the call has returned.
@@ -15,8 +18,8 @@ unsafe fn tensor(index: usize, info: &TensorInfo) -> Result<(TensorKey, Buffers)
     let name = unsafe { text(info.name, &format!("infos[{index}].name")) }?;
     let wrong = |what: String| invalid(format!("tensor {name:?}: {what}"));
     match info.device_type {
-        0 => {}
-        1 => return Err(wrong("this build has no CUDA support: bring it to the host".to_owned())),
+        CPU => {}
+        CUDA => return Err(wrong("this build has no CUDA support: bring it to the host".to_owned())),
         other => return Err(wrong(format!("{other} is no device type"))),
     }
     let dtype = dtype(info.datatype).map_err(|error| wrong(error.reason))?;
@@ -52,25 +55,13 @@ pub unsafe extern "C" fn pcclSynchronizeSharedState(
     sync_info_out: *mut SharedStateSyncInfo,
 ) -> ResultCode {
     entry("pcclSynchronizeSharedState", || {
-        // SAFETY: the contract of this function.
-        let comm = unsafe { living(comm) }?;
-        let shared_state = not_null(shared_state, "shared_state")?;
-        // SAFETY: the contract of this function; it was checked for NULL.
-        let SharedState { revision, count, infos } = unsafe { *shared_state };
-        let known = u8::try_from(strategy).ok().and_then(SyncStrategy::from_code);
-        let strategy = known.ok_or_else(|| invalid(format!("{strategy} is no strategy")))?;
-        if count > MAX_TENSORS {
-            return Err(invalid(format!("{count} tensors; {MAX_TENSORS} are the most")));
-        }
-        let infos = match count {
-            0 => &[][..],
+        let info = on(comm, |comm| {
+            let shared_state = not_null(shared_state, "shared_state")?;
             // SAFETY: the contract of this function; it was checked for NULL.
-            _ => unsafe { std::slice::from_raw_parts(not_null(infos, "infos")?, count) },
-        };
-        // SAFETY: the contract of this function.
-        let tensors = infos.iter().enumerate().map(|(index, info)| unsafe { tensor(index, info) });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let info = comm.communicator.synchronize_buffers(revision, strategy, tensors).0?;
+            let given = unsafe { *shared_state };
+            // SAFETY: the contract of this function.
+            unsafe { synchronize(comm, given, strategy) }
+        })?;
         // SAFETY: the contract of this function; they were checked for NULL.
         unsafe {
             (*shared_state).revision = info.revision;
@@ -81,4 +72,24 @@ pub unsafe extern "C" fn pcclSynchronizeSharedState(
         }
         Ok(())
     })
+}
+
+/// # Safety
+/// As pcclSynchronizeSharedState says of its tensors.
+unsafe fn synchronize(comm: &Comm, given: SharedState, strategy: SyncStrategyCode) -> Result<SyncInfo> {
+    let SharedState { revision, count, infos } = given;
+    let known = u8::try_from(strategy).ok().and_then(SyncStrategy::from_code);
+    let strategy = known.ok_or_else(|| invalid(format!("{strategy} is no strategy")))?;
+    if count > MAX_TENSORS {
+        return Err(invalid(format!("{count} tensors; {MAX_TENSORS} are the most")));
+    }
+    let infos = match count {
+        0 => &[][..],
+        // SAFETY: the caller's contract; it was checked for NULL.
+        _ => unsafe { std::slice::from_raw_parts(not_null(infos, "infos")?, count) },
+    };
+    // SAFETY: the caller's contract.
+    let tensors = infos.iter().enumerate().map(|(index, info)| unsafe { tensor(index, info) });
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    comm.communicator.synchronize_buffers(revision, strategy, tensors).0
 }

@@ -25,6 +25,8 @@ static void fail(const char *file, int line, const char *what)
 
 #define CHECK(condition) ((condition) ? (void)0 : fail(__FILE__, __LINE__, #condition))
 #define OK(call) CHECK((call) == pcclSuccess)
+/* For a result that was kept: `function` has returned this code. */
+#define RETURNED(function, result, code) ((void)&(function), CHECK((result) == (code)))
 
 /* The call fails with this code, and the last error has this word. */
 #define FAILS(call, code, word) (CHECK((call) == (code)), says(__FILE__, __LINE__, word))
@@ -154,6 +156,35 @@ static inline void together(int count, void (*body)(struct peer *))
     for (i = 0; i < count; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
     end_master(master);
+}
+
+/* Two peers of one run, both connected, in the hands of one thread. */
+struct pair {
+    pcclMasterInstance_t *master;
+    pcclComm_t *first;
+    pcclComm_t *second;
+};
+
+static inline void *connect_it(void *comm)
+{
+    OK(pcclConnect(comm));
+    return NULL;
+}
+
+static inline struct pair pair(void)
+{
+    ccoip_socket_address_t address;
+    struct pair pair;
+    pthread_t thread;
+
+    pair.master = running_master(&address);
+    pair.first = communicator(address);
+    pair.second = communicator(address);
+    OK(pcclConnect(pair.first));
+    CHECK(pthread_create(&thread, NULL, connect_it, pair.second) == 0);
+    wait_for_world(pair.first, 2);
+    CHECK(pthread_join(thread, NULL) == 0);
+    return pair;
 }
 
 #endif /* HARNESS_H */
