@@ -100,6 +100,50 @@ fn the_numbers_of_the_header_are_those_of_the_library() {
     }
 }
 
+/// The fields of every struct that the text defines, as `type.field`.
+fn fields(header: &str) -> Vec<String> {
+    let structs = header.split("typedef struct ").skip(1).filter_map(|rest| {
+        let (name, body) = rest.split_once(" {\n")?;
+        name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some((name, body))
+    });
+    let mut fields = Vec::new();
+    for (name, body) in structs {
+        // The programs' name of the one struct whose tag is another.
+        let name = name.replace("pcclReduceSingleDescriptor_t", "pcclReduceOpDescriptor_t");
+        let lines = body.split("\n} ").next().unwrap().lines().map(str::trim);
+        for line in lines.filter(|line| line.ends_with(';') && !line.starts_with('*')) {
+            let field = line.trim_end_matches(';').split('[').next().unwrap();
+            fields.push(format!("{name}.{}", field.rsplit([' ', '*']).next().unwrap()));
+        }
+    }
+    fields
+}
+
+/// So that the comparison of `include/pccl.layout` with what C compilers say is one of everything.
+#[test]
+fn the_list_of_the_layout_has_all_that_the_headers_have() {
+    let list = fs::read_to_string(root().join("include/pccl.layout")).unwrap();
+    let listed: BTreeSet<&str> = list.lines().filter_map(|line| line.split(' ').next()).collect();
+    let mut found = 0;
+    for file in ["pccl.h", "ccoip.h", "ccoip_inet.h"] {
+        let header = fs::read_to_string(root().join("include").join(file)).unwrap();
+        let macros = header.lines().filter_map(|line| line.strip_prefix("#define ")?.split(' ').next());
+        let guards = |name: &&str| !["PCCL_H", "CCOIP_H", "CCOIP_INET_H"].contains(name);
+        let names = macros.filter(guards).map(str::to_owned);
+        let names = names.chain(enumerators(&header).into_keys().map(str::to_owned));
+        for name in names.chain(fields(&header)) {
+            assert!(listed.contains(name.as_str()), "{file} has {name}, which include/pccl.layout lacks");
+            found += 1;
+        }
+    }
+    let single = |line: &&str| !line.starts_with("sizeof(");
+    assert_eq!(
+        found - 2,
+        list.lines().filter(single).count(),
+        "PCCL_EXPORT is defined for three kinds of compilers"
+    );
+}
+
 #[test]
 fn the_functions_of_the_header_are_those_of_the_library() {
     let declared = called(&header(), |line| line.starts_with("PCCL_EXPORT "));
