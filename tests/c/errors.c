@@ -1,5 +1,6 @@
-/* Every function with every pointer that may not be NULL, before pcclInit, and at the wrong moment; and the codes that take a
- * mishap: a data port that cannot be had, a peer that leaves in the middle. */
+/* Functions with each pointer that may not be NULL (of error feedback, tensors and lists in feedback.c, shared_state.c and
+ * operations.c), before pcclInit, and at the wrong moment; settings that cannot be; and the codes that take a mishap: a data port
+ * that cannot be had, a peer that leaves in the middle. */
 #include "harness.h"
 
 #include <limits.h>
@@ -39,6 +40,7 @@ static void not_initialized(void)
     list.sendbuf = list.recvbuf = &one;
     list.descriptor = sum;
     CHECK(pcclAllReduceMultipleWithRetry(&list, 1, comm, NULL, 1) == pcclNotInitialized);
+    CHECK(pcclAllReduceMultipleWithRetryAndFeedback(&list, NULL, 1, comm, NULL, 1) == pcclNotInitialized);
     CHECK(pcclSynchronizeSharedState(comm, &state, popular, NULL) == pcclNotInitialized);
     stats.struct_size = sizeof stats;
     CHECK(pcclGetStats(comm, &stats) == pcclNotInitialized);
@@ -72,16 +74,21 @@ static void null_pointers(void)
     CHECK(pcclAllReduce(&one, &one, &sum, NULL, NULL) == pcclInvalidArgument);
     CHECK(pcclAllReduceAsync(&one, &one, &sum, NULL, &handle) == pcclInvalidArgument);
     CHECK(pcclAwaitAsyncReduce(NULL, NULL) == pcclInvalidArgument && pcclAwaitAsyncReduce(&handle, NULL) == pcclInvalidArgument);
+    CHECK(pcclTestAsyncReduce(NULL, &flag) == pcclInvalidArgument);
     CHECK(pcclTestAsyncReduce(&handle, NULL) == pcclInvalidArgument && pcclTestAsyncReduce(&handle, &flag) == pcclInvalidArgument);
     CHECK(pcclAwaitAsyncReduceTimeout(NULL, 1, NULL) == pcclInvalidArgument);
     CHECK(pcclAwaitAsyncReduceTimeout(&handle, 1, NULL) == pcclInvalidArgument);
     OK(pcclConfigCreate(&config));
     CHECK(pcclConfigSet(config, "pool", NULL) == pcclInvalidArgument);
+    CHECK(pcclConfigSet(config, NULL, "3") == pcclInvalidArgument && pcclConfigSet(NULL, "pool", "3") == pcclInvalidArgument);
     CHECK(pcclCreateCommunicatorWithConfig(&params, config, NULL) == pcclInvalidArgument);
+    CHECK(pcclCreateCommunicatorWithConfig(NULL, config, &comm) == pcclInvalidArgument);
+    CHECK(pcclCreateMasterWithConfig(loopback(0), config, NULL) == pcclInvalidArgument);
     OK(pcclConfigDestroy(config));
     list.sendbuf = list.recvbuf = &one;
     list.descriptor = sum;
     CHECK(pcclAllReduceMultipleWithRetry(&list, 1, NULL, NULL, 1) == pcclInvalidArgument);
+    CHECK(pcclAllReduceMultipleWithRetryAndFeedback(&list, NULL, 1, NULL, NULL, 1) == pcclInvalidArgument);
     CHECK(pcclSynchronizeSharedState(NULL, &state, popular, NULL) == pcclInvalidArgument);
     stats.struct_size = sizeof stats;
     CHECK(pcclGetStats(NULL, &stats) == pcclInvalidArgument);
@@ -127,6 +134,9 @@ static void wrong_moment(void)
     list.sendbuf = list.recvbuf = &one;
     list.descriptor = sum;
     CHECK(pcclAllReduceMultipleWithRetry(&list, 1, comm, NULL, 1) == pcclInvalidUsage);
+    CHECK(pcclAllReduceWithFeedback(&one, &one, NULL, &sum, comm, NULL) == pcclInvalidUsage);
+    CHECK(pcclAllReduceWithFeedbackAsync(&one, &one, NULL, &sum, comm, &handle) == pcclInvalidUsage);
+    CHECK(pcclAllReduceMultipleWithRetryAndFeedback(&list, NULL, 1, comm, NULL, 1) == pcclInvalidUsage);
     CHECK(pcclGetStats(comm, NULL) == pcclInvalidArgument);
     stats.struct_size = sizeof stats;
     OK(pcclGetStats(comm, &stats));
@@ -140,6 +150,67 @@ static void wrong_moment(void)
     OK(pcclDestroyMaster(master));
     odd.inet.protocol = (ccoip_inet_protocol_t)7;
     FAILS(pcclCreateMaster(odd, &master), pcclInvalidArgument, "7");
+}
+
+/* A run key asks for what there is not: nobody is to believe that it is there. */
+static void run_key(void)
+{
+    pcclCommCreateParams_t params = params_of(loopback(1), 0);
+    pcclMasterInstance_t *master = NULL;
+    pcclConfig_t *config = NULL;
+    pcclComm_t *comm = NULL;
+
+    OK(pcclConfigCreate(&config));
+    FAILS(pcclConfigSet(config, "run_key", "secret"), pcclInvalidArgument, "cannot encrypt");
+    /* Not even text. */
+    CHECK(setenv("PCCL_RUN_KEY", "secret\xff", 1) == 0);
+    FAILS(pcclCreateCommunicator(&params, &comm), pcclInvalidUsage, "PCCL_RUN_KEY");
+    FAILS(pcclCreateCommunicatorWithConfig(&params, config, &comm), pcclInvalidUsage, "PCCL_RUN_KEY");
+    FAILS(pcclCreateMaster(loopback(0), &master), pcclInvalidUsage, "PCCL_RUN_KEY");
+    FAILS(pcclCreateMasterWithConfig(loopback(0), config, &master), pcclInvalidUsage, "PCCL_RUN_KEY");
+    CHECK(unsetenv("PCCL_RUN_KEY") == 0);
+    OK(pcclConfigSet(config, "transport", "tcp"));
+    FAILS(pcclConfigSet(config, "transport", "quic"), pcclInvalidArgument, "tcp only");
+    OK(pcclConfigDestroy(config));
+    CHECK(!comm && !master);
+}
+
+/* What only the system knows. */
+static void congestion_control_that_is_none(void)
+{
+    ccoip_socket_address_t address;
+    pcclMasterInstance_t *master = running_master(&address);
+    pcclCommCreateParams_t params = params_of(address, 0);
+    pcclConfig_t *config = NULL;
+    pcclComm_t *comm = NULL;
+
+    OK(pcclConfigCreate(&config));
+    OK(pcclConfigSet(config, "tcp_congestion", "nosuch"));
+    OK(pcclCreateCommunicatorWithConfig(&params, config, &comm));
+    OK(pcclConfigDestroy(config));
+    FAILS(pcclConnect(comm), pcclInvalidArgument, "nosuch");
+    OK(pcclDestroyCommunicator(comm));
+    end_master(master);
+}
+
+static void alone(void)
+{
+    const pcclReduceDescriptor_t sum = operation(1, pcclFloat, pcclSum, 0);
+    ccoip_socket_address_t address;
+    pcclMasterInstance_t *master = running_master(&address);
+    pcclComm_t *comm = communicator(address);
+    pcclReduceOpDescriptor_t list;
+    pcclAsyncReduceOp_t handle;
+    float one = 1;
+
+    OK(pcclConnect(comm));
+    list.sendbuf = list.recvbuf = &one;
+    list.descriptor = sum;
+    CHECK(pcclAllReduceWithFeedbackAsync(&one, &one, NULL, &sum, comm, &handle) == pcclTooFewPeers);
+    CHECK(pcclAllReduceMultipleWithRetryAndFeedback(&list, NULL, 1, comm, NULL, 1) == pcclTooFewPeers);
+    CHECK(one == 1);
+    OK(pcclDestroyCommunicator(comm));
+    end_master(master);
 }
 
 /* The port that data should come to is the master's. */
@@ -177,6 +248,7 @@ static void deserted(struct peer *peer)
     if (peer->index != 2) {
         OK(pcclAllReduceAsync(&one, &one, &sum, peer->comm, &handle));
         FAILS(pcclArePeersPending(peer->comm, &flag), pcclPendingAsyncOps, "tag 1");
+        FAILS(pcclOptimizeTopology(peer->comm), pcclPendingAsyncOps, "tag 1");
     }
     /* It takes the third, so after it the master knows that the others have begun. */
     OK(pcclAllReduce(&ready, &ready, &go, peer->comm, NULL));
@@ -233,6 +305,9 @@ int main(void)
     OK(pcclInit());
     null_pointers();
     wrong_moment();
+    run_key();
+    congestion_control_that_is_none();
+    alone();
     no_data_port();
     together(3, deserted);
     together(2, abandoned);

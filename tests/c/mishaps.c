@@ -42,6 +42,20 @@ static void never_meet_in_an_endless_wait(struct peer *peer)
     FAILS(pcclAwaitAsyncReduceTimeout(&handle, UINT64_MAX, NULL), pcclInvalidUsage, "can never meet");
 }
 
+static void never_meet_in_an_await(struct peer *peer)
+{
+    const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 1);
+    pcclAsyncReduceOp_t handle;
+    int32_t one = 1;
+
+    if (peer->index == 0) {
+        FAILS(pcclUpdateTopology(peer->comm), pcclInvalidUsage, "can never meet");
+        return;
+    }
+    OK(pcclAllReduceAsync(&one, &one, &sum, peer->comm, &handle));
+    FAILS(pcclAwaitAsyncReduce(&handle, NULL), pcclInvalidUsage, "can never meet");
+}
+
 static void polled(struct peer *peer)
 {
     const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 1);
@@ -90,9 +104,12 @@ static void without_master(void)
     ccoip_socket_address_t address;
     pcclMasterInstance_t *master = running_master(&address);
     pcclCommCreateParams_t params = params_of(address, 0);
+    pcclSharedState_t state = {0, 0, NULL};
+    pcclAsyncReduceOp_t first, second;
+    pcclReduceOpDescriptor_t list;
     pcclConfig_t *config = NULL;
     pcclComm_t *comm = NULL;
-    int32_t one = 1;
+    int32_t one = 1, two = 2;
     bool pending = false;
 
     OK(pcclConfigCreate(&config));
@@ -106,7 +123,41 @@ static void without_master(void)
     FAILS(pcclArePeersPending(comm, &pending), pcclMasterConnectionFailed, "lost the master");
     FAILS(pcclOptimizeTopology(comm), pcclMasterConnectionFailed, "lost the master");
     FAILS(pcclAllReduce(&one, &one, &sum, comm, NULL), pcclMasterConnectionFailed, "lost the master");
+    FAILS(pcclAllReduceWithFeedback(&one, &one, NULL, &sum, comm, NULL), pcclMasterConnectionFailed, "lost the master");
+    OK(pcclAllReduceAsync(&one, &one, &sum, comm, &first));
+    FAILS(pcclAwaitAsyncReduce(&first, NULL), pcclMasterConnectionFailed, "lost the master");
+    OK(pcclAllReduceAsync(&two, &two, &sum, comm, &second));
+    FAILS(pcclAwaitAsyncReduceTimeout(&second, 60000, NULL), pcclMasterConnectionFailed, "lost the master");
+    list.sendbuf = list.recvbuf = &one;
+    list.descriptor = sum;
+    FAILS(pcclAllReduceMultipleWithRetry(&list, 1, comm, NULL, 1), pcclMasterConnectionFailed, "lost the master");
+    FAILS(pcclAllReduceMultipleWithRetryAndFeedback(&list, NULL, 1, comm, NULL, 1), pcclMasterConnectionFailed,
+          "lost the master");
+    FAILS(pcclSynchronizeSharedState(comm, &state, PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, NULL),
+          pcclMasterConnectionFailed, "lost the master");
+    CHECK(one == 1 && two == 2);
     OK(pcclDestroyCommunicator(comm));
+}
+
+/* Operations are under way when the master goes, and with it all that could end them. */
+static void without_master_in_the_middle(void)
+{
+    const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 1), max = operation(1, pcclInt32, pcclMax, 2);
+    pcclAsyncReduceOp_t first, second;
+    struct pair peers;
+    int32_t one = 1, two = 2;
+
+    CHECK(setenv("PCCL_RECONNECT_TIMEOUT_MS", "200", 1) == 0);
+    peers = pair();
+    CHECK(unsetenv("PCCL_RECONNECT_TIMEOUT_MS") == 0);
+    OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &first));
+    OK(pcclAllReduceAsync(&two, &two, &max, peers.first, &second));
+    end_master(peers.master);
+    FAILS(pcclAwaitAsyncReduce(&first, NULL), pcclMasterConnectionFailed, "lost the master");
+    FAILS(pcclAwaitAsyncReduceTimeout(&second, 60000, NULL), pcclMasterConnectionFailed, "lost the master");
+    CHECK(one == 1 && two == 2);
+    OK(pcclDestroyCommunicator(peers.first));
+    OK(pcclDestroyCommunicator(peers.second));
 }
 
 int main(void)
@@ -116,9 +167,11 @@ int main(void)
     together(2, never_meet);
     together(2, never_meet_in_phases);
     together(2, never_meet_in_an_endless_wait);
+    together(2, never_meet_in_an_await);
     together(3, polled);
     together(3, list_goes_on);
     without_master();
+    without_master_in_the_middle();
     puts("mishaps.c: each has its code");
     return 0;
 }
