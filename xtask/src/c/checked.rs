@@ -11,10 +11,8 @@ use crate::python::PATIENT;
 use crate::step::Steps;
 
 const VALGRIND_LIMIT: Duration = Duration::from_secs(15 * 60);
-/// Its peers are programs that it starts, which valgrind does not follow.
-const STARTS_PROGRAMS: &str = "churn";
-/// Counts what is left itself, by means that these tools take away.
-const COUNTS_ITSELF: &str = "load";
+/// Its peers are programs that it starts, for valgrind to follow; others start what is not theirs (`true`).
+const STARTS_PEERS: &str = "churn";
 const SANITIZERS: [&str; 3] = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
 pub fn run(steps: &mut Steps, prefix: &Path, out: &Path) {
@@ -31,13 +29,17 @@ fn valgrind(steps: &mut Steps, out: &Path) {
     if !answers("valgrind", &["--version"]) {
         return steps.skip("C programs, valgrind", "valgrind is not installed");
     }
-    let programs = Program::all(out).into_iter();
-    for program in programs.filter(|one| ![STARTS_PROGRAMS, COUNTS_ITSELF].contains(&one.name.as_str())) {
+    for program in Program::all(out) {
         let mut valgrind =
             command("valgrind", &["--quiet", "--vgdb=no", "--error-exitcode=9", "--num-callers=40"]);
         valgrind.args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"]);
         // Threads run one at a time there, and one that polls might never let another go first.
         valgrind.arg("--fair-sched=try");
+        // What was unloaded keeps its names.
+        valgrind.arg("--keep-debuginfo=yes");
+        if program.name == STARTS_PEERS {
+            valgrind.arg("--trace-children=yes");
+        }
         valgrind.arg(format!("--suppressions={}", root().join("tests/c/valgrind.supp").display()));
         valgrind.arg(&program.binary).env(PATIENT.0, PATIENT.1).env("TEST_SLOWNESS", "8");
         steps.run(&format!("C program {}, valgrind", program.name), VALGRIND_LIMIT, valgrind);
@@ -49,7 +51,7 @@ fn sanitized(steps: &mut Steps, prefix: &Path, out: &Path) {
     if !answers("gcc", &[&SANITIZERS[..], &["-shared", "-x", "c", "/dev/null", "-o", &nothing]].concat()) {
         return steps.skip("C programs, sanitizers", "gcc has no libraries for its sanitizers");
     }
-    for program in Program::all(out).into_iter().filter(|one| one.name != COUNTS_ITSELF) {
+    for program in Program::all(out) {
         if program.compiled(steps, " with sanitizers", &SANITIZERS, prefix) {
             let mut run = command(&program.binary.to_string_lossy(), &[]);
             run.env(PATIENT.0, PATIENT.1).env("TEST_SLOWNESS", "2");

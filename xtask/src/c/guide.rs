@@ -1,16 +1,26 @@
-//! The trainer of docs/guide-c.md: taken out of the page, compiled, and run as three processes beside a master.
+//! The trainer of docs/guide-c.md: taken out of the page, compiled, and run as three processes beside a master, one of which is
+//! killed while a fourth joins.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
 
 use super::{LIMIT, STRICT, plain};
 use crate::place::{command, root};
 use crate::python::PATIENT;
-use crate::step::{Steps, output};
+use crate::step::Steps;
 
-const TRAINERS: &str = "3";
+const AT_LEAST: &str = "3";
+/// So many that there are some left when the fourth is in: a step takes about as long as three messages there and back, and
+/// a process begins in the time of a few of them.
+const STEPS: &str = "4000";
+/// When one is killed.
+const RUNNING: &str = "step 100 ";
+const END: &str = "step 4000, weights[7] = 7";
 
 pub fn run(steps: &mut Steps, prefix: &Path, out: &Path) {
     let (source, trainer, master) = (out.join("trainer.c"), out.join("trainer"), out.join("master"));
@@ -36,39 +46,87 @@ pub fn run(steps: &mut Steps, prefix: &Path, out: &Path) {
     }
 }
 
-/// Ends the master whatever happens.
-struct Killed(Child);
+/// A process and the lines it says. It ends with this, whatever happens.
+struct Speaker {
+    child: Child,
+    lines: Receiver<String>,
+    last: String,
+}
 
-impl Drop for Killed {
+impl Speaker {
+    fn start(mut command: Command) -> Result<Speaker, String> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command.env(PATIENT.0, PATIENT.1).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child =
+            child.stderr(Stdio::piped()).spawn().map_err(|error| format!("{program}: {error}"))?;
+        let (to, lines) = channel();
+        if let Some(output) = child.stdout.take() {
+            thread::spawn(move || {
+                // Nobody may listen any more.
+                BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| to.send(line))
+            });
+        }
+        Ok(Speaker { child, lines, last: String::new() })
+    }
+
+    /// The next line; `None` at its end.
+    fn line(&mut self, until: Instant) -> Result<Option<&str>, String> {
+        use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
+        match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) => self.last = line,
+            Err(Disconnected) => return Ok(None),
+            Err(Timeout) => return Err(format!("said {:?} and then nothing for too long", self.last)),
+        }
+        Ok(Some(&self.last))
+    }
+
+    fn line_with(&mut self, begin: &str, until: Instant) -> Result<String, String> {
+        while let Some(line) = self.line(until)? {
+            if line.starts_with(begin) {
+                return Ok(line.to_owned());
+            }
+        }
+        Err(format!("ended without a line {begin:?}; the last was {:?}", self.last))
+    }
+
+    fn end(mut self, until: Instant) -> Result<(), String> {
+        while self.line(until)?.is_some() {}
+        let status = self.child.wait().map_err(|error| format!("cannot be waited for: {error}"))?;
+        let mut errors = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            // What was read tells enough.
+            let _ = stderr.read_to_string(&mut errors);
+        }
+        match status.success() && self.last == END {
+            true => Ok(()),
+            false => Err(format!("ended with {status} and said {:?} {errors}", self.last)),
+        }
+    }
+}
+
+impl Drop for Speaker {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 fn trained(trainer: &Path, master: &Path) -> Result<(), String> {
-    let mut master = command(&master.to_string_lossy(), &[]);
-    let master = master.env(PATIENT.0, PATIENT.1).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut master = Killed(master.map_err(|error| format!("master: {error}"))?);
-    let mut port = String::new();
-    let stdout = master.0.stdout.take().ok_or("the master has no output")?;
-    BufReader::new(stdout).read_line(&mut port).map_err(|error| format!("master: {error}"))?;
-    let one = || {
-        let mut command: Command = command(&trainer.to_string_lossy(), &[port.trim(), TRAINERS]);
-        output(command.env(PATIENT.0, PATIENT.1), LIMIT)
-    };
-    let ended = std::thread::scope(|scope| {
-        let threads = [scope.spawn(one), scope.spawn(one), scope.spawn(one)];
-        threads.map(|thread| thread.join().unwrap_or_else(|_| Err("panicked".to_owned())))
-    });
-    for trainer in ended {
-        let trainer = trainer.map_err(|error| format!("a trainer {error}"))?;
-        let (said, errors) =
-            (String::from_utf8_lossy(&trainer.stdout), String::from_utf8_lossy(&trainer.stderr));
-        if !trainer.status.success() || said.trim() != "step 50, weights[7] = 7" {
-            return Err(format!("a trainer ended with {} and said {said} {errors}", trainer.status));
-        }
+    let until = Instant::now() + LIMIT;
+    let mut master = Speaker::start(command(&master.to_string_lossy(), &[]))?;
+    let port = master.line(until)?.ok_or("the master says no port")?.to_owned();
+    let start = || Speaker::start(command(&trainer.to_string_lossy(), &[&port, AT_LEAST, STEPS]));
+    let mut first = start()?;
+    let (second, mut third) = (start()?, start()?);
+    let said = |error| format!("a trainer {error}");
+    first.line_with(RUNNING, until).map_err(said)?;
+    // It goes in the middle of whatever it does.
+    third.child.kill().map_err(|error| format!("the third trainer: {error}"))?;
+    let mut fourth = start()?;
+    let joined = fourth.line_with("step ", until).map_err(said)?;
+    if !joined.ends_with("with 3 peers") {
+        return Err(format!("the trainer that joined said {joined:?}"));
     }
-    Ok(())
+    [first, second, fourth].into_iter().try_for_each(|trainer| trainer.end(until).map_err(said))
 }

@@ -2,7 +2,9 @@
 
 mod checked;
 mod guide;
+mod layout;
 mod outside;
+mod shipped;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +18,17 @@ use crate::step::Steps;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+/// What programs are compiled with: compiler, language, standard.
+const LANGUAGES: [(&str, &str, &str); 7] = [
+    ("gcc", "c", "-std=c99"),
+    ("gcc", "c", "-std=c11"),
+    ("g++", "c++", "-std=c++11"),
+    ("g++", "c++", "-std=c++17"),
+    ("clang", "c", "-std=c99"),
+    ("clang", "c", "-std=c11"),
+    ("clang++", "c++", "-std=c++17"),
+];
 
 /// Compiles every program of tests/c as strict C99 against the installed header and library, and runs it.
 pub fn run(steps: &mut Steps) {
@@ -34,6 +47,7 @@ pub fn run(steps: &mut Steps) {
         return;
     }
     headers(steps);
+    layout::run(steps, &prefix, &out);
     steps.note("exported symbols", symbols(&prefix.join("lib/libpccl.so")));
     steps.note("soname", soname(&prefix.join("lib/libpccl.so")));
     for program in Program::all(&out) {
@@ -44,8 +58,9 @@ pub fn run(steps: &mut Steps) {
         }
     }
     checked::run(steps, &prefix, &out);
-    outside::run(steps, &prefix, &out);
+    outside::run(steps, &prefix, &out, "");
     guide::run(steps, &prefix, &out);
+    shipped::run(steps, &out);
 }
 
 /// One of tests/c.
@@ -134,16 +149,7 @@ const FOREIGN: [&str; 2] = ["--target=x86_64-pc-windows-msvc", "--target=arm64-a
 
 /// The header on its own, in the languages and for the systems it is promised for.
 fn headers(steps: &mut Steps) {
-    let ours = [
-        ("gcc", "c", "-std=c99"),
-        ("gcc", "c", "-std=c11"),
-        ("g++", "c++", "-std=c++11"),
-        ("g++", "c++", "-std=c++17"),
-        ("clang", "c", "-std=c99"),
-        ("clang", "c", "-std=c11"),
-        ("clang++", "c++", "-std=c++17"),
-    ];
-    for (compiler, language, standard) in ours {
+    for (compiler, language, standard) in LANGUAGES {
         header(steps, compiler, language, standard, &[]);
     }
     for target in FOREIGN {

@@ -21,17 +21,19 @@ const COMPILERS: [(&str, &str, &str); 4] = [
 struct Outside<'a> {
     folder: PathBuf,
     prefix: &'a Path,
+    /// Which build of the library, in the names of the steps.
+    which: &'a str,
 }
 
-pub fn run(steps: &mut Steps, prefix: &Path, out: &Path) {
+pub fn run(steps: &mut Steps, prefix: &Path, out: &Path, which: &str) {
     let folder = out.join("outside");
     if let Err(error) = copied(&folder) {
         steps.note("outside programs", Err(format!("{}: {error}", folder.display())));
         return;
     }
-    let outside = Outside { folder, prefix };
+    let outside = Outside { folder, prefix, which };
     for (compiler, language, standard) in COMPILERS {
-        let name = format!("outside program, {compiler}");
+        let name = format!("outside program{which}, {compiler}");
         if !answers(compiler, &["--version"]) {
             steps.skip(&name, &format!("{compiler} is not installed"));
             continue;
@@ -43,7 +45,7 @@ pub fn run(steps: &mut Steps, prefix: &Path, out: &Path) {
             compile
         };
         outside.built(steps, &name, &compile, Ok(plain(prefix).to_vec()));
-        let name = format!("outside program, {compiler}, pkg-config");
+        let name = format!("outside program{which}, {compiler}, pkg-config");
         if !answers("pkg-config", &["--version"]) {
             steps.skip(&name, "pkg-config is not installed");
             continue;
@@ -115,22 +117,23 @@ impl Outside<'_> {
     }
 
     fn cmake(&self, steps: &mut Steps) {
+        let name = format!("outside program{}, CMake", self.which);
         if !answers("cmake", &["--version"]) {
-            return steps.skip("outside program, CMake", "cmake is not installed");
+            return steps.skip(&name, "cmake is not installed");
         }
         let build = self.folder.join("build");
         let folder = |folder: &Path| folder.to_string_lossy().into_owned();
         let prefix = format!("-DCMAKE_PREFIX_PATH={}", self.prefix.display());
         let configure = ["-S", &folder(&self.folder), "-B", &folder(&build), &prefix];
-        let passed = steps.run("outside program, CMake, configured", LIMIT, command("cmake", &configure))
+        let passed = steps.run(&format!("{name}, configured"), LIMIT, command("cmake", &configure))
             && steps.run(
-                "outside program, CMake, compiled",
+                &format!("{name}, compiled"),
                 LIMIT,
                 command("cmake", &["--build", &folder(&build), "--verbose"]),
             );
         if passed {
-            for name in ["program", "program_static"] {
-                self.runs(steps, &format!("outside program, CMake, {name}"), &build.join(name));
+            for program in ["program", "program_static"] {
+                self.runs(steps, &format!("{name}, {program}"), &build.join(program));
             }
         }
     }
