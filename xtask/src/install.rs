@@ -41,10 +41,19 @@ pub fn install(steps: &mut Steps, prefix: &Path, debug: bool) -> bool {
     if !steps.run("C library", LIMIT, cargo(&["build", "-p", "pccl-ffi", "--profile", profile])) {
         return false;
     }
-    let installed = Form::of(std::env::consts::OS)
+    // The library's environment is this program's: both are built for the same system.
+    let environment = if cfg!(target_env = "msvc") { Environment::Msvc } else { Environment::Gnu };
+    let installed = Form::of(std::env::consts::OS, environment)
         .install(&target().join(folder), prefix)
         .map_err(|e| format!("{}: {e}", prefix.display()));
     steps.note("C library, installed", installed)
+}
+
+/// Whose linker a library is for. Of importance on Windows only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Environment {
+    Gnu,
+    Msvc,
 }
 
 /// What one system calls its libraries, and what else a static one needs there.
@@ -62,7 +71,7 @@ struct Form {
 }
 
 impl Form {
-    fn of(system: &str) -> Form {
+    fn of(system: &str, environment: Environment) -> Form {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let unix = |whole: &str, major: &str, plain: &str, name: String, libraries| Form {
             files: vec![pair(plain, &format!("lib/{whole}")), pair("libpccl.a", "lib/libpccl.a")],
@@ -76,20 +85,31 @@ impl Form {
             static_libraries: libraries,
         };
         match system {
-            "windows" => Form {
-                files: vec![
-                    pair("pccl.dll", "bin/pccl.dll"),
-                    pair("pccl.dll.lib", "lib/pccl.lib"),
-                    pair("pccl.lib", "lib/pccl_static.lib"),
-                ],
-                links: Vec::new(),
-                properties: vec![
-                    ("IMPORTED_LOCATION", "bin/pccl.dll".to_owned()),
-                    ("IMPORTED_IMPLIB", "lib/pccl.lib".to_owned()),
-                ],
-                static_file: "lib/pccl_static.lib".to_owned(),
-                static_libraries: &["kernel32", "ntdll", "userenv", "ws2_32", "dbghelp"],
-            },
+            "windows" => {
+                // As the compiler calls them, and as -lpccl and -lpccl_static, or CMake, look for them.
+                let (import, archive, places) = match environment {
+                    Environment::Msvc => {
+                        ("pccl.dll.lib", "pccl.lib", ["lib/pccl.lib", "lib/pccl_static.lib"])
+                    }
+                    Environment::Gnu => {
+                        ("libpccl.dll.a", "libpccl.a", ["lib/libpccl.dll.a", "lib/libpccl_static.a"])
+                    }
+                };
+                Form {
+                    files: vec![
+                        pair("pccl.dll", "bin/pccl.dll"),
+                        pair(import, places[0]),
+                        pair(archive, places[1]),
+                    ],
+                    links: Vec::new(),
+                    properties: vec![
+                        ("IMPORTED_LOCATION", "bin/pccl.dll".to_owned()),
+                        ("IMPORTED_IMPLIB", places[0].to_owned()),
+                    ],
+                    static_file: places[1].to_owned(),
+                    static_libraries: &["kernel32", "ntdll", "userenv", "ws2_32", "dbghelp"],
+                }
+            }
             "macos" => {
                 let (whole, major) = (format!("libpccl.{VERSION}.dylib"), format!("libpccl.{MAJOR}.dylib"));
                 let name = format!("@rpath/{major}");
@@ -143,6 +163,7 @@ impl Form {
         template
             .replace("@VERSION@", VERSION)
             .replace("@MAJOR@", MAJOR)
+            .replace("@POINTER_BYTES@", &size_of::<usize>().to_string())
             .replace("@SHARED_PROPERTIES@", &properties.join("\n    "))
             .replace("@STATIC_FILE@", &self.static_file)
             .replace("@STATIC_LIBRARIES@", libraries.trim_end())
@@ -177,16 +198,35 @@ fn link(to: &str, place: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const SYSTEMS: [(&str, Environment); 4] = [
+        ("linux", Environment::Gnu),
+        ("macos", Environment::Gnu),
+        ("windows", Environment::Gnu),
+        ("windows", Environment::Msvc),
+    ];
+
+    #[test]
+    fn what_cmake_looks_for_is_installed() {
+        for (system, environment) in SYSTEMS {
+            let form = Form::of(system, environment);
+            let there: Vec<&String> = form.files.iter().map(|(_, to)| to).collect();
+            let looked_for = form.properties.iter().filter(|(name, _)| *name != "IMPORTED_SONAME");
+            for place in looked_for.map(|(_, place)| place).chain([&form.static_file]) {
+                assert!(there.contains(&place), "{system}, {environment:?}: {place}");
+            }
+        }
+    }
+
     #[test]
     fn every_template_is_filled_on_every_system() {
-        for system in ["linux", "macos", "windows"] {
+        for (system, environment) in SYSTEMS {
             for (name, cmake) in [
                 ("pccl.pc.in", false),
                 ("pccl-config.cmake.in", true),
                 ("pccl-config-version.cmake.in", true),
             ] {
                 let template = fs::read_to_string(root().join("pccl-ffi/package").join(name)).unwrap();
-                let text = Form::of(system).filled(&template, cmake);
+                let text = Form::of(system, environment).filled(&template, cmake);
                 assert!(!text.replace("@rpath", "").contains('@'), "{name} on {system}: {text}");
             }
         }
@@ -195,7 +235,7 @@ mod tests {
     #[test]
     fn links_lead_to_what_is_installed() {
         for system in ["linux", "macos"] {
-            let form = Form::of(system);
+            let form = Form::of(system, Environment::Gnu);
             let mut there: Vec<String> = form.files.into_iter().map(|(_, to)| to).collect();
             for (name, to) in form.links {
                 assert!(there.contains(&format!("lib/{to}")), "{name} leads to {to}");

@@ -32,7 +32,9 @@ pub fn run() -> bool {
 
 /// The library compiles where no machine of ours runs it.
 fn other_systems(steps: &mut Steps) {
-    for system in ["x86_64-pc-windows-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin"] {
+    for system in
+        ["x86_64-pc-windows-msvc", "x86_64-pc-windows-gnu", "x86_64-apple-darwin", "aarch64-apple-darwin"]
+    {
         let name = format!("library for {system}");
         if !is_installed(system) {
             steps.skip(&name, &format!("its standard library is missing: rustup target add {system}"));
