@@ -14,7 +14,9 @@ pub use probe::{Heard, ProbeOrder, ProbeReport, RoundTrip, Sent};
 pub use quantization::{MAX_BLOCK_ELEMENTS, Quantization};
 pub use report::{FigureRow, RunReport};
 pub use severity::Severity;
-pub use state::{Digest, Election, Needs, Offer, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey};
+pub use state::{
+    Digest, Election, FetchFailure, Needs, Offer, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey,
+};
 pub use topology::{Cost, ForestKind, PackedTree, Planned, PlannedForest};
 
 /// 128-bit identity of a peer, chosen at random by the peer itself.

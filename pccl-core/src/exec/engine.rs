@@ -16,8 +16,8 @@ use crate::mem::{Budget, Buffers};
 use crate::obs::Counters;
 use crate::plan::PlanView;
 use crate::types::{
-    Epoch, Heard, LinkId, OpDescriptor, OpKey, PeerId, ProbeOrder, ProbeReport, Severity, Source, SyncNumber,
-    Time,
+    Epoch, FetchFailure, Heard, LinkId, OpDescriptor, OpKey, PeerId, ProbeOrder, ProbeReport, Severity,
+    Source, SyncNumber, Time,
 };
 
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ pub enum Output {
     /// The link had its share: call `ready` again soon.
     Again { link: LinkId },
     /// What this peer needed of the elected state is here. `failed`: it cannot be had, for this reason.
-    StateDone { number: SyncNumber, failed: Option<String> },
+    StateDone { number: SyncNumber, failed: Option<FetchFailure> },
     /// A round of measurements is over.
     Probed(ProbeReport),
     /// How far a long transfer has come, or who holds it up.
@@ -196,6 +196,13 @@ impl<L: Link> Engine<L> {
         self.core.cx.now = now;
         self.core.syncs.unlinked(peer, &mut self.core.cx);
         self.core.probes.unlinked(peer, &mut self.core.cx);
+        self.flush(now);
+    }
+
+    /// Who is in the group from here on.
+    pub fn members(&mut self, members: &[PeerId], now: Time) {
+        self.core.cx.now = now;
+        self.core.syncs.members(members, &mut self.core.cx);
         self.flush(now);
     }
 

@@ -271,10 +271,14 @@ impl<L: Link> Node<L> {
                 self.outputs.push_back(Output::Dial { to, connections })
             }
             peer::Output::Unlink { peer } => self.engine.unlink(peer, now),
-            peer::Output::Reset => self.engine.reset(),
+            peer::Output::Reset => {
+                self.engine.reset();
+                self.syncs.forget_run();
+            }
             peer::Output::Epoch(_) => {
                 if let Some(group) = self.peer.group() {
                     self.engine.enter_epoch(group.since);
+                    self.engine.members(&group.order, now);
                 }
             }
             peer::Output::Start { work, key, descriptor } => self.start(work, key, descriptor, now),

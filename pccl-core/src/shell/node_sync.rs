@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::node::{Node, Output};
-use crate::exec::{Link, SyncStart};
+use crate::exec::{Link, SyncEnd, SyncStart};
 use crate::proto::peer::{Call, SyncInfo};
 use crate::state::{Condition, Survey, Tensors};
 use crate::types::{Digest, Election, Needs, Severity, SyncStrategy, Time, WorkId};
@@ -36,6 +36,43 @@ impl SyncReport {
     }
 }
 
+/// What broken transfers have left, by the names of the tensors they have changed. While one of them is the mixture it was
+/// left as, or all are as they were left, there is no vote; else the program has put something else there since.
+#[derive(Debug, Default)]
+struct Leavings(BTreeMap<String, Left>);
+
+#[derive(Debug)]
+struct Left {
+    digest: Digest,
+    is_mixed: bool,
+}
+
+impl Leavings {
+    /// Whether these tensors are what was left. If not, that is over; if so, what has changed all the same is.
+    fn are_there(&mut self, tensors: &Tensors, survey: &Survey) -> bool {
+        let stays = |name: &String, left: &Left| {
+            let at = tensors.keys().binary_search_by(|key| key.name.cmp(name));
+            at.is_ok_and(|at| survey.digests()[at] == left.digest)
+        };
+        let all = !self.0.is_empty() && self.0.iter().all(|(name, left)| stays(name, left));
+        let are_there = all || self.0.iter().any(|(name, left)| left.is_mixed && stays(name, left));
+        self.0.retain(|name, left| are_there && stays(name, left));
+        are_there
+    }
+
+    /// After a synchronization that has not succeeded.
+    fn follow(&mut self, end: &SyncEnd) {
+        if end.holds.is_some() || !end.is_mixture && !end.touched.is_empty() {
+            self.0.clear();
+            return;
+        }
+        for (tensor, digest) in &end.touched {
+            let left = Left { digest: *digest, is_mixed: end.conditions[*tensor] == Condition::Mixed };
+            self.0.insert(end.tensors.keys()[*tensor].name.clone(), left);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
     /// Not in the engine's hands: before the election.
@@ -43,9 +80,7 @@ pub(super) struct Syncs {
     begun: Option<(WorkId, SyncReport)>,
     /// Content sent and received by calls that have ended in the engine, until their `Complete`.
     traffic: BTreeMap<WorkId, (u64, u64)>,
-    /// All tensors, as a broken transfer has left them. While they are like that they have no vote; if the program has
-    /// put something else there since, they do.
-    left: Option<Digest>,
+    left: Leavings,
     /// All that was elected in a synchronization that did not succeed, and its revision. Who brings just that to the next
     /// one brings this revision, although the program was not told of it: the run must not fall back.
     holds: Option<(Digest, u64)>,
@@ -56,10 +91,16 @@ impl Syncs {
         let SyncRequest { revision, strategy, tensors, survey, .. } = &request;
         let held = self.holds.filter(|(full, _)| *full == survey.full()).map(|(_, revision)| revision);
         let revision = held.map_or(*revision, |held| held.max(*revision));
-        let offer = survey.offer(revision, *strategy, self.left == Some(survey.full()));
+        let left_behind = self.left.are_there(tensors, survey);
+        let offer = survey.offer(revision, *strategy, left_behind);
         let keys = tensors.keys().clone();
         self.resting.insert(work, request);
         Call::Synchronize { offer, keys }
+    }
+
+    /// The membership is over: another run need not know of what was elected in this one.
+    pub fn forget_run(&mut self) {
+        self.holds = None;
     }
 
     /// Before the call completes: its memory goes back, if it is still here.
@@ -68,7 +109,7 @@ impl Syncs {
         let traffic = self.traffic.remove(&work);
         if let Some(info) = info {
             (info.tx_bytes, info.rx_bytes) = traffic.unwrap_or_default();
-            (self.left, self.holds) = (None, None);
+            (self.left, self.holds) = (Leavings::default(), None);
         }
     }
 }
@@ -89,8 +130,8 @@ impl<L: Link> Node<L> {
         report.fill(end.tensors.in_given_order(&end.conditions));
         self.syncs.traffic.insert(work, (end.tx_bytes, end.rx_bytes));
         self.syncs.holds = end.holds;
-        if let Some(left) = end.left {
-            self.syncs.left = Some(left);
+        self.syncs.left.follow(&end);
+        if end.is_mixture {
             let mixed = end.conditions.iter().filter(|c| **c == Condition::Mixed).count();
             let text = format!(
                 "a broken transfer left {mixed} of {} tensors in part what they were and in part what was elected; until the \
@@ -99,5 +140,90 @@ impl<L: Link> Node<L> {
             );
             self.outputs.push_back(Output::Log { severity: Severity::Warn, text });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::TestMemory;
+    use crate::types::{DType, TensorKey};
+
+    struct State([TestMemory; 3]);
+
+    impl State {
+        fn of(bytes: [u8; 3]) -> State {
+            State(bytes.map(|byte| TestMemory::new(&[byte; 8], true)))
+        }
+
+        /// Tensors "a", "b" and "c".
+        fn lend(&mut self) -> (Tensors, Survey) {
+            let key = |name: &str| TensorKey {
+                name: name.into(),
+                dtype: DType::U8,
+                count: 8,
+                may_differ: name == "c",
+            };
+            let given = ["a", "b", "c"].map(key).into_iter().zip(self.0.iter_mut().map(TestMemory::lend));
+            let tensors = Tensors::new(given.collect()).unwrap();
+            let survey = tensors.survey(4, 1);
+            (tensors, survey)
+        }
+    }
+
+    /// The end of a transfer that has left these bytes.
+    fn ends(left: &mut Leavings, bytes: [u8; 3], conditions: [Condition; 3], holds_all: bool) {
+        let mut state = State::of(bytes);
+        let (tensors, survey) = state.lend();
+        let touched = (0..3).filter(|tensor| conditions[*tensor] != Condition::Kept);
+        let touched: Vec<(usize, Digest)> =
+            touched.map(|tensor| (tensor, survey.digests()[tensor])).collect();
+        let is_mixture = !touched.is_empty() && !holds_all;
+        let holds = holds_all.then(|| (survey.full(), 5));
+        let conditions = conditions.to_vec();
+        let (tx_bytes, rx_bytes) = (0, 0);
+        left.follow(&SyncEnd { tensors, tx_bytes, rx_bytes, conditions, touched, is_mixture, holds });
+    }
+
+    fn are_there(left: &mut Leavings, bytes: [u8; 3]) -> bool {
+        let mut state = State::of(bytes);
+        let (tensors, survey) = state.lend();
+        left.are_there(&tensors, &survey)
+    }
+
+    use Condition::{Elected, Kept, Mixed};
+
+    #[test]
+    fn a_mixture_has_no_vote_whatever_else_the_program_changes() {
+        let mut left = Leavings::default();
+        assert!(!are_there(&mut left, [1, 2, 3]));
+        ends(&mut left, [7, 8, 3], [Elected, Mixed, Kept], false);
+        assert!(are_there(&mut left, [7, 8, 3]));
+        assert!(are_there(&mut left, [7, 8, 9]), "what the transfer has not touched");
+        assert!(are_there(&mut left, [6, 8, 9]), "or has brought whole");
+        assert!(!are_there(&mut left, [6, 5, 9]), "the mixture was replaced");
+        assert!(!are_there(&mut left, [7, 8, 3]), "and then it was the program that put this there");
+    }
+
+    #[test]
+    fn tensors_that_have_come_whole_and_others_that_have_not_are_a_mixture_together() {
+        let mut left = Leavings::default();
+        ends(&mut left, [7, 8, 3], [Elected, Elected, Kept], false);
+        assert!(are_there(&mut left, [7, 8, 9]));
+        assert!(!are_there(&mut left, [7, 5, 9]), "one of them was replaced");
+        assert!(!are_there(&mut left, [7, 8, 9]));
+    }
+
+    #[test]
+    fn what_several_broken_transfers_leave_adds_up_until_all_of_it_is_there() {
+        let mut left = Leavings::default();
+        ends(&mut left, [7, 2, 3], [Mixed, Kept, Kept], false);
+        assert!(are_there(&mut left, [7, 2, 3]));
+        ends(&mut left, [7, 8, 3], [Kept, Mixed, Kept], false);
+        assert!(are_there(&mut left, [7, 1, 3]) && !are_there(&mut left, [6, 1, 3]));
+        ends(&mut left, [7, 8, 3], [Elected, Kept, Kept], false);
+        assert!(are_there(&mut left, [7, 8, 3]));
+        ends(&mut left, [7, 6, 5], [Kept, Elected, Elected], true);
+        assert!(!are_there(&mut left, [7, 6, 5]), "it has a vote, and brings the revision elected");
     }
 }

@@ -138,13 +138,33 @@ impl Offer {
     /// What a peer with this offer lacks of what was elected. Computed by master and peer alike.
     pub fn needs(&self, revision: u64, content: Digest, full: Digest) -> Needs {
         // What a broken transfer left may be a mixture in the tensors that may differ, too.
-        if (self.revision != revision || self.left_behind) && self.full != full {
+        if (self.revision < revision || self.left_behind) && self.full != full {
             Needs::All
         } else if self.content != content {
             Needs::Content
         } else {
             Needs::Nothing
         }
+    }
+}
+
+/// Why a peer cannot have what was elected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FetchFailure {
+    /// Who had it is gone, and some of it had come: the next call begins with what can be had.
+    BrokenOff { text: String },
+    /// All in its reach were asked, and nobody is left who sends it.
+    NoSource { text: String },
+    /// It cannot be held there, whoever sends it.
+    NotHere { text: String },
+}
+
+impl fmt::Display for FetchFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (FetchFailure::BrokenOff { text }
+        | FetchFailure::NoSource { text }
+        | FetchFailure::NotHere { text }) = self;
+        f.write_str(text)
     }
 }
 
@@ -179,6 +199,8 @@ mod tests {
         assert_eq!(needs(5, false, same, other), Needs::Nothing, "its own may differ");
         assert_eq!(needs(5, false, other, other), Needs::Content);
         assert_eq!(needs(4, false, same, other), Needs::All);
+        assert_eq!(needs(6, false, same, other), Needs::Nothing, "receive-only, and not outdated");
+        assert_eq!(needs(6, false, other, other), Needs::Content);
         assert_eq!(needs(5, true, same, other), Needs::All, "what may differ may be a mixture");
         assert_eq!(needs(5, true, same, same), Needs::Nothing);
     }

@@ -15,10 +15,10 @@ use crate::limits::{
     MAX_SEQUENCE, MAX_STATE_BYTES, MAX_SYNC_NUMBER, MAX_TENSORS,
 };
 use crate::types::{
-    DType, Digest, Election, Epoch, EpochInfo, FigureRow, GroupId, GroupInfo, Heard, Offer, OpDescriptor,
-    OpKey, PeerId, PhaseCall, Planned, ProbeOrder, ProbeReport, Quantization, Rank, ReduceOp, RoundTrip,
-    RunReport, ScheduleChoice, Sent, Source, SyncNumber, SyncOutcome, SyncStrategy, Tag, TensorKey,
-    WorldSizes,
+    DType, Digest, Election, Epoch, EpochInfo, FetchFailure, FigureRow, GroupId, GroupInfo, Heard, Offer,
+    OpDescriptor, OpKey, PeerId, PhaseCall, Planned, ProbeOrder, ProbeReport, Quantization, Rank, ReduceOp,
+    RoundTrip, RunReport, ScheduleChoice, Sent, Source, SyncNumber, SyncOutcome, SyncStrategy, Tag,
+    TensorKey, WorldSizes,
 };
 
 /// A number under a name.
@@ -239,6 +239,7 @@ choice!(SyncOutcome {
     2 => Aborted { text },
     3 => Deadlocked { text },
 });
+choice!(FetchFailure { 0 => BrokenOff { text }, 1 => NoSource { text }, 2 => NotHere { text } });
 choice!(EpochCause { 0 => Admitted, 1 => Lost { text }, 2 => Relinked { text } });
 choice!(PeerMessage {
     1 => Join(join),

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::types::{
-    Election, Epoch, EpochInfo, FigureRow, GroupId, Heard, Offer, OpDescriptor, OpKey, PeerId, PhaseCall,
-    ProbeOrder, ProbeReport, RunReport, Source, SyncNumber, SyncOutcome, Tag, TensorKey, WorldSizes,
+    Election, Epoch, EpochInfo, FetchFailure, FigureRow, GroupId, Heard, Offer, OpDescriptor, OpKey, PeerId,
+    PhaseCall, ProbeOrder, ProbeReport, RunReport, Source, SyncNumber, SyncOutcome, Tag, TensorKey,
+    WorldSizes,
 };
 
 /// Chosen at random by a master when it starts.
@@ -190,7 +191,7 @@ pub enum PeerMessage {
     /// The elected content is here. `failed`: it cannot be had, for this reason.
     SyncDone {
         number: SyncNumber,
-        failed: Option<String>,
+        failed: Option<FetchFailure>,
     },
     /// What came of each peer at best of late, in operations or whatever else: before a call of `optimize_topology`.
     Observed {

@@ -254,7 +254,7 @@ pub(super) fn peer_message() -> impl Strategy<Value = PeerMessage> {
         offer().prop_map(|offer| PeerMessage::SyncOffer { offer }),
         (any::<u32>(), any::<bool>(), vec(tensor_key(), 0..4))
             .prop_map(|(first, last, keys)| PeerMessage::SyncKeys { first, last, keys }),
-        (sync_number(), option::of(text()))
+        (sync_number(), option::of(fetch_failure()))
             .prop_map(|(number, failed)| PeerMessage::SyncDone { number, failed }),
         probe_report().prop_map(|report| PeerMessage::Probed { report }),
         Just(PeerMessage::Inspect),
@@ -309,6 +309,14 @@ fn sync_outcome() -> impl Strategy<Value = SyncOutcome> {
         text().prop_map(|text| SyncOutcome::NothingOffered { text }),
         text().prop_map(|text| SyncOutcome::Aborted { text }),
         text().prop_map(|text| SyncOutcome::Deadlocked { text }),
+    ]
+}
+
+fn fetch_failure() -> impl Strategy<Value = FetchFailure> {
+    prop_oneof![
+        text().prop_map(|text| FetchFailure::BrokenOff { text }),
+        text().prop_map(|text| FetchFailure::NoSource { text }),
+        text().prop_map(|text| FetchFailure::NotHere { text }),
     ]
 }
 

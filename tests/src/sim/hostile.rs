@@ -2,8 +2,8 @@
 //! the ids of others, for operations and epochs that are none of its business.
 
 use pccl_core::types::{
-    DType, Digest, Epoch, GroupId, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, ReduceOp, SyncNumber,
-    SyncStrategy, Tag, TensorKey,
+    DType, Digest, Epoch, FetchFailure, GroupId, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, ReduceOp,
+    SyncNumber, SyncStrategy, Tag, TensorKey,
 };
 use pccl_core::wire::message::{Join, PeerMessage};
 
@@ -60,7 +60,12 @@ impl Hostile {
                 PeerMessage::SyncKeys { first: rng.below(2) as u32, last: rng.percent(50), keys: vec![key] }
             }
             15 => {
-                let failed = rng.percent(50).then_some(reason);
+                let failure = match rng.below(3) {
+                    0 => FetchFailure::BrokenOff { text: reason },
+                    1 => FetchFailure::NoSource { text: reason },
+                    _ => FetchFailure::NotHere { text: reason },
+                };
+                let failed = rng.percent(50).then_some(failure);
                 PeerMessage::SyncDone { number: SyncNumber(rng.below(4)), failed }
             }
             _ => PeerMessage::Leave,

@@ -15,7 +15,7 @@ use super::source::{Source, Standing};
 use super::{Held, SyncStart};
 use crate::exec::context::Context;
 use crate::state::Condition;
-use crate::types::{Election, LinkId, Needs, PeerId, SyncNumber, Time};
+use crate::types::{Election, FetchFailure, LinkId, Needs, PeerId, SyncNumber, Time};
 use crate::wire::state_ask::{StateAsk, Wanted};
 
 /// A block: index of the tensor, index within it.
@@ -68,8 +68,10 @@ pub(super) struct Fetch {
     pub needed_bytes: u64,
     pub got_bytes: u64,
     listed: bool,
+    /// Since when nobody is in reach who could go on, while somebody is of no use: of that the master knows nothing.
+    stranded_since: Option<Time>,
     /// Why it cannot be had, as soon as that is known.
-    failed: Option<String>,
+    failed: Option<FetchFailure>,
     /// Whether `StateDone` is out.
     pub ended: bool,
 }
@@ -93,6 +95,7 @@ impl Fetch {
             needed_bytes: 0,
             got_bytes: 0,
             listed: start.tensors.is_empty(),
+            stranded_since: None,
             failed: None,
             ended: false,
         }
@@ -132,12 +135,12 @@ impl Fetch {
         }
         let (first, count) = (self.first, self.sources.len());
         for source in (0..count).map(|at| (first + at) % count) {
-            if self.sources[source].standing != Standing::Good || !has_links(&self.sources[source], cx) {
+            if !self.sources[source].is_in_reach(cx) {
                 continue;
             }
             let mut asks = Vec::new();
-            self.ask_for_list(source, held, cx.now, &mut asks);
-            self.ask_for_digests(source, held, cx.now, &mut asks);
+            self.ask_for_list(source, held, cx, &mut asks);
+            self.ask_for_digests(source, held, cx, &mut asks);
             self.ask_for_blocks(source, held, cx.now, &mut asks);
             if !asks.is_empty() {
                 send(self.sources[source].peer, &asks);
@@ -145,43 +148,53 @@ impl Fetch {
         }
     }
 
-    fn ask_for_list(&mut self, source: usize, held: &Held, now: Time, asks: &mut Vec<StateAsk>) {
-        let serves = self.needs != Needs::All || self.sources[source].full;
-        if self.listed || self.list.from.is_some() || !serves {
+    fn ask_for_list(&mut self, source: usize, held: &Held, cx: &Context, asks: &mut Vec<StateAsk>) {
+        let of_all = self.needs == Needs::All;
+        if self.listed || self.list.from.is_some() || !self.is_to_list(source, &self.list, of_all, cx) {
             return;
         }
-        let before = asks.len();
-        asks.extend(self.list.ask(held.tensors.len(), source).map(|part| StateAsk {
-            wanted: Wanted::TensorDigests,
-            tensor: 0,
-            first: part.start as u32,
-            count: part.len() as u32,
-        }));
-        self.sources[source].asked_for_parts(asks.len() - before, now);
+        for part in self.list.ask(held.tensors.len(), source, cx.now) {
+            let (first, count) = (part.start as u32, part.len() as u32);
+            self.sources[source].asked_for_part(TENSOR_LIST, first, cx.now);
+            asks.push(StateAsk { wanted: Wanted::TensorDigests, tensor: 0, first, count });
+        }
     }
 
-    fn ask_for_digests(&mut self, source: usize, held: &Held, now: Time, asks: &mut Vec<StateAsk>) {
-        while self.sources[source].parts_due < FEW_PARTS_DUE
-            && let Some(tensor) = self.next_unknown(source, held)
+    fn ask_for_digests(&mut self, source: usize, held: &Held, cx: &Context, asks: &mut Vec<StateAsk>) {
+        while self.sources[source].parts_due() < FEW_PARTS_DUE
+            && let Some(tensor) = self.next_unknown(source, held, cx)
             && let Some(lacking) = self.lacking.get_mut(&tensor)
         {
             let blocks = held.survey.blocks(tensor as usize).len();
-            let before = asks.len();
-            asks.extend(lacking.elected.ask(blocks, source).map(|part| StateAsk {
-                wanted: Wanted::BlockDigests,
-                tensor,
-                first: part.start as u32,
-                count: part.len() as u32,
-            }));
-            self.sources[source].asked_for_parts(asks.len() - before, now);
+            for part in lacking.elected.ask(blocks, source, cx.now) {
+                let (first, count) = (part.start as u32, part.len() as u32);
+                self.sources[source].asked_for_part(u64::from(tensor), first, cx.now);
+                asks.push(StateAsk { wanted: Wanted::BlockDigests, tensor, first, count });
+            }
         }
     }
 
-    fn next_unknown(&mut self, source: usize, held: &Held) -> Option<u32> {
-        let full = self.sources[source].full;
-        let serves = |tensor: &u32| full || !held.may_differ(*tensor);
+    fn next_unknown(&mut self, source: usize, held: &Held, cx: &Context) -> Option<u32> {
+        let serves = |tensor: &u32| {
+            let digests = self.lacking.get(tensor).map(|lacking| &lacking.elected);
+            digests.is_some_and(|digests| self.is_to_list(source, digests, held.may_differ(*tensor), cx))
+        };
         let at = self.unknown.iter().position(serves)?;
         self.unknown.remove(at)
+    }
+
+    /// Whether this source is the one to ask for these digests (`full`: of what may differ as well): one that was late
+    /// with them is only where nobody else is in reach.
+    fn is_to_list(&self, source: usize, digests: &Parts, full: bool, cx: &Context) -> bool {
+        let serves = self.sources[source].full || !full;
+        serves && (!digests.late.contains(&source) || self.another(digests, full, cx).is_none())
+    }
+
+    /// Somebody in reach who has not been asked for these digests yet, or not in vain.
+    fn another(&self, digests: &Parts, full: bool, cx: &Context) -> Option<usize> {
+        let tried = |at: usize| digests.from == Some(at) || digests.late.contains(&at);
+        let serves = |(at, s): &(usize, &Source)| !tried(*at) && (s.full || !full) && s.is_in_reach(cx);
+        self.sources.iter().enumerate().find(serves).map(|(at, _)| at)
     }
 
     fn ask_for_blocks(&mut self, source: usize, held: &Held, now: Time, asks: &mut Vec<StateAsk>) {
@@ -213,8 +226,12 @@ impl Fetch {
     }
 }
 
-fn has_links(source: &Source, cx: &Context) -> bool {
-    cx.peers.find(source.peer).is_some_and(|slot| !cx.peers.links(slot).is_empty())
+impl Source {
+    /// Whether there is a way to it, and nothing against it.
+    fn is_in_reach(&self, cx: &Context) -> bool {
+        let has_links = || cx.peers.find(self.peer).is_some_and(|slot| !cx.peers.links(slot).is_empty());
+        self.standing == Standing::Good && has_links()
+    }
 }
 
 /// As the tag of a frame: the list of tensors, not one of them.

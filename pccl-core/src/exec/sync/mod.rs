@@ -50,8 +50,10 @@ pub struct SyncEnd {
     pub rx_bytes: u64,
     /// In the order of names.
     pub conditions: Vec<Condition>,
-    /// The digest of all tensors, if a transfer has left them a mixture.
-    pub left: Option<Digest>,
+    /// The tensors that the transfer has changed, as they are now.
+    pub touched: Vec<(usize, Digest)>,
+    /// Whether they are not what was elected, with those it has not changed.
+    pub is_mixture: bool,
     /// The digest of all that was elected and its revision, if the tensors are just that.
     pub holds: Option<(Digest, u64)>,
 }
@@ -170,13 +172,15 @@ impl Syncs {
         let Sync { election, mut held, fetch, tx_bytes, .. } = self.current.take()?;
         self.notes.clear();
         let rx_bytes = fetch.as_ref().map_or(0, |fetch| fetch.got_bytes);
-        let (conditions, mixture) = match fetch {
+        let (conditions, is_mixture) = match fetch {
             Some(mut fetch) => fetch.conditions(&mut held),
             None => (vec![Condition::Kept; held.tensors.len()], false),
         };
-        let left = mixture.then(|| held.survey.full());
+        let touched = conditions.iter().zip(held.survey.digests()).enumerate();
+        let touched = touched.filter(|(_, (condition, _))| **condition != Condition::Kept);
+        let touched = touched.map(|(tensor, (_, digest))| (tensor, *digest)).collect();
         let holds = (held.survey.full() == election.full).then_some((election.full, election.revision));
-        Some(SyncEnd { tensors: held.tensors, tx_bytes, rx_bytes, conditions, left, holds })
+        Some(SyncEnd { tensors: held.tensors, tx_bytes, rx_bytes, conditions, touched, is_mixture, holds })
     }
 
     /// Numbers count anew. Nothing is under way.
@@ -208,6 +212,14 @@ impl Syncs {
         }
         if let Some((held, fetch)) = self.fetching() {
             fetch.unlinked(peer, held);
+        }
+        self.pump(cx);
+    }
+
+    /// Who is in the group from here on.
+    pub fn members(&mut self, members: &[PeerId], cx: &mut Context) {
+        if let Some((held, fetch)) = self.fetching() {
+            fetch.members(members, held);
         }
         self.pump(cx);
     }
@@ -430,7 +442,8 @@ impl Sync {
         let len = if is_there { self.held.block_len(id) } else { 0 };
         let ticket = fetch.accept(speaker.id, speaker.link, header, id, len)?;
         if ticket.is_none() && is_there {
-            fetch.sunk(speaker.id, header.offset as usize + header.len as usize == len, len, now);
+            let is_last = header.offset as usize + header.len as usize == len;
+            fetch.sunk(speaker.id, id, is_last, len, now);
         }
         let (offset, len) = (header.offset as usize, header.len as usize);
         Ok(ticket.map_or(Landing::Sink, |ticket| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::parts::PART_DIGESTS;
 use crate::exec::fault::Fault;
-use crate::limits::{MAX_STATE_ASKS, MAX_STATE_BYTES, STATE_BLOCK_BYTES};
+use crate::limits::{MAX_EARLY_STATE_ASKS, MAX_STATE_ASKS, MAX_STATE_BYTES, STATE_BLOCK_BYTES};
 use crate::state::Survey;
 use crate::types::{PeerId, SyncNumber};
 use crate::wire::state_ask::{StateAsk, Wanted};
@@ -23,10 +23,13 @@ struct Asker {
 
 impl Asker {
     /// Bounded by what an honest peer asks for ahead.
-    fn push(&mut self, number: SyncNumber, ask: StateAsk) -> Result<(), Fault> {
+    fn push(&mut self, number: SyncNumber, ask: StateAsk, most: usize) -> Result<(), Fault> {
         let blocks = if ask.wanted == Wanted::Blocks { ask.count as usize } else { 0 };
-        if self.blocks.saturating_add(blocks) > MAX_STATE_ASKS || self.asks.len() >= MAX_WAITING_ASKS {
+        if self.blocks.saturating_add(blocks) > MAX_STATE_ASKS {
             return Err(Fault::TooManyAsks { number, limit: MAX_STATE_ASKS });
+        }
+        if self.asks.len() >= most {
+            return Err(Fault::TooManyAsks { number, limit: most });
         }
         self.blocks += blocks;
         self.asks.push_back(ask);
@@ -66,7 +69,7 @@ impl Serve {
             let StateAsk { tensor, first, count, .. } = ask;
             return Err(Fault::NothingThere { number, tensor, first, count });
         }
-        self.askers.entry(from).or_default().push(number, ask)
+        self.askers.entry(from).or_default().push(number, ask, MAX_WAITING_ASKS)
     }
 
     pub fn next(&mut self, to: PeerId) -> Option<Item> {
@@ -102,10 +105,10 @@ impl EarlyAsks {
         if number > *of {
             (*of, *asker) = (number, Asker::default());
         }
-        if number == *of { asker.push(number, ask) } else { Ok(()) }
+        if number == *of { asker.push(number, ask, MAX_EARLY_STATE_ASKS) } else { Ok(()) }
     }
 
-    /// Those of the one that begins, which are fewer than `MAX_STATE_ASKS` a peer; older ones go with them.
+    /// Those of the one that begins; older ones go with them.
     pub fn take(&mut self, number: SyncNumber) -> Vec<(PeerId, StateAsk)> {
         let mut taken = Vec::new();
         self.askers.retain(|peer, (of, asker)| {

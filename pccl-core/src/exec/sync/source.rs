@@ -1,5 +1,8 @@
 //! A peer that holds the elected content, as the one that fetches sees it.
 
+use std::collections::BTreeSet;
+
+use super::fetch::Block;
 use super::pace::Pace;
 use crate::types::{PeerId, Time};
 
@@ -10,6 +13,8 @@ pub(super) enum Standing {
     Torn,
     /// It sent something else than what was elected, or nothing for too long.
     Bad,
+    /// It has left the group.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -19,10 +24,12 @@ pub(super) struct Source {
     pub full: bool,
     pub standing: Standing,
     pub pace: Pace,
-    /// Parts of lists of digests that it was asked for and has not sent.
-    pub parts_due: usize,
+    /// Parts of lists of digests that it was asked for and has not sent: the tag of the frame, and the first digest.
+    parts: BTreeSet<(u64, u32)>,
+    /// Blocks that it was asked for and others since: it may send them yet. No more than it may be asked for at once.
+    late: BTreeSet<Block>,
     pub got_bytes: u64,
-    /// When it last sent something, or was asked while nothing was due.
+    /// When it last sent something it was asked for, or was asked while nothing was due.
     pub heard: Time,
 }
 
@@ -33,7 +40,8 @@ impl Source {
             full,
             standing: Standing::Good,
             pace: Pace::new(now),
-            parts_due: 0,
+            parts: BTreeSet::new(),
+            late: BTreeSet::new(),
             got_bytes: 0,
             heard: now,
         }
@@ -41,14 +49,50 @@ impl Source {
 
     /// Whether it was asked for anything that has not come.
     pub fn owes(&self) -> bool {
-        self.parts_due > 0 || !self.pace.is_idle()
+        !self.parts.is_empty() || !self.pace.is_idle()
     }
 
-    pub fn asked_for_parts(&mut self, parts: usize, now: Time) {
+    pub fn parts_due(&self) -> usize {
+        self.parts.len()
+    }
+
+    pub fn asked_for_part(&mut self, tag: u64, first: u32, now: Time) {
         if !self.owes() {
             self.heard = now;
         }
-        self.parts_due += parts;
+        self.parts.insert((tag, first));
+    }
+
+    /// Whether this part was due. What nobody asked for says nothing about a source.
+    pub fn sent_part(&mut self, tag: u64, first: u32, now: Time) -> bool {
+        let was_due = self.parts.remove(&(tag, first));
+        if was_due {
+            self.heard = now;
+        }
+        was_due
+    }
+
+    /// Others are asked for this block from now on.
+    pub fn is_late_with(&mut self, block: Block) {
+        self.late.insert(block);
+    }
+
+    /// A segment of a block that is not wanted of it (any more).
+    pub fn sent_late(&mut self, block: Block, is_last: bool, block_len: u64, now: Time) {
+        if !self.late.contains(&block) {
+            return;
+        }
+        self.heard = now;
+        if is_last {
+            self.late.remove(&block);
+            self.pace.came_unwanted(block_len, now);
+        }
+    }
+
+    /// What it was asked for may be lost.
+    pub fn forget_asks(&mut self) {
+        self.parts.clear();
+        self.late.clear();
     }
 
     pub fn asked_for_block(&mut self, bytes: u64, now: Time) {

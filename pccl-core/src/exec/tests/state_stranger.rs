@@ -4,7 +4,7 @@ use super::pipe::{PipeEnd, PipeRef, pipe};
 use super::sync::{State, election};
 use super::world::peer;
 use crate::exec::{Engine, EngineConfig, Output, SyncStart};
-use crate::limits::{MAX_STATE_ASKS, MAX_STATE_NOTE_BYTES};
+use crate::limits::{MAX_EARLY_STATE_ASKS, MAX_STATE_NOTE_BYTES};
 use crate::types::{Epoch, LinkId, Needs, OpKey, Tag, Time};
 use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 use crate::wire::state_ask::{StateAsk, Wanted};
@@ -19,6 +19,8 @@ struct Stage {
     hears: Vec<PipeRef>,
     reason: Option<String>,
     outcome: Option<Option<String>>,
+    logs: Vec<String>,
+    now: Time,
 }
 
 fn tensor(seed: u8) -> State {
@@ -43,7 +45,8 @@ impl Stage {
         let elected = election(NUMBER, &mut tensor(2), sources);
         let (tensors, survey) = state.lend();
         engine.begin_sync(SyncStart { me: peer(1), election: elected, needs, tensors, survey }, Time(0));
-        Stage { engine, state, says, hears, reason: None, outcome: None }
+        let (reason, outcome, logs, now) = (None, None, Vec::new(), Time(0));
+        Stage { engine, state, says, hears, reason, outcome, logs, now }
     }
 
     fn say(&mut self, link: usize, header: FrameHeader, payload: &[u8]) -> &mut Stage {
@@ -53,15 +56,36 @@ impl Stage {
     fn say_with(&mut self, link: usize, header: FrameHeader, payload: &[u8], trailer: Trailer) -> &mut Stage {
         let bytes = [&header.encode()[..], payload, &trailer.encode()].concat();
         self.says[link].borrow_mut().bytes.extend(bytes);
-        self.engine.ready(LinkId(link as u64), Time(0));
+        self.engine.ready(LinkId(link as u64), self.now);
+        self.take_outputs();
+        self
+    }
+
+    fn take_outputs(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::LinkLost { reason, .. } => self.reason = Some(reason),
-                Output::StateDone { failed, .. } => self.outcome = Some(failed),
+                Output::StateDone { failed, .. } => self.outcome = Some(failed.map(|f| f.to_string())),
+                Output::Log { text, .. } => self.logs.push(text),
                 _ => {}
             }
         }
-        self
+    }
+
+    /// The engine's next look at its sources.
+    fn tick(&mut self) {
+        self.now = self.engine.next_deadline().expect("a fetch under way looks after its sources");
+        self.engine.on_deadline(self.now);
+        self.take_outputs();
+    }
+
+    /// A second source, peer 5, with a link of its own; gives what it hears.
+    fn link_another(&mut self) -> PipeRef {
+        let (end, _, [there, back]) = pipe(1 << 20, 1 << 20);
+        let link = self.says.len();
+        self.engine.add_link(LinkId(link as u64), peer(5), 0, end, self.now);
+        self.says.push(back);
+        there
     }
 
     fn ask(&mut self, number: u64, asks: &[StateAsk]) -> &mut Stage {
@@ -156,20 +180,21 @@ fn asks_for_what_is_not_there_end_the_link() {
 
 #[test]
 fn asks_without_end_end_the_link_whether_they_come_early_or_in_time() {
-    for number in [NUMBER, NUMBER + 1] {
+    for (number, most) in [(NUMBER, 32 * 1024), (NUMBER + 1, MAX_EARLY_STATE_ASKS)] {
         let mut stage = Stage::new(Needs::Nothing);
         // Nobody reads, so nothing is answered.
         stage.hears.iter().for_each(|pipe| pipe.borrow_mut().capacity = 0);
         let many = vec![ask(Wanted::Blocks, 1, 0, 7); MAX_STATE_NOTE_BYTES / 16];
-        stage.ask(number, &many).assert_faulted("more than 4096 asks");
+        let blocks = most.min(4096);
+        stage.ask(number, &many).assert_faulted(&format!("more than {blocks} asks"));
         let mut stage = Stage::new(Needs::Nothing);
         stage.hears.iter().for_each(|pipe| pipe.borrow_mut().capacity = 0);
         let many = vec![ask(Wanted::BlockDigests, 1, 0, 7); MAX_STATE_NOTE_BYTES / 16];
         for _ in 0..64 {
             stage.ask(number, &many);
         }
-        stage.assert_faulted("more than 4096 asks");
-        assert!(stage.engine.kept().early_asks <= 32 * MAX_STATE_ASKS);
+        stage.assert_faulted(&format!("more than {most} asks"));
+        assert!(stage.engine.kept().early_asks <= MAX_EARLY_STATE_ASKS);
     }
 }
 
@@ -273,7 +298,7 @@ fn a_void_block_is_not_believed() {
     assert_eq!((stage.reason.clone(), stage.outcome.clone()), (None, None));
     let end = stage.engine.end_sync().unwrap();
     assert_eq!(end.rx_bytes, 0);
-    assert!(end.left.is_some(), "its bytes are in the tensor");
+    assert!(end.is_mixture, "its bytes are in the tensor");
 }
 
 /// A slow source is asked once for each block, as long as nobody else could send it.
@@ -301,4 +326,90 @@ fn what_a_slow_source_is_late_with_is_not_asked_of_it_again() {
     assert_eq!(stage.heard_asks(), []);
     stage.hears = first;
     assert_eq!(stage.heard_asks(), []);
+}
+
+/// What nobody asked for says nothing about a source, and digests that it is late with are asked of another one.
+#[test]
+fn a_source_that_babbles_and_does_not_answer_is_passed_over() {
+    let babble = |stage: &mut Stage| {
+        stage.tick();
+        let (stray, payload) = block(1, 0, 0, 1);
+        stage.say(0, stray, &payload);
+    };
+    for knows_the_list in [false, true] {
+        let mut stage = Stage::with_sources(Needs::Content, &[0, 5]);
+        let mut wanted = vec![ask(Wanted::TensorDigests, 0, 0, 2)];
+        assert_eq!(stage.heard_asks(), wanted);
+        if knows_the_list {
+            let (_lent, survey) = tensor(2).lend();
+            let list: Vec<u8> = survey.digests().iter().flat_map(|d| d.0).collect();
+            stage.say(0, header(FrameKind::StateDigests, NUMBER, u64::MAX, 0, 0, list.len()), &list);
+            wanted = vec![ask(Wanted::BlockDigests, 1, 0, 7)];
+        }
+        let there = stage.link_another();
+        let first = std::mem::replace(&mut stage.hears, vec![there]);
+        (0..8).for_each(|_| babble(&mut stage));
+        let asks = stage.heard_asks();
+        assert_eq!(asks[..1], wanted, "asked of the other one");
+        // That one says nothing either. The first is asked again only when there is nobody else.
+        stage.hears = first;
+        stage.heard_asks();
+        (0..16).for_each(|_| babble(&mut stage));
+        assert_eq!(stage.heard_asks(), []);
+        assert_eq!((stage.reason.clone(), stage.outcome.clone()), (None, None));
+    }
+    let mut stage = Stage::new(Needs::Content);
+    (0..60).for_each(|_| {
+        if stage.outcome.is_none() {
+            babble(&mut stage)
+        }
+    });
+    assert!(stage.outcome.clone().flatten().is_some_and(|text| text.contains("no source is left")));
+    assert!(stage.logs.iter().any(|line| line.contains("sent nothing for 10 s")), "{:?}", stage.logs);
+}
+
+#[test]
+fn digests_that_come_after_another_was_asked_for_them_count_as_an_answer_and_no_more() {
+    let mut stage = Stage::with_sources(Needs::Content, &[0, 5]);
+    stage.heard_asks();
+    let there = stage.link_another();
+    (0..7).for_each(|_| stage.tick());
+    let first = std::mem::replace(&mut stage.hears, vec![there]);
+    assert_eq!(stage.heard_asks(), [ask(Wanted::TensorDigests, 0, 0, 2)]);
+    // The first one's list is not believed any more, right or wrong.
+    stage.say(0, header(FrameKind::StateDigests, NUMBER, u64::MAX, 0, 0, 32), &[0; 32]);
+    let (_lent, survey) = tensor(2).lend();
+    let list: Vec<u8> = survey.digests().iter().flat_map(|d| d.0).collect();
+    stage.say(2, header(FrameKind::StateDigests, NUMBER, u64::MAX, 0, 0, list.len()), &list);
+    assert_eq!(stage.logs, Vec::<String>::new());
+    stage.hears.extend(first);
+    let asks = stage.heard_asks();
+    assert!(asks.contains(&ask(Wanted::BlockDigests, 1, 0, 7)), "{asks:?}");
+}
+
+/// The list is right, and the digests of a tensor's blocks are not: they are asked of another source.
+#[test]
+fn digests_of_blocks_that_are_not_those_of_the_tensor_end_the_trust_in_their_source() {
+    for sources in [vec![0], vec![0, 5]] {
+        let mut stage = Stage::with_sources(Needs::Content, &sources);
+        let (_lent, survey) = tensor(2).lend();
+        stage.heard_asks();
+        let list: Vec<u8> = survey.digests().iter().flat_map(|d| d.0).collect();
+        stage.say(0, header(FrameKind::StateDigests, NUMBER, u64::MAX, 0, 0, list.len()), &list);
+        let there = (sources.len() > 1).then(|| stage.link_another());
+        stage.say(0, header(FrameKind::StateDigests, NUMBER, 1, 0, 0, 112), &[9; 112]);
+        let why = "its digests of blocks are not those of the elected tensor";
+        assert!(stage.logs.iter().any(|line| line.contains(why)), "{:?}", stage.logs);
+        let Some(there) = there else {
+            let failed = stage.outcome.clone().flatten();
+            assert!(failed.is_some_and(|text| text.contains("no source is left")));
+            continue;
+        };
+        stage.hears = vec![there];
+        let asks = stage.heard_asks();
+        assert_eq!(asks, [ask(Wanted::BlockDigests, 1, 0, 7), ask(Wanted::Blocks, 0, 0, 1)]);
+        let blocks: Vec<u8> = survey.blocks(1).iter().flat_map(|d| d.0).collect();
+        stage.say(2, header(FrameKind::StateDigests, NUMBER, 1, 0, 0, blocks.len()), &blocks);
+        assert_eq!(stage.heard_asks(), [ask(Wanted::Blocks, 1, 0, 7)]);
+    }
 }

@@ -10,8 +10,8 @@ use crate::limits::MAX_EAGER_BYTES_PER_PEER;
 use crate::mem::{Budget, TestMemory};
 use crate::plan;
 use crate::types::{
-    DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Planned, ProbeReport,
-    Rank, ReduceOp, ScheduleChoice, SyncNumber, Tag, Time,
+    DType, Epoch, EpochInfo, FetchFailure, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, Planned,
+    ProbeReport, Rank, ReduceOp, ScheduleChoice, SyncNumber, Tag, Time,
 };
 
 #[derive(Clone, Debug)]
@@ -59,7 +59,9 @@ pub struct Host {
     pub lost: Vec<(LinkId, String)>,
     pub closed: Vec<LinkId>,
     pub links: Vec<LinkId>,
+    /// How synchronizations ended, in words; `failures` has the kind.
     pub synced: Vec<(SyncNumber, Option<String>)>,
+    pub failures: Vec<FetchFailure>,
     pub probed: Vec<ProbeReport>,
     pub logs: Vec<String>,
 }
@@ -119,6 +121,7 @@ impl World {
             closed: Vec::new(),
             links: Vec::new(),
             synced: Vec::new(),
+            failures: Vec::new(),
             probed: Vec::new(),
             logs: Vec::new(),
         };
@@ -203,7 +206,10 @@ impl World {
                         host.closed.push(link);
                     }
                     Output::Probed(report) => host.probed.push(report),
-                    Output::StateDone { number, failed } => host.synced.push((number, failed)),
+                    Output::StateDone { number, failed } => {
+                        host.synced.push((number, failed.as_ref().map(FetchFailure::to_string)));
+                        host.failures.extend(failed);
+                    }
                     Output::Log { text, .. } => host.logs.push(text),
                     Output::WatchWritable { .. } | Output::Again { .. } => {}
                 }

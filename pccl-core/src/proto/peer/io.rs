@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::limits;
 use crate::types::{
-    Election, EpochInfo, Heard, Needs, Offer, OpDescriptor, OpKey, PeerId, PhaseCall, ProbeOrder,
-    ProbeReport, Severity, Source, SyncNumber, Tag, TensorKey, WorkId,
+    Election, EpochInfo, FetchFailure, Heard, Needs, Offer, OpDescriptor, OpKey, PeerId, PhaseCall,
+    ProbeOrder, ProbeReport, Severity, Source, SyncNumber, Tag, TensorKey, WorkId,
 };
 use crate::wire::message::{Join, PeerAddress, PeerMessage};
 
@@ -79,7 +79,8 @@ pub struct ReduceInfo {
 pub struct SyncInfo {
     /// Of the state that all hold now.
     pub revision: u64,
-    /// Content of tensors sent and received by this peer, in whole blocks; 0 where nothing was needed.
+    /// Content of tensors sent and received by this peer, in whole blocks; 0 where nothing was needed. Sent is what the links
+    /// have taken, also what did not arrive or had come from somebody else by then.
     pub tx_bytes: u64,
     pub rx_bytes: u64,
 }
@@ -126,7 +127,7 @@ pub enum Input {
     /// The elected content is here. `failed`: it cannot be had, for this reason.
     StateDone {
         number: SyncNumber,
-        failed: Option<String>,
+        failed: Option<FetchFailure>,
     },
     /// What came of each peer at best of late.
     Observed(Vec<Heard>),

@@ -10,7 +10,9 @@ use super::ops::shortened_text;
 use super::sync_state::{SYNC_TABLE, SyncEvent, SyncState};
 use super::{Peer, usage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{Election, Needs, Offer, Source, SyncNumber, SyncOutcome, TensorKey, WorkId};
+use crate::types::{
+    Election, FetchFailure, Needs, Offer, Source, SyncNumber, SyncOutcome, TensorKey, WorkId,
+};
 use crate::wire::message::{MasterMessage, PeerMessage, ResumedSync};
 
 const CALL: &str = "synchronize_shared_state";
@@ -91,7 +93,7 @@ impl Peer {
     }
 
     /// While the master is away this is kept for the resume message.
-    pub(super) fn on_state_done(&mut self, number: SyncNumber, failed: Option<String>) {
+    pub(super) fn on_state_done(&mut self, number: SyncNumber, failed: Option<FetchFailure>) {
         let event = if failed.is_none() { SyncEvent::ContentHere } else { SyncEvent::CannotFetch };
         if self.syncs.elected(number).is_some_and(|call| call.step(event)) {
             self.send(PeerMessage::SyncDone { number, failed });

@@ -10,7 +10,7 @@ pub enum SyncState {
     Fetching,
     /// It is here, and served to whoever asks; others may not have it.
     Held,
-    /// It cannot be had; the master knows, and ends it.
+    /// It cannot be had; the master knows, and ends it once all others are done.
     Failed,
     /// The call has its outcome.
     Ended,

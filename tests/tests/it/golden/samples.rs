@@ -334,7 +334,10 @@ fn peer_samples() -> Vec<Sample> {
         PeerMessage::Leave,
         PeerMessage::SyncOffer { offer: offer() },
         PeerMessage::SyncKeys { first: 2, last: true, keys: vec![tensor_key()] },
-        PeerMessage::SyncDone { number: SyncNumber(9), failed: Some("no source is left".into()) },
+        PeerMessage::SyncDone {
+            number: SyncNumber(9),
+            failed: Some(FetchFailure::NoSource { text: "no source is left".into() }),
+        },
         PeerMessage::Probed { report: probe_report() },
         PeerMessage::Inspect,
         PeerMessage::Observed { heard: vec![Heard { from: peer(0xC0), bytes_per_second: 0x1_0000_0002 }] },

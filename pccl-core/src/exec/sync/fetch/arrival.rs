@@ -6,9 +6,10 @@ use super::{Asked, Block, Fetch, Held, Lacking, Parts, TENSOR_LIST};
 use crate::exec::context::Context;
 use crate::exec::fault::Fault;
 use crate::exec::sync::Landed;
+use crate::exec::sync::parts::is_part;
 use crate::kernel::hash;
 use crate::state::{Condition, combined, tensor_digest};
-use crate::types::{Digest, LinkId, Needs, PeerId, SyncNumber, Time};
+use crate::types::{Digest, FetchFailure, LinkId, Needs, PeerId, SyncNumber, Time};
 use crate::wire::frame::FrameHeader;
 
 impl Fetch {
@@ -22,34 +23,33 @@ impl Fetch {
         cx: &mut Context,
     ) {
         let Some(source) = self.source_of(from) else { return };
-        let (tensor, first) = (header.key.tag.0, header.chunk as usize);
-        if tensor == TENSOR_LIST {
-            if self.listed || self.list.from != Some(source) {
-                return;
-            }
-            let Some(whole) = self.list.take(first, payload) else { return };
-            self.heard_part(source, cx.now);
-            if whole {
+        let (tag, first) = (header.key.tag.0, header.chunk as usize);
+        let count = match u32::try_from(tag) {
+            Ok(tensor) => held.survey.blocks_in(tensor as usize),
+            Err(_) => (tag == TENSOR_LIST).then(|| held.tensors.len()),
+        };
+        if !count.is_some_and(|count| is_part(count, first, payload))
+            || !self.sources[source].sent_part(tag, header.chunk, cx.now)
+        {
+            return;
+        }
+        if tag == TENSOR_LIST {
+            if !self.listed
+                && self.list.from == Some(source)
+                && self.list.take(first, payload, cx.now) == Some(true)
+            {
                 self.list_is_here(source, held, cx);
             }
             return;
         }
-        let Ok(tensor) = u32::try_from(tensor) else { return };
+        let tensor = tag as u32;
         let Some(lacking) = self.lacking.get_mut(&tensor) else { return };
-        if lacking.elected.from != Some(source) || !lacking.done.is_empty() {
-            return;
-        }
-        let Some(whole) = lacking.elected.take(first, payload) else { return };
-        self.heard_part(source, cx.now);
-        if whole {
+        if lacking.elected.from == Some(source)
+            && lacking.done.is_empty()
+            && lacking.elected.take(first, payload, cx.now) == Some(true)
+        {
             self.digests_are_here(source, tensor, held, cx);
         }
-    }
-
-    fn heard_part(&mut self, source: usize, now: Time) {
-        let source = &mut self.sources[source];
-        source.parts_due = source.parts_due.saturating_sub(1);
-        source.heard = now;
     }
 
     fn list_is_here(&mut self, source: usize, held: &Held, cx: &mut Context) {
@@ -59,14 +59,16 @@ impl Fetch {
             self.list.reset();
             return self.discredit(source, "its tensors are not what was elected", held, cx);
         }
-        let tied = held.tensors.tied().iter();
-        let differ = |(a, b): &&(usize, usize)| self.list.digests[*a] != self.list.digests[*b];
-        if let Some((a, b)) = tied.copied().find(|pair| differ(&pair)) {
-            let keys = held.tensors.keys();
-            self.failed = Some(format!(
-                "tensors {} and {} are the same memory here, and differ in what was elected",
-                keys[a], keys[b]
-            ));
+        let keys = held.tensors.keys();
+        let fetched = |tensor: usize| all || !keys[tensor].may_differ;
+        let differ = |(a, b): &(usize, usize)| {
+            fetched(*a) && fetched(*b) && self.list.digests[*a] != self.list.digests[*b]
+        };
+        if let Some((a, b)) = held.tensors.tied().iter().copied().find(differ) {
+            let (a, b) = (&keys[a], &keys[b]);
+            let text =
+                format!("tensors {a} and {b} are the same memory here, and differ in what was elected");
+            self.failed = Some(FetchFailure::NotHere { text });
             return;
         }
         self.listed = true;
@@ -165,13 +167,11 @@ impl Fetch {
         Ok(Some(self.next_ticket))
     }
 
-    /// A segment for which there is no place any more. Its source is not silent, and has less to send.
-    pub fn sunk(&mut self, from: PeerId, is_last: bool, block_len: usize, now: Time) {
-        let Some(source) = self.source_of(from) else { return };
-        let source = &mut self.sources[source];
-        source.heard = now;
-        if is_last {
-            source.pace.came_unwanted(block_len as u64, now);
+    /// A segment for which there is no place (any more). If it was asked for once, its source is not silent, and has less
+    /// to send.
+    pub fn sunk(&mut self, from: PeerId, block: Block, is_last: bool, block_len: usize, now: Time) {
+        if let Some(source) = self.source_of(from) {
+            self.sources[source].sent_late(block, is_last, block_len as u64, now);
         }
     }
 

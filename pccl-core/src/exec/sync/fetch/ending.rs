@@ -3,15 +3,16 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::{Asked, Block, Fetch, Held, Lacking, has_links};
+use super::{Asked, Block, Fetch, Held, Lacking};
 use crate::exec::Output;
 use crate::exec::context::Context;
+use crate::exec::sync::parts::Parts;
 use crate::exec::sync::source::{Source, Standing};
 use crate::limits::{MAX_STATE_ASKS, STATE_SILENCE_MS};
 use crate::state::Condition;
-use crate::types::{Election, Needs, PeerId, Severity, Time};
+use crate::types::{Election, FetchFailure, Needs, PeerId, Severity, Time};
 
-/// At the end, a block that one source has kept waiting for so long is asked of another one.
+/// Digests that one source has kept waiting for so long are asked of another one; at the end, blocks too.
 const LATE_US: u64 = 1_500_000;
 /// What an idle source takes over at once: no more than any window.
 const HELP_BYTES: usize = 1 << 20;
@@ -27,18 +28,12 @@ impl Fetch {
         };
         if (0..held.tensors.len() as u32).any(|tensor| touched(&tensor)) {
             let text = "who held the tensors that may differ is gone, and some of them had come: call again";
-            self.failed = Some(text.to_owned());
+            self.failed = Some(FetchFailure::BrokenOff { text: text.to_owned() });
             return;
         }
         self.needs = Needs::Content;
         self.take_back(held, |block, _| held.may_differ(block.0));
         self.missing_full.clear();
-        for (_, lacking) in self.lacking.iter().filter(|(tensor, _)| held.may_differ(**tensor)) {
-            if let Some(source) = lacking.elected.from {
-                let source = &mut self.sources[source];
-                source.parts_due = source.parts_due.saturating_sub(lacking.elected.due());
-            }
-        }
         self.unknown.retain(|tensor| !held.may_differ(*tensor));
         let needed_bytes = &mut self.needed_bytes;
         self.lacking.retain(|tensor, lacking| {
@@ -61,39 +56,48 @@ impl Fetch {
     }
 
     /// The end, if there is one: everything is here, or nobody is left who could send it.
-    pub fn outcome(&mut self, held: &mut Held) -> Option<Option<String>> {
+    pub fn outcome(&mut self, held: &mut Held) -> Option<Option<FetchFailure>> {
         if self.ended {
             return None;
         }
-        if let Some(text) = self.failed.take() {
+        if let Some(failed) = self.failed.take() {
             self.ended = true;
-            return Some(Some(text));
+            return Some(Some(failed));
         }
         if self.is_complete() {
             held.survey.sum_all(&held.tensors);
             let same = self.holds_elected(held);
             self.ended = true;
             // Each tensor was compared with the list, and the list with what was elected.
-            return Some((!same).then(|| "what was received is not what was elected: a bug".to_owned()));
+            let text = || "what was received is not what was elected: a bug".to_owned();
+            return Some((!same).then(|| FetchFailure::NoSource { text: text() }));
         }
-        let lost = self.lost(held)?;
+        let lost = self.lost(held, |source| !matches!(source.standing, Standing::Bad | Standing::Gone))?;
         self.ended = true;
-        let bad = self.sources.iter().filter(|s| s.standing == Standing::Bad);
-        let peers: Vec<String> = bad.map(|s| s.peer.to_string()).collect();
-        Some(Some(format!("no source is left{lost}; of no use were peers {}", peers.join(", "))))
+        Some(Some(self.without_source(lost)))
     }
 
-    /// What nobody is left for, if there is something.
-    fn lost(&self, held: &Held) -> Option<&'static str> {
-        let mut left = self.sources.iter().filter(|s| s.standing != Standing::Bad).peekable();
-        if left.peek().is_none() {
+    fn without_source(&self, lost: &str) -> FetchFailure {
+        let bad = self.sources.iter().filter(|s| s.standing == Standing::Bad);
+        let peers: Vec<String> = bad.map(|s| s.peer.to_string()).collect();
+        let text = format!("no source is left{lost}; of no use were peers {}", peers.join(", "));
+        FetchFailure::NoSource { text }
+    }
+
+    /// What none of the sources that count is left for, if there is something. Where none of the others is bad, the master
+    /// knows as well, and names those who hold it by now, or ends the call.
+    fn lost(&self, held: &Held, counts: impl Fn(&Source) -> bool) -> Option<&'static str> {
+        let nobody = |full: bool| {
+            let mut serve = self.sources.iter().filter(|s| s.full || !full);
+            let mut bad = serve.clone().filter(|s| s.standing == Standing::Bad);
+            bad.next().is_some() && !serve.any(&counts)
+        };
+        if self.sources.is_empty() || nobody(false) {
             return Some("");
         }
-        if self.needs != Needs::All || left.any(|s| s.full) {
-            return None;
-        }
-        let open = !self.listed || self.lacking.keys().any(|tensor| held.may_differ(*tensor));
-        open.then_some(" for the tensors that may differ")
+        let open = || !self.listed || self.lacking.keys().any(|tensor| held.may_differ(*tensor));
+        let lost = self.needs == Needs::All && nobody(true) && open();
+        lost.then_some(" for the tensors that may differ")
     }
 
     /// Every block asked for and not here for which `which` holds is to be asked for anew.
@@ -101,7 +105,9 @@ impl Fetch {
         let asked = self.asked.iter().filter(|(block, asked)| which(**block, asked));
         let back: Vec<Block> = asked.map(|(block, _)| *block).collect();
         for block in back.into_iter().rev() {
-            self.asked.remove(&block);
+            if let Some(asked) = self.asked.remove(&block) {
+                self.sources[asked.source].is_late_with(block);
+            }
             self.queue(held.may_differ(block.0)).push_front(block);
         }
     }
@@ -109,7 +115,7 @@ impl Fetch {
     /// The same for everything asked of this source, digests too.
     fn take_all_back(&mut self, source: usize, held: &Held) {
         self.take_back(held, |_, asked| asked.source == source);
-        self.sources[source].parts_due = 0;
+        self.sources[source].forget_asks();
         if !self.listed && self.list.from == Some(source) {
             self.list.reset();
         }
@@ -148,7 +154,19 @@ impl Fetch {
         }
     }
 
-    /// Sources that are silent count no more; at the end, what one is late with is asked of those that are idle.
+    /// Who is not a member any more sends nothing.
+    pub fn members(&mut self, members: &[PeerId], held: &Held) {
+        let members: BTreeSet<&PeerId> = members.iter().collect();
+        for source in 0..self.sources.len() {
+            let Source { peer, standing, .. } = &self.sources[source];
+            if *standing != Standing::Bad && !members.contains(peer) {
+                self.take_all_back(source, held);
+                self.sources[source].standing = Standing::Gone;
+            }
+        }
+    }
+
+    /// Sources that are silent count no more; what one is late with is asked of others.
     pub fn tick(&mut self, held: &Held, cx: &mut Context) {
         let now = cx.now;
         let silent = |s: &Source| {
@@ -160,15 +178,52 @@ impl Fetch {
                 self.discredit(source, &why, held, cx);
             }
         }
+        self.pass_on_digests(held, cx);
         if self.missing.is_empty() && self.missing_full.is_empty() {
             self.help_out(held, cx);
         }
+        match self.lost(held, |source| source.is_in_reach(cx)) {
+            None => self.stranded_since = None,
+            Some(lost) => {
+                let since = *self.stranded_since.get_or_insert(now);
+                if now.since_us(since) > STATE_SILENCE_MS * 1000 && self.failed.is_none() {
+                    self.failed = Some(self.without_source(lost));
+                }
+            }
+        }
+    }
+
+    /// Digests are asked of one source at a time: one that does not send them must not hold up the rest.
+    fn pass_on_digests(&mut self, held: &Held, cx: &Context) {
+        let is_late = |digests: &Parts| digests.from.is_some() && cx.now.since_us(digests.heard) > LATE_US;
+        let mut next = None;
+        if !self.listed && is_late(&self.list) {
+            next = self.another(&self.list, self.needs == Needs::All, cx);
+            if next.is_some() {
+                self.list.pass_on();
+            }
+        }
+        let late = self.lacking.iter().filter(|(_, l)| l.done.is_empty() && is_late(&l.elected));
+        let late: Vec<(u32, usize)> = late
+            .filter_map(|(tensor, l)| {
+                Some((*tensor, self.another(&l.elected, held.may_differ(*tensor), cx)?))
+            })
+            .collect();
+        for (tensor, another) in late.into_iter().rev() {
+            if let Some(lacking) = self.lacking.get_mut(&tensor) {
+                lacking.elected.pass_on();
+                self.unknown.push_front(tensor);
+            }
+            next = Some(another);
+        }
+        // Whoever has kept us waiting is not the first to be asked for the rest.
+        self.first = next.unwrap_or(self.first);
     }
 
     /// At the end: some of what a source is late with is asked of one that has nothing to do. What the late one sends of
     /// it all the same is dropped, so it is no more than a small window.
     fn help_out(&mut self, held: &Held, cx: &Context) {
-        let idle = |s: &Source| s.standing == Standing::Good && s.pace.is_idle() && has_links(s, cx);
+        let idle = |s: &Source| s.pace.is_idle() && s.is_in_reach(cx);
         let Some(helper) = self.sources.iter().position(idle) else { return };
         let full = self.sources[helper].full;
         let late = |block: &Block, asked: &Asked| {
@@ -198,6 +253,9 @@ impl Fetch {
     /// When we come much too late ourselves, the time says nothing about the others.
     pub fn restart_patience(&mut self, now: Time) {
         self.sources.iter_mut().for_each(|source| source.heard = now);
+        self.list.heard = now;
+        self.lacking.values_mut().for_each(|lacking| lacking.elected.heard = now);
+        self.stranded_since = None;
     }
 
     /// What has become of each tensor; the survey follows what was written. `true`: the tensors are a mixture of what

@@ -138,7 +138,7 @@ const TENSORS: &[Row] = &[
     ("S0a' S0b S0b R0a'", None, "0b by 1 of 1 2", "0 tensors, 3 tensors"),
     ("R0a' R0a", None, "nothing", "1 tensors"),
     ("R0a R0a' R0a'", None, "nothing", "0 tensors"),
-    // The revision of one with other tensors counts for nothing.
+    // Where no revision is expected the highest there is is up to date, also that of one with other tensors.
     ("P9a' P5b P5b P5c", None, "9a by 0 of 0", "1 tensors, 2 tensors, 3 tensors"),
     ("S9a' S5b S5b R0c", None, "5b by 1 of 1 2", "0 tensors"),
 ];

@@ -7,7 +7,8 @@ use crate::proto::master::Master;
 use crate::proto::master::election::{Elected, Older, names};
 use crate::proto::master::io::Event;
 use crate::types::{
-    Digest, Election, GroupId, GroupInfo, Needs, Offer, PeerId, Rank, Source, SyncNumber, SyncOutcome,
+    Digest, Election, FetchFailure, GroupId, GroupInfo, Needs, Offer, PeerId, Rank, Source, SyncNumber,
+    SyncOutcome,
 };
 use crate::wire::message::MasterMessage;
 
@@ -19,11 +20,13 @@ pub(super) struct Transfer {
     pub number: SyncNumber,
     pub revision: u64,
     /// As elected.
-    sources: Vec<Source>,
+    pub sources: Vec<Source>,
     /// Those who have not said that they hold it.
     waiting: BTreeMap<PeerId, Waiting>,
     /// Those who have, and whether they hold everything.
-    holders: BTreeMap<PeerId, bool>,
+    pub holders: BTreeMap<PeerId, bool>,
+    /// Those who have said that they cannot have it. The others go on: what has come is there in the next call.
+    pub failed: BTreeMap<PeerId, FetchFailure>,
     /// Whether a peer waits that can reach no source: whoever is done next may become one.
     starved: bool,
 }
@@ -53,6 +56,7 @@ impl Transfer {
         self.sources.retain(|source| source.peer != peer);
         self.waiting.remove(&peer);
         self.holders.remove(&peer);
+        self.failed.remove(&peer);
         for waiting in self.waiting.values_mut() {
             waiting.told.retain(|source| source.peer != peer);
         }
@@ -60,20 +64,20 @@ impl Transfer {
 }
 
 /// Which pairs of a group have a link.
-struct Linked<'a> {
+pub(super) struct Linked<'a> {
     unlinked: &'a [(Rank, Rank)],
     ranks: BTreeMap<PeerId, Rank>,
 }
 
 impl Linked<'_> {
-    fn of(group: &GroupInfo) -> Linked<'_> {
+    pub fn of(group: &GroupInfo) -> Linked<'_> {
         let unlinked = &group.unlinked[..];
         // Mostly there is no such pair, and nobody's rank is asked for.
         let order = if unlinked.is_empty() { &[] } else { &group.order[..] };
         Linked { unlinked, ranks: order.iter().copied().zip(0..).collect() }
     }
 
-    fn holds(&self, a: PeerId, b: PeerId) -> bool {
+    pub fn holds(&self, a: PeerId, b: PeerId) -> bool {
         if self.unlinked.is_empty() {
             return true;
         }
@@ -99,6 +103,7 @@ impl Master {
             sources: sources.clone(),
             waiting,
             holders: BTreeMap::new(),
+            failed: BTreeMap::new(),
             starved: false,
         });
         self.event(Event::StateElected { group, number, revision, winner, votes, voters, receivers, note });
@@ -110,7 +115,7 @@ impl Master {
         self.advance_transfer(group);
     }
 
-    pub(super) fn on_sync_done(&mut self, from: PeerId, number: SyncNumber, failed: Option<String>) {
+    pub(super) fn on_sync_done(&mut self, from: PeerId, number: SyncNumber, failed: Option<FetchFailure>) {
         let Some((group, _)) = self.member_group(from) else {
             return self.kick(from, format!("finished {number} without being a member"));
         };
@@ -125,11 +130,14 @@ impl Master {
             return self
                 .kick(from, format!("finished {number}, which it has finished already, or was not in"));
         };
-        if let Some(text) = failed {
-            let text = format!("peer {from} cannot have the elected content: {text}");
-            return self.end_sync(group, SyncOutcome::Aborted { text });
+        match failed {
+            None => drop(transfer.holders.insert(from, waiting.full)),
+            Some(FetchFailure::NotHere { text }) => {
+                return self
+                    .kick(from, format!("shared state: this peer cannot hold what was elected: {text}"));
+            }
+            Some(failed) => drop(transfer.failed.insert(from, failed)),
         }
-        transfer.holders.insert(from, waiting.full);
         if transfer.waiting.is_empty() || transfer.starved {
             self.group_changed(group);
         }
@@ -142,8 +150,7 @@ impl Master {
         let linked = Linked::of(info);
         let Some(transfer) = self.syncs.transfer(group) else { return };
         if transfer.waiting.is_empty() {
-            let revision = transfer.revision;
-            return self.end_sync(group, SyncOutcome::Synchronized { revision });
+            return self.conclude(group);
         }
         let Transfer { number, revision, sources, waiting, holders, .. } = transfer;
         let (number, revision) = (*number, *revision);

@@ -3,7 +3,7 @@
 //! synchronization all hear; nobody waits for ever; in the end nothing is kept.
 
 use super::*;
-use crate::types::{SyncNumber, SyncOutcome};
+use crate::types::{FetchFailure, SyncNumber, SyncOutcome};
 
 /// Successes after which a program leaves.
 const ROUNDS: usize = 3;
@@ -458,7 +458,13 @@ impl Net {
         if !failed {
             host.holds = if all { held } else { (held.0, host.holds.1) };
         }
-        let failed = failed.then(|| "for this test".to_owned());
+        let text = "for this test".to_owned();
+        let failure = match self.dice.below(4) {
+            0 => FetchFailure::BrokenOff { text },
+            1 => FetchFailure::NotHere { text },
+            _ => FetchFailure::NoSource { text },
+        };
+        let failed = failed.then_some(failure);
         self.log.push(format!("{n} has fetched {number}: {failed:?}"));
         host.peer.handle(peer::Input::StateDone { number, failed }, self.now);
         self.collect(n);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::proto::peer::SyncInfo;
-use crate::types::SyncNumber;
+use crate::types::{FetchFailure, SyncNumber};
 
 /// What a peer brings: revision, content, and what else is to be said of it.
 #[derive(Clone)]
@@ -60,9 +60,14 @@ impl World {
 
     pub(super) fn state_done(&mut self, n: usize, failed: Option<&str>) {
         let number = self.begun[&n].last().unwrap().0.number;
-        let failed = failed.map(str::to_owned);
+        let failed = failed.map(|text| FetchFailure::NoSource { text: text.to_owned() });
         self.peers[n].handle(peer::Input::StateDone { number, failed }, self.now);
         self.run();
+    }
+
+    /// All who lack something say that nobody sends it to them.
+    fn all_in_vain(&mut self, receivers: &[usize]) {
+        receivers.iter().for_each(|n| self.state_done(*n, Some("no source is left")));
     }
 
     fn needs(&self, n: usize) -> Needs {
@@ -210,13 +215,133 @@ fn a_transfer_that_fails_at_one_aborts_at_all_with_its_words_and_is_no_step() {
     world.sync_all(&[popular(0, 1), popular(0, 1), popular(0, 1)]);
     let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 3)]);
     world.state_done(1, Some("its disk is full"));
+    assert!(
+        (0..3).all(|n| world.outcome(n, works[n]).is_none()),
+        "what the others receive is not for nothing"
+    );
+    world.state_done(2, None);
     for (n, work) in works.iter().enumerate() {
         assert_eq!(world.kind(n, *work), Some(ErrorKind::Aborted));
         assert!(world.reason(n, *work).contains("its disk is full"));
     }
-    world.state_done(2, None); // it had not heard of the end
     let again = world.sync_all(&[popular(1, 1), popular(1, 1), popular(1, 1)]);
     assert!((0..3).all(|n| world.outcome(n, again[n]) == synchronized(1)), "the revision is expected still");
+    world.end();
+}
+
+#[test]
+fn who_dies_after_it_has_failed_holds_up_nobody() {
+    let mut world = World::of(3);
+    world.moves_bytes = false;
+    let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 1)]);
+    world.state_done(1, Some("no source is left"));
+    assert_eq!(world.kind(0, works[0]), Some(ErrorKind::Aborted));
+    let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 3)]);
+    world.state_done(1, Some("no source is left"));
+    world.kill(1);
+    world.state_done(2, None);
+    assert!([0, 2].iter().all(|n| world.outcome(*n, works[*n]) == synchronized(1)), "{:?}", world.events);
+    world.end();
+}
+
+#[test]
+fn who_cannot_hold_what_was_elected_is_put_out_with_the_reason_and_the_rest_go_on() {
+    let mut world = World::of(3);
+    world.moves_bytes = false;
+    let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 3)]);
+    let number = world.begun[&1].last().unwrap().0.number;
+    let failed = Some(FetchFailure::NotHere { text: "two are the same memory here".to_owned() });
+    world.peers[1].handle(peer::Input::StateDone { number, failed }, world.now);
+    world.run();
+    assert_eq!(world.kind(1, works[1]), Some(ErrorKind::MasterConnectionFailed));
+    assert!(world.reason(1, works[1]).contains("cannot hold what was elected: two are the same memory"));
+    assert!(world.released.contains(&(1, works[1])));
+    assert!([0, 2].iter().all(|n| world.outcome(*n, works[*n]).is_none()), "it goes on without it");
+    world.state_done(2, None);
+    assert!([0, 2].iter().all(|n| world.outcome(*n, works[*n]) == synchronized(1)), "{:?}", world.events);
+    world.end();
+}
+
+/// Whoever finds nobody twice in a row has to go; the others have what they came for.
+#[test]
+fn who_alone_finds_no_source_is_put_out_the_second_time() {
+    let mut world = World::of(3);
+    world.moves_bytes = false;
+    let brought = [popular(1, 1), popular(1, 2), popular(1, 3)];
+    for attempt in 0..2 {
+        let works = world.sync_all(&brought);
+        world.state_done(2, None);
+        world.all_in_vain(&[1]);
+        if attempt == 0 {
+            assert!(
+                (0..3).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)),
+                "{:?}",
+                world.events
+            );
+        } else {
+            let reason = world.reason(1, works[1]);
+            assert!(reason.contains("twice in a row") && reason.contains("no source is left"), "{reason}");
+            assert!([0, 2].iter().all(|n| world.outcome(*n, works[*n]) == synchronized(1)));
+        }
+    }
+    world.end();
+}
+
+/// Nobody gets what its only holder offers: the second time it is the one who goes, and the others go on with what they have.
+#[test]
+fn a_winner_that_sends_it_to_nobody_is_put_out_the_second_time() {
+    let mut world = World::of(4);
+    world.moves_bytes = false;
+    let brought = [popular(5, 1), popular(4, 2), popular(4, 2), popular(4, 2)];
+    for attempt in 0..2 {
+        let works = world.sync_all(&brought);
+        world.all_in_vain(&[1, 2, 3]);
+        assert!((1..4).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)), "{:?}", world.events);
+        if attempt == 1 {
+            let reason = world.reason(0, works[0]);
+            assert!(reason.contains("not to change during the call"), "{reason}");
+        }
+    }
+    let works = [1, 2, 3].map(|n| (n, world.sync(n, &brought[n])));
+    assert!(works.iter().all(|(n, work)| world.outcome(*n, *work) == synchronized(4)), "{:?}", world.events);
+    world.end();
+}
+
+#[test]
+fn of_two_who_cannot_agree_the_one_that_receives_goes_the_second_time() {
+    let mut world = World::of(2);
+    world.moves_bytes = false;
+    for attempt in 0..2 {
+        let works = world.sync_all(&[popular(5, 1), popular(4, 2)]);
+        world.all_in_vain(&[1]);
+        assert_eq!(world.kind(0, works[0]), Some(ErrorKind::Aborted));
+        let kind = [ErrorKind::Aborted, ErrorKind::MasterConnectionFailed][attempt];
+        assert_eq!(world.kind(1, works[1]), Some(kind), "{:?}", world.events);
+    }
+    world.end();
+}
+
+/// A success, or a transfer that broke off for another reason, is not the second time.
+#[test]
+fn only_two_transfers_in_a_row_count() {
+    let mut world = World::of(3);
+    world.moves_bytes = false;
+    let broken_off = Some(FetchFailure::BrokenOff { text: "who had it is gone".to_owned() });
+    for attempt in 0..6 {
+        let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 1)]);
+        if attempt % 2 == 0 {
+            world.all_in_vain(&[1]);
+        } else {
+            let number = world.begun[&1].last().unwrap().0.number;
+            let input = peer::Input::StateDone { number, failed: broken_off.clone() };
+            world.peers[1].handle(input, world.now);
+            world.run();
+        }
+        assert!((0..3).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)), "{:?}", world.events);
+    }
+    let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 1)]);
+    world.state_done(1, None);
+    assert!((0..3).all(|n| world.outcome(n, works[n]) == synchronized(1)));
     world.end();
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::limits;
 use crate::types::{
-    Digest, Election, Needs, Offer, PhaseCall, Source, SyncNumber, SyncOutcome, SyncStrategy, TensorKey,
+    Digest, Election, FetchFailure, Needs, Offer, PhaseCall, Source, SyncNumber, SyncOutcome, SyncStrategy,
+    TensorKey,
 };
 
 fn keys(count: usize) -> Vec<TensorKey> {
@@ -75,7 +76,8 @@ fn done(number: u64) -> Output {
 }
 
 fn state_done(peer: &mut Peer, number: u64, failed: Option<&str>) -> Vec<Output> {
-    let (number, failed) = (SyncNumber(number), failed.map(str::to_owned));
+    let failed = failed.map(|text| FetchFailure::NoSource { text: text.to_owned() });
+    let number = SyncNumber(number);
     peer.handle(Input::StateDone { number, failed }, Time(0));
     drain(peer)
 }
@@ -157,7 +159,7 @@ fn what_cannot_be_had_is_told_with_the_reason() {
     let mut peer = offering();
     elected(&mut peer, 7, 2);
     let said = state_done(&mut peer, 7, Some("no source is left"));
-    let failed = Some("no source is left".to_owned());
+    let failed = Some(FetchFailure::NoSource { text: "no source is left".to_owned() });
     assert_eq!(said, [Output::Send(PeerMessage::SyncDone { number: SyncNumber(7), failed })]);
 }
 
