@@ -9,6 +9,7 @@ mod event;
 mod fault;
 mod hostile;
 mod invariants;
+mod leavings;
 mod links;
 mod memory;
 mod mischief;

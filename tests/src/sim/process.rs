@@ -23,12 +23,13 @@ use super::event::{Event, ProcessId};
 use super::invariants::g2_parity::Contribution;
 use super::invariants::g2_state::Choice;
 use super::invariants::{Instance, Verdict, g3_inputs, g4_progress, g5_crosstalk, g6_newcomers, g7_memory};
+use super::leavings::Leavings;
 use super::memory::CallMemory;
 use super::pipe::MemLink;
 use super::queue::Us;
 use super::rng::mix_all;
 use super::scenario::{Kind, STEP_TAG, Slot};
-use super::sync::{Brings, Leavings, StateMemory};
+use super::sync::{Brings, StateMemory};
 use super::world::{Bug, Stage, World, trace};
 
 /// A call whose outcome is outstanding.

@@ -1,6 +1,5 @@
 //! Shared state in the simulator: what programs bring, and what they find when the call has returned.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pccl_core::error::ErrorKind;
@@ -12,8 +11,9 @@ use pccl_core::wire::message::MasterMessage;
 
 use super::app::{App, Call, Outcome, Stage};
 use super::event::ProcessId;
-use super::invariants::g2_state::{self, Choice, Model};
+use super::invariants::g2_state::{self, Choice};
 use super::invariants::{Verdict, g4_progress};
+use super::leavings::Leavings;
 use super::memory::CallMemory;
 use super::rng::{Rng, mix_all};
 use super::scenario::Scenario;
@@ -28,6 +28,10 @@ pub struct Brings {
     pub worked_at: Option<u64>,
     /// Something went wrong in the program: its tensors are no longer what they should be.
     pub corrupt: bool,
+    /// It has worked on its own tensors since the attempt before: a generator of random numbers, say.
+    pub moved_on: bool,
+    /// Another of its threads writes into the tensors while they are lent: what it sends is not what it offered.
+    pub scribbles: bool,
     pub oddity: Option<Oddity>,
 }
 
@@ -48,17 +52,6 @@ pub struct TensorKind {
     pub may_differ: bool,
 }
 
-/// What broken transfers have left in a process's tensors.
-#[derive(Clone, Debug, Default)]
-pub struct Leavings {
-    /// All of them after the latest one.
-    model: Option<Model>,
-    /// Those that are a mixture.
-    mixed: BTreeMap<usize, Vec<u8>>,
-    /// All that was elected, and its revision.
-    holds: Option<(Model, u64)>,
-}
-
 /// How a program stands to the state of its group.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Standing {
@@ -75,6 +68,8 @@ pub struct StateMemory {
     before: Vec<Vec<u8>>,
     revision: u64,
     report: SyncReport,
+    /// Whether it is what a broken transfer has left.
+    held_back: bool,
 }
 
 impl Scenario {
@@ -123,17 +118,23 @@ impl App {
         let by_roles = self.scenario.by_roles(self.group, self.step);
         let harmed = self.scenario.kind.may_harm_programs() && self.standing.synced && !self.is_calm();
         let corrupt = harmed && !by_roles && self.rng.percent(5);
+        let scribbles = harmed && !corrupt && self.rng.percent(10);
         let oddities = [Oddity::Ahead, Oddity::OtherTensors, Oddity::OtherStrategy];
         let oddity = self.is_unruly().then(|| self.rng.pick(&oddities));
-        self.synchronize(Some(self.step), corrupt, oddity);
+        self.synchronize(Some(self.step), (corrupt, scribbles), oddity);
     }
 
     /// Where the others do something else.
     pub(super) fn synchronize_out_of_turn(&mut self) {
-        self.synchronize(None, false, None);
+        self.synchronize(None, (false, false), None);
     }
 
-    fn synchronize(&mut self, worked_at: Option<u64>, corrupt: bool, oddity: Option<Oddity>) {
+    fn synchronize(
+        &mut self,
+        worked_at: Option<u64>,
+        (corrupt, scribbles): (bool, bool),
+        oddity: Option<Oddity>,
+    ) {
         let Standing { mut revision, synced, broken } = self.standing;
         let mut strategy = match self.scenario.by_roles(self.group, self.step) {
             false => SyncStrategy::EnforcePopular,
@@ -148,7 +149,8 @@ impl App {
             }
             Some(Oddity::OtherTensors) | None => {}
         }
-        let brings = Brings { revision, strategy, worked_at, corrupt, oddity };
+        let moved_on = worked_at.is_none() && self.rng.percent(30);
+        let brings = Brings { revision, strategy, worked_at, corrupt, moved_on, scribbles, oddity };
         let work = self.call(Call::Synchronize(brings));
         self.stage = Stage::Syncing(work);
         self.probe_in_sync(work);
@@ -176,7 +178,7 @@ impl App {
             }
             Ok(_) => self.after_sync(),
             Err(error) => match error.kind {
-                ErrorKind::Aborted => self.synchronize(None, false, None),
+                ErrorKind::Aborted => self.synchronize(None, (false, false), None),
                 ErrorKind::TooFewPeers => self.alone_in_sync(),
                 ErrorKind::NoSharedStateAvailable => self.after_sync(),
                 ErrorKind::InvalidUsage => self.think(),
@@ -199,8 +201,11 @@ impl World {
         if let (true, Some(byte)) = (brings.corrupt, model.iter_mut().flatten().next()) {
             *byte ^= 0x40;
         }
+        let own = model.iter_mut().zip(&kinds).filter(|(_, kind)| brings.moved_on && kind.may_differ);
+        own.filter_map(|(bytes, _)| bytes.last_mut()).for_each(|byte| *byte = byte.wrapping_add(1));
         let before = model.clone();
-        if brings.corrupt {
+        self.processes[process].leavings.brought(&before);
+        if brings.corrupt || brings.scribbles {
             self.states.harmed(group);
         }
         let own_revision = brings.revision;
@@ -222,11 +227,17 @@ impl World {
         };
         let keys = kinds.iter().enumerate().map(key);
         let given = keys.zip(&tensors).map(|(key, memory)| (key, memory.lend())).collect();
-        let lent = Tensors::new(given).expect("names differ, and sizes are those of the memory");
+        let mut lent = Tensors::new(given).expect("names differ, and sizes are those of the memory");
         let survey = lent.survey(self.scenario.block_bytes, 1);
+        let shared = (0..lent.len()).filter(|tensor| !lent.keys()[*tensor].may_differ);
+        for tensor in shared.filter(|_| brings.scribbles).collect::<Vec<_>>() {
+            let size_bytes = lent.size_bytes(tensor);
+            lent.write(tensor, 0, size_bytes).iter_mut().for_each(|byte| *byte ^= 0x11);
+        }
         let report = SyncReport::default();
         let Brings { revision, strategy, .. } = brings;
-        let memory = StateMemory { tensors, before, revision, report: report.clone() };
+        let held_back = self.processes[process].leavings.hold_back(&before);
+        let memory = StateMemory { tensors, before, revision, report: report.clone(), held_back };
         // The node knows by itself what it holds.
         (SyncRequest { revision: own_revision, strategy, tensors: lent, survey, report }, memory)
     }
@@ -239,7 +250,7 @@ impl World {
         memory: StateMemory,
         outcome: &Outcome,
     ) -> Verdict {
-        let StateMemory { tensors, before, revision, report } = memory;
+        let StateMemory { tensors, before, revision, report, held_back } = memory;
         let group = self.processes[process].group;
         let kinds = self.scenario.tensors(group);
         let after: Vec<Vec<u8>> = tensors.iter().map(|memory| memory.result().to_vec()).collect();
@@ -254,17 +265,23 @@ impl World {
         let heard = choice.clone();
         let found =
             g2_state::Found { kinds: &kinds, before: &before, after: &after, conditions: &conditions };
-        found.conditions(&at, choice.as_deref())?;
+        // Who writes there meanwhile may find anything.
+        let scribbled = this.brings.is_some_and(|brings| brings.scribbles);
+        if !scribbled {
+            found.conditions(&at, choice.as_deref())?;
+        }
         if let Ok(Done::Synchronized(info)) = outcome {
             let (Some(number), Some(choice)) = (this.sync_ended.as_ref().map(|(number, _)| *number), choice)
             else {
                 return g4_progress::everybody(vec![this.to_string()], 0, "hear how a synchronization ended");
             };
             self.report.synchronized += 1;
-            found.success(&at, number, *info, &choice, self.scenario.block_bytes)?;
-            found.keeps_no_mixture(&at, &this.leavings.mixed)?;
-            if revision == info.revision && this.leavings.model.as_ref() != Some(&before) {
-                found.keeps_what_may_differ(&at)?;
+            if !scribbled {
+                found.success(&at, number, *info, &choice, self.scenario.block_bytes)?;
+                found.keeps_no_mixture(&at, &this.leavings.mixed)?;
+                if revision == info.revision && !held_back {
+                    found.keeps_what_may_differ(&at)?;
+                }
             }
             if self.scenario.calls_obey() {
                 self.states.step_synchronized(&at, this.app.step, number)?;
@@ -274,15 +291,14 @@ impl World {
         self.processes[process].leavings = match heard.filter(|_| !succeeded) {
             Some(choice) => {
                 let mut leavings = std::mem::take(&mut self.processes[process].leavings);
-                if conditions.iter().any(|condition| *condition != Condition::Kept) {
-                    leavings.model = Some(after.clone());
+                let outdated = held_back || revision < choice.election.revision;
+                let here = |tensor: usize| {
+                    after[tensor] == choice.model[tensor] || kinds[tensor].may_differ && !outdated
+                };
+                leavings.follow(&after, &conditions, &choice, (0..after.len()).all(here));
+                if scribbled {
+                    leavings.mixed.clear();
                 }
-                // What was replaced since, by whomever, is no mixture any more.
-                leavings.mixed.retain(|tensor, bytes| after[*tensor] == *bytes);
-                let mixed = (0..after.len()).filter(|tensor| conditions[*tensor] == Condition::Mixed);
-                leavings.mixed.extend(mixed.map(|tensor| (tensor, after[tensor].clone())));
-                leavings.holds =
-                    (after == choice.model).then(|| (choice.model.clone(), choice.election.revision));
                 leavings
             }
             None if succeeded => Leavings::default(),

@@ -217,7 +217,15 @@ mod tests {
         let election =
             Election { number, revision: 4, content: digest, full: digest, winner: PEER, sources: vec![] };
         let strategy = SyncStrategy::SendOnly;
-        let brings = Brings { revision: 4, strategy, worked_at: None, corrupt: false, oddity: None };
+        let brings = Brings {
+            revision: 4,
+            strategy,
+            worked_at: None,
+            corrupt: false,
+            moved_on: false,
+            scribbles: false,
+            oddity: None,
+        };
         Choice { election, brings, model }
     }
 

@@ -24,6 +24,7 @@ pub fn engine(kept: Kept, peers: usize, obedient: bool) -> Verdict {
     let most = if obedient { MOST_GRANTS_PER_PEER } else { limits::MAX_EARLY_GRANTS_PER_PEER };
     at_most(kept.early_grants, most * peers, "early grants")?;
     at_most(kept.queued_grants, most * peers, "queued grants")?;
+    at_most(kept.early_asks, limits::MAX_EARLY_STATE_ASKS * peers, "early asks of shared state")?;
     at_most(kept.parked_bytes, limits::MAX_EAGER_BYTES_PER_PEER * peers, "parked bytes")?;
     at_most(kept.links, usize::from(limits::MAX_POOL_CONNECTIONS) * peers, "data connections")
 }
