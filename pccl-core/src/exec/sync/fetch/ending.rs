@@ -246,6 +246,9 @@ impl Fetch {
             }
             taken.insert(block);
         }
+        if taken.is_empty() {
+            return;
+        }
         self.take_back(held, |block, _| taken.contains(&block));
         self.first = helper;
     }
