@@ -6,6 +6,18 @@ shard, with the ranks of one place in their hosts as one peer group.
 
 from __future__ import annotations
 
+import re
+
+import torch
+
+# The oldest that it is tested with: FSDP2 is where we look for it from here on.
+_OLDEST = (2, 6)
+if tuple(int(part) for part in re.findall(r"\d+", str(torch.__version__))[:2]) < _OLDEST:
+    raise ImportError(
+        f"pccl.torch needs torch {_OLDEST[0]}.{_OLDEST[1]} or later, and this is {torch.__version__}. The rest of pccl takes tensors "
+        "of older ones, too"
+    )
+
 from ._async_diloco import AsyncDiLoCo
 from ._diloco import DiLoCo
 from ._host import Host

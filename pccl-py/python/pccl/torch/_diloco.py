@@ -14,7 +14,7 @@ from ._host import Host
 from ._membership import admit, lasting
 from ._optimizer import Places, check_optimizer, optimizer_tensors
 from ._reduce import Average, ErrorFeedback, local
-from ._state import Gathered, Named, check_tensors, sharded
+from ._state import Gathered, Named, check_sharding, check_tensors, sharded
 
 # Of the operations of a DiLoCo, out of the way of those of the program.
 FIRST_TAG = 1 << 48
@@ -43,6 +43,15 @@ class DiLoCo:
     operations have it and some after it, one for each 32 MiB of parameters; use others beside.
     """
 
+    # Whose checkpoints it takes.
+    _kind = "DiLoCo"
+    # What is under way, and what will be the average then.
+    _average: Optional[Average] = None
+    _averaged: list[torch.Tensor] = []
+    _part = 0
+    # With this part an outer step is complete.
+    _last = 0
+
     def __init__(
         self,
         comm: Communicator,
@@ -68,6 +77,7 @@ class DiLoCo:
         self._every, self._sync_every, self._host = every, sync_every, host
         self._quantize, self._first_tag = quantize, first_tag
         self._feedbacks = [ErrorFeedback()] if error_feedback else []
+        check_sharding(model)
         parameters = list(sharded(model).named_parameters())
         self._named = [(name, p) for name, p in parameters if p.requires_grad]
         self._frozen = [(name, p) for name, p in parameters if not p.requires_grad]
@@ -109,8 +119,10 @@ class DiLoCo:
         """For a checkpoint of this peer (and of this rank, where a host has several): anchors, outer optimizer, counter, and error
         feedback. If something is under way, this waits for it."""
         return {
+            "kind": self._kind,
             "outer_steps": self.outer_steps,
             "anchors": {name: anchor.detach().clone() for (name, _), anchor in zip(self._named, self._anchors)},
+            "outer_kind": type(self._outer).__name__,
             "outer": copy.deepcopy(self._outer.state_dict()),
             "error_feedback": [feedback.state_dict() for feedback in self._feedbacks],
             "late": self._late(),
@@ -119,45 +131,81 @@ class DiLoCo:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint. All peers of the run call it at the same place, each with its own or with what
         `state_dict` gives; the one that is furthest counts, and all go on from its anchors."""
-        anchors = state["anchors"]
-        ours = {name: tuple(anchor.shape) for (name, _), anchor in zip(self._named, self._anchors)}
-        theirs = {name: tuple(anchor.shape) for name, anchor in anchors.items()}
-        if ours != theirs:
-            odd = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
-            raise ValueError(f"this state is of another model: {odd[0]} is {theirs.get(odd[0])}, here {ours.get(odd[0])}")
+        self._check(state)
         self._restart()
         for (name, _), anchor in zip(self._named, self._anchors):
-            anchor.detach().copy_(anchors[name])
+            anchor.detach().copy_(state["anchors"][name])
         self._outer.load_state_dict(copy.deepcopy(state["outer"]))
         self._outer_steps.fill_(state["outer_steps"])
         for feedback, saved in zip(self._feedbacks, state["error_feedback"]):
             feedback.load_state_dict(saved)
         if state["late"] is not None:
-            self._bring_in(state["late"])
+            self._land(state["late"]["part"], list(state["late"]["ways"]))
         if self._host is not None:
             self._host.wait_until_whole(self.comm)
         self._sync(is_outdated=self.outer_steps < _largest(self.comm, self.outer_steps, self._first_tag))
         self._follow(range(len(self._anchors)))
 
+    def _check(self, state: Mapping[str, Any]) -> None:
+        """Refuses the state of anything else, before anything is changed here."""
+        if state.get("kind") != self._kind:
+            raise ValueError(f"this state is of {state.get('kind', 'something else')}, and this is {self._kind}")
+        ours = {name: tuple(anchor.shape) for (name, _), anchor in zip(self._named, self._anchors)}
+        theirs = {name: tuple(anchor.shape) for name, anchor in state["anchors"].items()}
+        if ours != theirs:
+            odd = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+            raise ValueError(f"this state is of another model: {odd[0]} is {theirs.get(odd[0])}, here {ours.get(odd[0])}")
+        if state["outer_kind"] != type(self._outer).__name__:
+            raise ValueError(f"the outer optimizer of this state is {state['outer_kind']}, here {type(self._outer).__name__}")
+        owed = len(state["error_feedback"])
+        if owed and self._feedbacks and owed != len(self._feedbacks):
+            raise ValueError(f"this state has the error feedback of {owed} parts, here are {len(self._feedbacks)}")
+        if state["late"] is not None:
+            part, shapes = state["late"]["part"], [tuple(way.shape) for way in state["late"]["ways"]]
+            if part > self._last or shapes != [tuple(self._anchors[i].shape) for i in self._which(part)]:
+                raise ValueError("what was under way in this state is of other parts of the model than here")
+
+    def _which(self, part: int) -> range:
+        """The parameters that are averaged in one go."""
+        return range(len(self._anchors))
+
     def _late(self) -> Optional[dict[str, Any]]:
         """What has been averaged, and is not in the anchors yet."""
-        return None
-
-    def _bring_in(self, late: Mapping[str, Any]) -> None:
-        raise ValueError("this state is of another kind of DiLoCo")
+        if self._average is None:
+            return None
+        self._average.wait()
+        return {"ways": [way.clone() for way in self._averaged], "part": self._part}
 
     def _restart(self) -> None:
         """As after an outer step, with nothing under way."""
+        if self._average is not None:
+            # All peers have it under way, and none goes on with it.
+            self._average.wait()
+        self._average, self._averaged = None, []
         self._inner_steps = 0
 
     def _outer_step(self) -> None:
-        everything = range(len(self._anchors))
-        ways = self._ways(everything)
-        self._start(ways).wait()
-        self._advance(everything, ways)
-        self._outer_steps += 1
+        self._depart(self._ways(self._which(0)))
+        self._arrive()
         self._agree()
-        self._follow(everything)
+        self._follow(self._which(0))
+
+    def _depart(self, ways: list[torch.Tensor], part: int = 0) -> None:
+        self._averaged, self._part = ways, part
+        self._average = self._start(ways, part)
+
+    def _arrive(self) -> None:
+        """What is under way is waited for, and moves the anchors."""
+        if self._average is None:
+            return
+        self._average.wait()
+        self._average = None
+        self._land(self._part, self._averaged)
+        self._averaged = []
+
+    def _land(self, part: int, ways: list[torch.Tensor]) -> None:
+        self._advance(self._which(part), ways)
+        self._outer_steps += int(part == self._last)
 
     def _start(self, tensors: list[torch.Tensor], part: int = 0) -> Average:
         feedback = self._feedbacks[part] if self._feedbacks else None

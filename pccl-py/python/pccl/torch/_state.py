@@ -43,6 +43,7 @@ class SharedModelState:
         self._broken = ""
         if optimizer is not None:
             check_optimizer(optimizer)
+        check_sharding(model)
         check_tensors(self._tensors())
 
     @property
@@ -181,7 +182,24 @@ def sharded(model: torch.nn.Module) -> torch.nn.Module:
     """Of an FSDP2 model the parameters are the shards again, as outside of forward and backward: after a forward without a
     backward, the root's are not. What is written to the shards would then be lost."""
     for module in model.modules():
-        # Of `fully_shard`; where the class is depends on torch's version.
-        if hasattr(module, "reshard") and hasattr(module, "set_requires_gradient_sync"):
+        if _is_fsdp(module):
             module.reshard()
     return model
+
+
+def check_sharding(model: torch.nn.Module) -> None:
+    """Refuses a parameter that no part of an FSDP2 model shards: each rank of the host would train a copy of its own, and the
+    copies of one host would go apart."""
+    if not any(_is_fsdp(module) for module in model.modules()):
+        return
+    for name, parameter in sharded(model).named_parameters():
+        if parameter.requires_grad and not hasattr(parameter, "to_local"):
+            raise ValueError(
+                f"{name} is a plain parameter in a model that fully_shard has sharded: each rank would train its own copy of it. Call "
+                "fully_shard for the module that holds it, or for the whole model"
+            )
+
+
+def _is_fsdp(module: torch.nn.Module) -> bool:
+    # Of `fully_shard`; where the class is depends on torch's version.
+    return hasattr(module, "reshard") and hasattr(module, "set_requires_gradient_sync")

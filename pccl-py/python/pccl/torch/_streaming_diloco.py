@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional
+from typing import Any, Optional
 
 import torch
 
 from .._communicator import Communicator
 from ._diloco import DiLoCo
-from ._reduce import Average, ErrorFeedback, local
+from ._reduce import ErrorFeedback, local
 from ._state import sharded
 
 
@@ -20,6 +20,8 @@ class StreamingDiLoCo(DiLoCo):
     What travels is quantized to 4 bits unless `quantize` says otherwise (None: not at all). The anchors are the same bits at
     all peers after each arrival; the models are not, where `mixing` is not 0. Newcomers come in once in `every` steps.
     """
+
+    _kind = "StreamingDiLoCo"
 
     def __init__(
         self,
@@ -45,9 +47,7 @@ class StreamingDiLoCo(DiLoCo):
         # Each has its own: they are of other sizes.
         self._feedbacks = [ErrorFeedback() for _ in self._parts] if self._feedbacks else []
         self._turn, self._overlap, self._mixing = every // fragments, overlap, mixing
-        self._average: Optional[Average] = None
-        self._averaged: list[torch.Tensor] = []
-        self._sent = fragments - 1
+        self._last = fragments - 1
         # Everybody begins where newcomers come in: right after the last fragment has arrived.
         self._inner_steps = overlap
 
@@ -55,43 +55,27 @@ class StreamingDiLoCo(DiLoCo):
         """After each step of the inner optimizer. Whether a fragment has arrived."""
         self._inner_steps += 1
         if self._inner_steps % self._turn == 0:
-            self._sent = (self._inner_steps // self._turn - 1) % len(self._parts)
-            self._averaged = self._ways(self._parts[self._sent])
-            self._average = self._start(self._averaged, self._sent)
+            part = (self._inner_steps // self._turn - 1) % len(self._parts)
+            self._depart(self._ways(self._parts[part]), part)
         if self._average is None or (self._inner_steps - self._overlap) % self._turn != 0:
             return False
         self._arrive()
-        if self._sent == len(self._parts) - 1:
+        self._mix(self._parts[self._part])
+        if self._part == self._last:
             self._inner_steps = self._overlap
-            self._outer_steps += 1
             self._agree()
         return True
 
-    def _late(self) -> Optional[dict[str, Any]]:
-        if self._average is None:
-            return None
-        self._average.wait()
-        return {"ways": [way.clone() for way in self._averaged], "part": self._sent}
-
-    def _bring_in(self, late: Mapping[str, Any]) -> None:
-        self._advance(self._parts[late["part"]], list(late["ways"]))
-        self._outer_steps += int(late["part"] == len(self._parts) - 1)
+    def _which(self, part: int) -> range:
+        return self._parts[part]
 
     def _restart(self) -> None:
-        if self._average is not None:
-            # All peers have it under way, and none goes on with it.
-            self._average.wait()
-        self._average, self._averaged = None, []
-        self._sent, self._inner_steps = len(self._parts) - 1, self._overlap
+        super()._restart()
+        self._inner_steps = self._overlap
 
-    def _arrive(self) -> None:
-        assert self._average is not None
-        self._average.wait()
-        self._average = None
-        part = self._parts[self._sent]
+    def _mix(self, part: range) -> None:
+        """The model goes on between the anchors and where it has got to meanwhile."""
         sharded(self.model)
-        self._advance(part, self._averaged)
-        self._averaged = []
         for i in part:
             mine = local(self._named[i][1])
             mine.lerp_(self._anchors[i].detach().to(mine.dtype), 1.0 - self._mixing)
