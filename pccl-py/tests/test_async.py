@@ -7,7 +7,7 @@ import os
 import time
 
 import pytest
-from conftest import each, together
+from conftest import RUN_OF_TWO, each, together
 
 import pccl
 
@@ -166,36 +166,10 @@ def test_leaving_ends_what_is_under_way(two):
 
 # The main thread counts while another waits: in a process of its own, as a call that held the lock would stop everything.
 COUNTER = """
-import sys, threading, time
-import pccl
-
-def peer():
-    global other
-    other = pccl.Communicator(sys.argv[1])
-    other.connect()
-    comm = pccl.Communicator(sys.argv[1])
-    joining = threading.Thread(target=comm.connect)
-    joining.start()
-    while other.world_size < 2:
-        other.update_topology()
-    joining.join()
-    return comm
-
-def at(thread):
-    frame = sys._current_frames().get(thread.ident)
-    if frame is None or '/pccl/' not in frame.f_code.co_filename:
-        return None
-    return (frame.f_code.co_filename, frame.f_lineno, frame.f_lasti)
-
 {setup}
 thread = threading.Thread(target=wait, daemon=True)
 thread.start()
-while True:
-    # It is in the call once it stands in one line of the package.
-    before = at(thread)
-    time.sleep(0.05)
-    if before is not None and before == at(thread):
-        break
+before = until_it_stands(thread)
 # Many of the interpreter's turns of 5 ms.
 counted, until = 0, time.monotonic() + 0.25
 while time.monotonic() < until:
@@ -231,5 +205,5 @@ wait = lambda: comm.sync_shared_state(state)""",
 
 @pytest.mark.parametrize("name", HELD)
 def test_other_threads_run_while_one_waits(script, master, name):
-    status, out, err = script(COUNTER.format(setup=HELD[name]), master.address).end()
+    status, out, err = script(RUN_OF_TWO + COUNTER.format(setup=HELD[name]), master.address).end()
     assert (status, out) == (0, "True\n"), err

@@ -4,7 +4,7 @@ import array
 import signal
 
 import pytest
-from conftest import each, join, together
+from conftest import RUN_OF_TWO, each, join, together
 
 import pccl
 
@@ -147,14 +147,7 @@ def test_a_master_that_dies_under_a_call_is_an_error_at_all(script):
     host = script("import pccl\nm = pccl.MasterNode('127.0.0.1:0'); m.run(); print(m.address, flush=True); m.wait()")
     address = host.line()
     text = """
-import sys, pccl, threading
-a, b = (pccl.Communicator(sys.argv[1]) for _ in range(2))
-a.connect()
-joining = threading.Thread(target=b.connect)
-joining.start()
-while a.world_size < 2:
-    a.update_topology()
-joining.join()
+a, b = run_of_two()
 print('in', flush=True)
 try:
     a.update_topology()
@@ -165,7 +158,7 @@ except pccl.PCCLError as error:
 
     os.environ["PCCL_RECONNECT_TIMEOUT_MS"] = "500"
     try:
-        waiting = script(text, address)
+        waiting = script(RUN_OF_TWO + text, address)
     finally:
         del os.environ["PCCL_RECONNECT_TIMEOUT_MS"]
     assert waiting.line() == "in"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import needs_fsdp_on_cpu
 
 torch = pytest.importorskip("torch")
 
@@ -26,6 +27,7 @@ def test_an_example_learns(name, steps):
     assert losses and min(losses) < 4.5
 
 
+@needs_fsdp_on_cpu
 def test_a_host_of_the_grid_dies_and_comes_back():
     out = run("fsdp_grid.py", "--steps", 2)
     assert "host 1 is killed" in out

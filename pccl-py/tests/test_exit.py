@@ -3,25 +3,9 @@
 import signal
 
 import pytest
+from conftest import RUN_OF_TWO
 
 import pccl
-
-SETUP = """
-import sys, threading
-import pccl
-
-def run_of_two():
-    a = pccl.Communicator(sys.argv[1])
-    a.connect()
-    b = pccl.Communicator(sys.argv[1])
-    joining = threading.Thread(target=b.connect)
-    joining.start()
-    while a.world_size < 2:
-        a.update_topology()
-    joining.join()
-    return a, b
-
-"""
 
 ENDS = {
     "with a handle": "a, b = run_of_two(); handle = a.all_reduce_async(bytearray(1000000))",
@@ -65,7 +49,7 @@ both = [threading.Thread(target=peer.update_topology) for peer in (a, b)]
 
 @pytest.mark.parametrize("name", ENDS)
 def test_the_interpreter_ends(script, master, name):
-    assert script(SETUP + ENDS[name], master.address).end() == (0, "", "")
+    assert script(RUN_OF_TWO + ENDS[name], master.address).end() == (0, "", "")
     # The master has seen both go.
     with pccl.Communicator(master.address) as comm:
         comm.connect()

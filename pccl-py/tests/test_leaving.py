@@ -1,41 +1,12 @@
 """Leaving the run while other threads are in calls: their waits end, and nothing is masked."""
 
 import pytest
-from conftest import LIMIT_S
+from conftest import LIMIT_S, RUN_OF_TWO
 
 import pccl
 
 # The thread is no daemon: if its wait does not end, neither does the process.
 LEAVER = """
-import sys, threading, time
-import pccl
-
-def peer():
-    global other
-    other = pccl.Communicator(sys.argv[1])
-    other.connect()
-    comm = pccl.Communicator(sys.argv[1])
-    joining = threading.Thread(target=comm.connect)
-    joining.start()
-    while other.world_size < 2:
-        other.update_topology()
-    joining.join()
-    return comm
-
-def stands(thread):
-    # Its innermost line is the same one, 50 ms apart: it waits in the library.
-    while True:
-        before = at(thread)
-        time.sleep(0.05)
-        if before is not None and before == at(thread):
-            return
-
-def at(thread):
-    frame = sys._current_frames().get(thread.ident)
-    if frame is None or '/pccl/' not in frame.f_code.co_filename:
-        return None
-    return (frame.f_code.co_filename, frame.f_lineno, frame.f_lasti)
-
 {setup}
 errors = []
 def waiting():
@@ -47,7 +18,7 @@ thread = threading.Thread(target=waiting)
 try:
     with comm:
         thread.start()
-        stands(thread)
+        until_it_stands(thread)
         raise KeyError('mine')
 except KeyError:
     print('mine came', flush=True)
@@ -86,21 +57,13 @@ wait = lambda: comm.sync_shared_state(state)""",
 
 @pytest.mark.parametrize("name", WAITS)
 def test_leaving_ends_the_wait_of_another_thread_and_keeps_the_exception(script, name, master):
-    assert script(LEAVER.format(setup=WAITS[name]), master.address).end(LIMIT_S) == (0, "mine came\nended 1\n", "")
+    assert script(RUN_OF_TWO + LEAVER.format(setup=WAITS[name]), master.address).end(LIMIT_S) == (0, "mine came\nended 1\n", "")
 
 
 def test_a_signals_handler_may_leave_what_its_own_thread_waits_in(script, master):
     text = """
-import os, signal, sys, threading
-import pccl
-a = pccl.Communicator(sys.argv[1])
-a.connect()
-b = pccl.Communicator(sys.argv[1])
-joining = threading.Thread(target=b.connect)
-joining.start()
-while a.world_size < 2:
-    a.update_topology()
-joining.join()
+import signal
+a, b = run_of_two()
 signal.signal(signal.SIGALRM, lambda *_: a.destroy())
 signal.setitimer(signal.ITIMER_REAL, 0.2)
 try:
@@ -110,4 +73,4 @@ except pccl.PCCLError as error:
 b.update_topology()
 print(b.world_size)
 """
-    assert script(text, master.address).end() == (0, "RANK_CONNECTION_LOST\n1\n", "")
+    assert script(RUN_OF_TWO + text, master.address).end() == (0, "RANK_CONNECTION_LOST\n1\n", "")

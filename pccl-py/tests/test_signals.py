@@ -4,7 +4,7 @@ import signal
 import statistics
 
 import pytest
-from conftest import each
+from conftest import RUN_OF_TWO, each
 
 import pccl
 
@@ -66,35 +66,11 @@ wait = diloco.step""",
 }
 
 WAITER = """
-import os, signal, sys, threading, time
-import pccl
-
-def peer():
-    # The other one is in this process too, and stands still.
-    global other
-    other = pccl.Communicator(sys.argv[1])
-    other.connect()
-    comm = pccl.Communicator(sys.argv[1])
-    joining = threading.Thread(target=comm.connect)
-    joining.start()
-    while other.world_size < 2:
-        other.update_topology()
-    joining.join()
-    return comm
-
-def at():
-    # The line in which the main thread stands, if that is one of the package, or of the loop that waits for it.
-    frame = sys._current_frames()[threading.main_thread().ident]
-    name = frame.f_code.co_filename
-    return (name, frame.f_lineno, frame.f_lasti) if '/pccl/' in name or name.endswith('selectors.py') else None
+import os, signal
 
 def interrupt():
     global sent
-    while True:
-        before = at()
-        time.sleep(0.05)
-        if before is not None and before == at():
-            break
+    until_it_stands(threading.main_thread())
     sent = time.monotonic()
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -115,7 +91,7 @@ def test_a_wait_is_interrupted_and_the_process_ends(script, name, master):
     text = WAITER.format(setup=WAITS[name])
     if "torch" in text:
         pytest.importorskip("torch")
-    waiter = script(text, master.address)
+    waiter = script(RUN_OF_TWO + text, master.address)
     TOOK[name] = float(waiter.line())
     assert waiter.end() == (0, "", "")
 
@@ -132,17 +108,9 @@ def test_the_waits_above_were_all_interrupted():
 
 def test_a_handler_that_does_not_raise_ends_no_wait(script, master):
     text = """
-import signal, sys, threading
-import pccl
+import signal
 signal.signal(signal.SIGUSR1, lambda *_: print('signalled', flush=True))
-a = pccl.Communicator(sys.argv[1])
-a.connect()
-b = pccl.Communicator(sys.argv[1])
-joining = threading.Thread(target=b.connect)
-joining.start()
-while a.world_size < 2:
-    a.update_topology()
-joining.join()
+a, b = run_of_two()
 data = bytearray([1])
 handle = a.all_reduce_async(data)
 threading.Thread(target=lambda: (sys.stdin.readline(), b.all_reduce(bytearray([2])))).start()
@@ -153,7 +121,7 @@ print(handle.wait()[0], data[0])
     import sys
 
     process = subprocess.Popen(
-        [sys.executable, "-c", text, master.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUN_OF_TWO + text, master.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGUSR1)

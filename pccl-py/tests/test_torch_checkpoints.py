@@ -110,6 +110,28 @@ def test_a_state_of_another_model_or_kind_is_refused_and_changes_nothing(peers_o
     assert are_equal(before, parts(diloco))
 
 
+def test_a_state_of_another_kind_is_refused_in_words_and_changes_nothing(peers_of):
+    peer = peers_of(1)[0]
+    dilocos = {kind: make(peer, model_of(1), quantize="4bit", error_feedback=True) for kind, make in KINDS.items()}
+    states = {}
+    for kind, diloco in dilocos.items():
+        train(diloco, 3, 1)
+        states[kind] = diloco.state_dict()
+    # What is under way does not belong here either.
+    assert states["async"]["late"] is not None and states["streaming"]["late"] is not None
+    wrong = [(kind, states[other], f"of {dilocos[other]._kind}") for kind in KINDS for other in KINDS if kind != other]
+    wrong.append(("diloco", {**states["diloco"], "outer_kind": "Adam"}, "the outer optimizer of this state is Adam"))
+    wrong.append(("streaming", {**states["streaming"], "error_feedback": [{}] * 4}, "of 4 parts, here are 2"))
+    for part, ways in [(7, []), (0, states["streaming"]["late"]["ways"][1:])]:
+        late = {"part": part, "ways": ways}
+        wrong.append(("streaming", {**states["streaming"], "late": late}, "other parts of the model"))
+    before = {kind: parts(diloco) for kind, diloco in dilocos.items()}
+    for kind, state, words in wrong:
+        with pytest.raises(ValueError, match=words):
+            dilocos[kind].load_state_dict(state)
+        assert are_equal(before[kind], parts(dilocos[kind]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_error_feedback_is_used_and_saved(peers_of, kind):
     peers = peers_of(2)

@@ -95,14 +95,14 @@ assert bool(torch.isfinite(loss))
         ("streaming", "sync"),
     ],
 )
-def test_one_dies_in_an_outer_step_and_another_comes(script, master, kind, where):
-    staying = [script(WORKER, kind, master.address, seed, "stays", where) for seed in (1, 2)]
-    dying = script(WORKER, kind, master.address, 3, "dies", where)
+def test_one_dies_in_an_outer_step_and_another_comes(torch_script, master, kind, where):
+    staying = [torch_script(WORKER, kind, master.address, seed, "stays", where) for seed in (1, 2)]
+    dying = torch_script(WORKER, kind, master.address, 3, "dies", where)
     for one in (*staying, dying):
         assert one.line() == "in"
     for one in staying:
         assert one.line() == "lost"
-    newcomer = script(WORKER, kind, master.address, 4, "newcomer", where)
+    newcomer = torch_script(WORKER, kind, master.address, 4, "newcomer", where)
     assert newcomer.line() == "in"
     ends = [one.end(limit_s=120) for one in (*staying, newcomer)]
     assert [status for status, _, _ in ends] == [0, 0, 0], ends

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from conftest import together
+from conftest import needs_fsdp_on_cpu, together
 
 import pccl
 
@@ -154,6 +154,17 @@ def evaluate():
     with torch.no_grad():
         return model(x)
 
+# A part of which each rank would train its own copy.
+partly = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 2))
+fully_shard(partly[1])
+for make in (lambda: SharedModelState(partly), lambda: DiLoCo(None, partly, every=1)):
+    try:
+        make()
+    except ValueError as error:
+        assert "0.weight is a plain parameter" in str(error), error
+    else:
+        raise AssertionError("it was taken")
+
 with pccl.Communicator(address, peer_group=rank) as comm:
     evaluate()
     # Made after an evaluation, that of the root's shards.
@@ -180,9 +191,10 @@ dist.destroy_process_group()
 """
 
 
-def test_after_an_evaluation_the_shards_are_what_counts(script, master):
+@needs_fsdp_on_cpu
+def test_after_an_evaluation_the_shards_are_what_counts(torch_script, master):
     store = dist.TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
-    ranks = [script(EVALUATED, rank, store.port, master.address) for rank in range(2)]
+    ranks = [torch_script(EVALUATED, rank, store.port, master.address) for rank in range(2)]
     for rank, one in enumerate(ranks):
         status, out, err = one.end(120)
         assert (status, out) == (0, f"end {rank}\n"), err
@@ -257,9 +269,10 @@ dist.destroy_process_group()
 """
 
 
-def test_every_recipe_works_on_shards(script, master):
+@needs_fsdp_on_cpu
+def test_every_recipe_works_on_shards(torch_script, master):
     stores = [dist.TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False) for _ in range(2)]
-    ranks = [script(RECIPES, host, rank, stores[host].port, master.address) for host in range(2) for rank in range(2)]
+    ranks = [torch_script(RECIPES, host, rank, stores[host].port, master.address) for host in range(2) for rank in range(2)]
     ends = [one.end(180) for one in ranks]
     assert [status for status, _, _ in ends] == [0] * 4, [err for _, _, err in ends]
     outs = [out.split() for _, out, _ in ends]

@@ -18,6 +18,19 @@ def test_the_recipes_are_imported_when_they_are_asked_for(script):
     assert script(text).end() == (0, "True\n", "")
 
 
+def test_an_older_torch_is_refused_in_words(script):
+    text = """
+import torch, pccl
+torch.__version__ = "2.5.1+cpu"
+try:
+    pccl.torch
+except ImportError as error:
+    print(error)
+"""
+    status, out, err = script(text).end()
+    assert status == 0 and out.startswith("pccl.torch needs torch 2.6 or later, and this is 2.5.1+cpu."), err
+
+
 def tensors_of(index):
     return [
         torch.full((3, 5), 1.0 + index),
@@ -255,9 +268,9 @@ state.sync(comm)
 """
 
 
-def test_a_model_received_in_part_is_an_error_and_no_model(master, script):
+def test_a_model_received_in_part_is_an_error_and_no_model(master, torch_script):
     """The only holder dies while a newcomer receives: what is here is neither its own nor the run's."""
-    holder = script(HOLDER, master.address)
+    holder = torch_script(HOLDER, master.address)
     assert holder.line() == "in"
     model = torch.nn.Linear(8192, 4096, bias=False)
     torch.nn.init.zeros_(model.weight)
@@ -336,8 +349,8 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_buckets_that_a_lost_peer_aborts_are_repeated(two, master, script):
-    dying = script(DYING, master.address)
+def test_buckets_that_a_lost_peer_aborts_are_repeated(two, master, torch_script):
+    dying = torch_script(DYING, master.address)
 
     def train(peer, rank):
         while peer.world_size < 3:
@@ -353,12 +366,12 @@ def test_buckets_that_a_lost_peer_aborts_are_repeated(two, master, script):
     assert dying.end()[0] == -9
 
 
-def test_a_model_is_synchronized_although_somebody_is_lost_on_the_way(two, master, script):
+def test_a_model_is_synchronized_although_somebody_is_lost_on_the_way(two, master, torch_script):
     text = HOLDER.replace("state.push_revision()", "").replace("comm.world_size < 2", "comm.world_size < 3").replace(
         "state.sync(comm)",
         "threading.Timer(0.0, lambda: __import__('os').kill(__import__('os').getpid(), 9)).start(); state.sync(comm)",
     )
-    dying = script(text, master.address)
+    dying = torch_script(text, master.address)
     models = [torch.nn.Linear(8192, 4096, bias=False) for _ in two]
 
     def sync(peer, i):
