@@ -28,6 +28,17 @@ def loss_of(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> to
     return nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
 
+def inner_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, samples: tuple[torch.Tensor, torch.Tensor]
+) -> float:
+    """One step of this peer alone; the loss before it."""
+    loss = loss_of(model, *samples)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
 class Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ def peer(arguments: argparse.Namespace) -> None:
                 state.push_revision()
                 state.sync(comm)
             if int(done) % 10 == 0:
-                print(f"peer {arguments.seed} of {comm.world_size}, step {int(done)}: loss {float(loss.detach()):.3f}", flush=True)
+                local_run.tell(arguments, comm, f"step {int(done)}", float(loss.detach()))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 
 import local_run
 import torch
-from characters import GPT, batch, loss_of, text
+from characters import GPT, batch, inner_step, text
 
 import pccl
 from pccl.torch import DiLoCo
@@ -21,16 +21,9 @@ def peer(arguments: argparse.Namespace) -> None:
     with pccl.Communicator(arguments.master) as comm:
         diloco = DiLoCo(comm, model, optimizer, every=20)
         while diloco.outer_steps < arguments.steps:
-            loss = loss_of(model, *batch(data, 16, draw))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            loss = inner_step(model, optimizer, batch(data, 16, draw))
             if diloco.step():
-                print(
-                    f"peer {arguments.seed} of {comm.world_size}, outer step {diloco.outer_steps}: "
-                    f"loss {float(loss.detach()):.3f}",
-                    flush=True,
-                )
+                local_run.tell(arguments, comm, f"outer step {diloco.outer_steps}", loss)
 
 
 if __name__ == "__main__":

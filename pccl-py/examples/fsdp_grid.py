@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
-from characters import GPT, batch, loss_of, text
+from characters import GPT, batch, inner_step, text
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -50,10 +50,7 @@ def rank(arguments: argparse.Namespace) -> None:
         together = int(lost)
         # So many outer steps with all hosts, after the one that was lost has come back.
         while together < arguments.steps:
-            loss = loss_of(model, *batch(data, 8, draw))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            loss = inner_step(model, optimizer, batch(data, 8, draw))
             if not diloco.step():
                 continue
             hosts = comm.group_world_size
@@ -61,7 +58,7 @@ def rank(arguments: argparse.Namespace) -> None:
             lost = lost or (was_full and hosts < HOSTS)
             together += int(lost and hosts == HOSTS)
             if arguments.rank == 0:
-                print(f"host {arguments.host}: outer step {diloco.outer_steps}, {hosts} hosts, loss {float(loss.detach()):.3f}", flush=True)
+                print(f"host {arguments.host}: outer step {diloco.outer_steps}, {hosts} hosts, loss {loss:.3f}", flush=True)
         digest = hashlib.sha256()
         for parameter in model.parameters():
             digest.update(parameter.detach().to_local().numpy().tobytes())

@@ -27,6 +27,10 @@ def main(peer: Callable[[argparse.Namespace], None], description: str, *, steps:
         return max(abs(one.wait()) for one in running)
 
 
+def tell(arguments: argparse.Namespace, comm: pccl.Communicator, step: str, loss: float) -> None:
+    print(f"peer {arguments.seed} of {comm.world_size}, {step}: loss {loss:.3f}", flush=True)
+
+
 def start(address: str, number: int, steps: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, sys.argv[0], "--master", address, "--seed", str(number), "--steps", str(steps)]
     return subprocess.Popen(command)
