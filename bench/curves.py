@@ -6,7 +6,7 @@ import math
 import statistics
 
 COLOURS = ["#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
-WIDTH, HEIGHT = 860, 480
+WIDTH, HEIGHT = 930, 480
 LEFT, RIGHT, TOP, BOTTOM = 70, 630, 60, 430
 
 Curve = list[tuple[int, float]]
