@@ -120,19 +120,21 @@ def test_async_diloco_brings_each_average_in_one_step_later(peers_of, master):
     dilocos = each(peers, lambda peer, i: make(peer, Two()))
     one, two = Outer(), Outer()
 
-    def check(*wents):
+    def check(*wents, own=()):
+        """`own`: the way of each peer that is under way, which its model has and the anchors have not."""
         for went in wents:
             one.step(went)
             two.step(2 * went)
-        for diloco in dilocos:
-            assert anchors(diloco) == near(one.anchor, two.anchor) == diloco.model.values()
+        for diloco, way in zip(dilocos, own or [0.0] * len(dilocos)):
+            assert anchors(diloco) == near(one.anchor, two.anchor)
+            assert diloco.model.values() == near(one.anchor + way, two.anchor + 2 * way)
 
     outer_step(dilocos, [1.0, 2.0, 6.0])
-    check()
+    check(own=[1.0, 2.0, 6.0])
     outer_step(dilocos, [-1.0, 2.0, 5.0])
-    check(3.0)
+    check(3.0, own=[-1.0, 2.0, 5.0])
     outer_step(dilocos, [3.0, 3.0, 3.0])
-    check(2.0)
+    check(2.0, own=[3.0, 3.0, 3.0])
     # All three have given; only then one goes.
     for diloco in dilocos:
         for handle in diloco._average._handles:
@@ -140,13 +142,13 @@ def test_async_diloco_brings_each_average_in_one_step_later(peers_of, master):
     peers[2].destroy()
     del dilocos[2]
     outer_step(dilocos, [1.0, 4.0])
-    check(3.0)
+    check(3.0, own=[1.0, 4.0])
     # Before somebody comes in, what is under way is brought in.
     newcomer = newcomer_of(dilocos, master, make, [2.0, 4.0])
     dilocos.append(newcomer)
     check(2.5, 3.0)
     outer_step(dilocos, [0.0, 0.0, 3.0])
-    check()
+    check(own=[0.0, 0.0, 3.0])
     each([diloco.comm for diloco in dilocos], lambda _, i: dilocos[i].finish())
     check(1.0)
     assert [diloco.outer_steps for diloco in dilocos] == [6] * 3

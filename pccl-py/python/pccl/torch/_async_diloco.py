@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import torch
+
 from ._diloco import DiLoCo
+from ._reduce import local
+from ._state import sharded
 
 
 class AsyncDiLoCo(DiLoCo):
     """As `DiLoCo`, but what was averaged arrives one outer step later: it travels while the next inner steps are made.
 
-    All peers go on from the same bits after each outer step. When somebody comes, the one average that is under way is waited
-    for, so that newcomers find nothing half done. Late news cost some progress per step: a smaller `outer_lr` or
-    `outer_momentum` helps. `finish` brings in what is still under way at the end.
+    Until then each peer goes on from the anchors and its own way, which gives place to everybody's when that arrives. So the
+    anchors are the same bits at all peers after each outer step; the models are not before `finish`, which brings in what
+    is still under way at the end. When somebody comes, what is under way is waited for, so that newcomers find nothing half
+    done. Takes one more copy of the parameters than `DiLoCo`.
     """
 
     _kind = "AsyncDiLoCo"
+    # Where the present inner steps began, if not at the anchors: from there alone each peer would go the same way twice.
+    _starts: list[torch.Tensor] = []
 
     def _outer_step(self) -> None:
-        # Against the anchors that these inner steps began at: before those move.
+        # Before the anchors move.
         ways = self._ways(self._which(0))
         self._arrive()
         if self.comm.are_peers_pending():
             self._depart(ways)
             self._arrive()
             self._agree()
+            self._follow(self._which(0))
         else:
             if self._is_due():
                 self._sync()
+            own = [way.clone() for way in ways]
             self._depart(ways)
-        self._follow(self._which(0))
+            self._go_on(own)
+
+    def _ways(self, which: range) -> list[torch.Tensor]:
+        if not self._starts:
+            return super()._ways(which)
+        sharded(self.model)
+        return [self._starts[i] - local(self._named[i][1]) for i in which]
+
+    def _go_on(self, own: list[torch.Tensor]) -> None:
+        """The model goes on from the anchors and the peer's own way, whose memory it takes."""
+        sharded(self.model)
+        self._starts = [way.neg_().add_(anchor.detach()) for anchor, way in zip(self._anchors, own)]
+        for (_, parameter), start in zip(self._named, self._starts):
+            local(parameter).copy_(start)
+
+    def _follow(self, which: range) -> None:
+        super()._follow(which)
+        self._starts = []
 
     def finish(self) -> None:
         """Waits for what is under way. All peers call it after the same outer step."""
