@@ -24,9 +24,9 @@ pub const STATE_BLOCK_BYTES: usize = 256 << 10;
 pub const MAX_STATE_NOTE_BYTES: usize = 64 << 10;
 /// Blocks of a shared state that one peer may have asked of another and not received.
 pub const MAX_STATE_ASKS: usize = 4096;
-/// Asks of a synchronization that has not begun here, of one peer. Whoever is ahead asks for the list of tensors, in so
-/// many parts, maybe twice; everything else it can ask for only when it has that.
-pub const MAX_EARLY_STATE_ASKS: usize = 2 * (MAX_TENSORS * 16 / MAX_STATE_NOTE_BYTES);
+/// Asks of a synchronization that has not begun here, of one peer. Whoever is ahead may have the list of tensors from another
+/// source, and ask this one for all that one may have outstanding: blocks one by one, and lists of digests.
+pub const MAX_EARLY_STATE_ASKS: usize = 2 * MAX_STATE_ASKS;
 /// Bytes of them: what a source may have on its way to one receiver.
 pub const MAX_STATE_WINDOW_BYTES: u64 = 128 << 20;
 /// A source that was asked and sends nothing for so long counts no more.

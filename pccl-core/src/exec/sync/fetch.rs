@@ -229,8 +229,11 @@ impl Fetch {
 impl Source {
     /// Whether there is a way to it, and nothing against it.
     fn is_in_reach(&self, cx: &Context) -> bool {
-        let has_links = || cx.peers.find(self.peer).is_some_and(|slot| !cx.peers.links(slot).is_empty());
-        self.standing == Standing::Good && has_links()
+        self.standing == Standing::Good && self.has_links(cx)
+    }
+
+    fn has_links(&self, cx: &Context) -> bool {
+        cx.peers.find(self.peer).is_some_and(|slot| !cx.peers.links(slot).is_empty())
     }
 }
 

@@ -4,7 +4,7 @@ use super::pipe::{PipeEnd, PipeRef, pipe};
 use super::sync::{State, election};
 use super::world::peer;
 use crate::exec::{Engine, EngineConfig, Output, SyncStart};
-use crate::limits::{MAX_EARLY_STATE_ASKS, MAX_STATE_NOTE_BYTES};
+use crate::limits::{MAX_EARLY_STATE_ASKS, MAX_STATE_NOTE_BYTES, STATE_SILENCE_MS};
 use crate::types::{Epoch, LinkId, Needs, OpKey, Tag, Time};
 use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 use crate::wire::state_ask::{StateAsk, Wanted};
@@ -299,6 +299,20 @@ fn a_void_block_is_not_believed() {
     let end = stage.engine.end_sync().unwrap();
     assert_eq!(end.rx_bytes, 0);
     assert!(end.is_mixture, "its bytes are in the tensor");
+}
+
+/// The links stay, so it is neither lost nor done with: it may not hold up the call for ever.
+#[test]
+fn a_sole_source_that_gives_up_a_block_and_stays_is_of_no_use_after_a_while() {
+    let mut stage = told_digests();
+    let (place, _) = block(1, 0, 0, 16);
+    stage.say_with(0, place, &[7; 16], Trailer { crc32: 0, void: true });
+    let until = Time((STATE_SILENCE_MS + 1000) * 1000);
+    while stage.outcome.is_none() && stage.now < until {
+        stage.tick();
+    }
+    let failed = stage.outcome.clone().flatten().expect("it has ended");
+    assert!(failed.contains("no source is left"), "{failed}");
 }
 
 /// A slow source is asked once for each block, as long as nobody else could send it.

@@ -25,8 +25,6 @@ pub(super) struct Syncs {
     groups: BTreeMap<GroupId, Sync>,
     /// The revision of a group's next one, once one has succeeded.
     expected: BTreeMap<GroupId, u64>,
-    /// Members of a group whose latest transfer found nobody who sent it to them.
-    in_vain: BTreeMap<GroupId, BTreeSet<PeerId>>,
     /// Groups to be looked at, as somebody offered, finished or went.
     touched: BTreeSet<GroupId>,
     /// Peers in one, of all groups.
@@ -134,9 +132,6 @@ impl Master {
     /// A member is gone.
     pub(super) fn leave_sync(&mut self, group: GroupId, peer: PeerId, was_in_sync: bool) {
         self.syncs.touched.insert(group);
-        if let Some(in_vain) = self.syncs.in_vain.get_mut(&group) {
-            in_vain.remove(&peer);
-        }
         if !was_in_sync {
             return;
         }
@@ -176,7 +171,6 @@ impl Master {
             // Whoever comes next begins anew, with whatever revision.
             self.syncs.groups.remove(&group);
             self.syncs.expected.remove(&group);
-            self.syncs.in_vain.remove(&group);
             return;
         }
         let Some(sync) = self.syncs.groups.get(&group) else { return };
@@ -239,7 +233,6 @@ impl Master {
         match outcome {
             SyncOutcome::Synchronized { revision } => {
                 self.syncs.expected.insert(group, revision.saturating_add(1));
-                self.syncs.in_vain.remove(&group);
                 self.has_committed = true;
                 self.taken_over = None;
                 self.event(Event::StateSynced { group, number, revision });

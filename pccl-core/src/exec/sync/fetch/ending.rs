@@ -169,11 +169,16 @@ impl Fetch {
     /// Sources that are silent count no more; what one is late with is asked of others.
     pub fn tick(&mut self, held: &Held, cx: &mut Context) {
         let now = cx.now;
-        let silent = |s: &Source| {
-            s.standing == Standing::Good && s.owes() && now.since_us(s.heard) > STATE_SILENCE_MS * 1000
+        // One that gave up a block under way loses its links, or is over with the synchronization; else it is of no use.
+        let is_due = |s: &Source, cx: &Context| match s.standing {
+            Standing::Good => s.owes(),
+            Standing::Torn => s.has_links(cx),
+            Standing::Bad | Standing::Gone => false,
         };
+        let silent =
+            |s: &Source, cx: &Context| is_due(s, cx) && now.since_us(s.heard) > STATE_SILENCE_MS * 1000;
         for source in 0..self.sources.len() {
-            if silent(&self.sources[source]) {
+            if silent(&self.sources[source], cx) {
                 let why = format!("it sent nothing for {} s", STATE_SILENCE_MS / 1000);
                 self.discredit(source, &why, held, cx);
             }
