@@ -62,7 +62,7 @@ fn rust(steps: &mut Steps) {
     // Only here are the loops vectors: development builds do not vectorise.
     let kernels = ["test", "--release", "-p", "pccl-core", "--lib", "--quiet", "kernel::"];
     steps.run("kernels as they ship", LIMIT, cargo(&kernels));
-    // And a search of a minute would take many.
+    // And a long search would take minutes.
     let rings = ["test", "--release", "-p", "pccl-core", "--lib", "--quiet", "ring_of_64"];
     steps.run("a long search for rings", LIMIT, cargo(&rings));
 }

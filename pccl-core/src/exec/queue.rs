@@ -17,7 +17,7 @@ pub(super) struct Queue {
 pub(super) struct Due {
     /// Nobody waits for it but the peer itself.
     last: bool,
-    /// How far its chunk will have come with it, of 2³².
+    /// How far its chunk has come before it, of 2³².
     part: u64,
 }
 
@@ -39,7 +39,7 @@ impl Queue {
 impl Due {
     /// A link of a fitted forest carries parts of several chunks, and every chunk goes on from there over other links.
     /// All links are busy from beginning to end only if all chunks advance alike: a chunk that waits for another one to be through leaves those
-    /// behind it idle. In a ring and a mesh each link has one chunk of its own, and the rest comes as it is due.
+    /// behind it idle. In a ring and a mesh what comes first is due first.
     pub fn of(item: &Item, view: &PlanView) -> Due {
         if matches!(view.schedule, Schedule::Ring | Schedule::Mesh) {
             return Due::default();

@@ -19,7 +19,7 @@ pub(super) struct Windows {
     meeting: Vec<(u32, u16)>,
     /// Pieces of the longest of these.
     pieces: u32,
-    /// What is to be granted next, in the order in which it is needed: piece by piece in all chunks, turn by turn.
+    /// What is to be granted next: piece by piece in all chunks, turn by turn.
     next: Place,
     /// By index of the piece and turn.
     parked: BTreeMap<(usize, u16), Parked>,

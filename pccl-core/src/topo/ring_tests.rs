@@ -97,7 +97,7 @@ fn the_search_finds_the_best_ring_of_nine_to_twelve() {
     }
 }
 
-/// What a call finds for 64 peers, beside what is found in 60 times as many steps: about a minute.
+/// What a call finds for 64 peers, beside what is found in 60 times as many steps.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "takes minutes without optimization")]
 fn a_ring_of_64_is_within_a_few_percent_of_what_a_long_search_finds() {

@@ -7,13 +7,15 @@ use super::rounds::Flow;
 use crate::limits::{FIGURE_FRESH_MS, MAX_FIGURE_BYTES_PER_SECOND};
 use crate::types::{PeerId, Time};
 
-/// What an operation got confirms a figure from this part of it on.
+/// What an operation got confirms a figure from this part of it on, and up to its inverse.
 const CONFIRMS: f64 = 0.8;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figure {
     pub bytes_per_second: f64,
     at: Time,
+    /// Operations got much more.
+    is_doubted: bool,
 }
 
 /// What both ends say of the flows of one round, in bytes a second.
@@ -47,7 +49,7 @@ impl FigureStore {
     }
 
     pub fn is_fresh(&self, flow: Flow, now: Time) -> bool {
-        self.rates.get(&flow).is_some_and(|figure| is_fresh(figure.at, now))
+        self.rates.get(&flow).is_some_and(|figure| !figure.is_doubted && is_fresh(figure.at, now))
     }
 
     /// Whether this peer has taken part in a round of everybody with everybody of late.
@@ -60,21 +62,26 @@ impl FigureStore {
         self.version += 1;
         let bytes_per_second = bytes_per_second.min(MAX_FIGURE_BYTES_PER_SECOND) as f64;
         if bytes_per_second > 0.0 {
-            self.rates.insert(flow, Figure { bytes_per_second, at });
+            self.rates.insert(flow, Figure { bytes_per_second, at, is_doubted: false });
         } else {
             self.rates.remove(&flow);
         }
     }
 
-    /// What an operation got: at most what the path can. Says nothing where it is much less than the figure, or where there
-    /// is none.
+    /// What an operation got at best. Near the figure it confirms it; far above it the figure is measured again, not
+    /// replaced, as bytes that were held up come at more than the path's rate. Says nothing where it is much less, or
+    /// where there is none.
     pub fn observed(&mut self, flow: Flow, bytes_per_second: u64, at: Time) {
         let observed = bytes_per_second.min(MAX_FIGURE_BYTES_PER_SECOND) as f64;
         if let Some(figure) = self.rates.get_mut(&flow)
             && observed >= CONFIRMS * figure.bytes_per_second
         {
-            self.version += u64::from(observed > figure.bytes_per_second);
-            *figure = Figure { bytes_per_second: figure.bytes_per_second.max(observed), at };
+            if CONFIRMS * observed <= figure.bytes_per_second {
+                figure.at = at;
+            } else if !std::mem::replace(&mut figure.is_doubted, true) {
+                // No plan is made of it any more.
+                self.version += 1;
+            }
         }
     }
 
@@ -262,15 +269,20 @@ mod tests {
     fn what_operations_get_keeps_a_figure_fresh() {
         let mut store = store(100, |_, _| 50);
         let later = Time(FIGURE_FRESH_MS * 1000);
-        for (to, rate) in [(1, 79), (2, 130)] {
-            store.observed((peer(0), peer(to)), rate, later);
-        }
-        assert!(!store.is_fresh((peer(0), peer(1)), later), "no operation has asked for all of it");
-        assert!(store.is_fresh((peer(0), peer(2)), later));
-        assert_eq!(
-            (store.rate((peer(0), peer(1))), store.rate((peer(0), peer(2)))),
-            (Some(100.0), Some(130.0))
+        let seen = |store: &mut FigureStore, rate| {
+            store.observed((peer(0), peer(1)), rate, later);
+            assert_eq!(store.rate((peer(0), peer(1))), Some(100.0), "it is no measurement");
+            store.is_fresh((peer(0), peer(1)), later)
+        };
+        assert!(!seen(&mut store, 79), "no operation has asked for all of it");
+        assert!(seen(&mut store, 80) && seen(&mut store, 124));
+        assert!(
+            !seen(&mut store, 126),
+            "held up and come at once, or more than was measured: to be measured again"
         );
+        assert!(!seen(&mut store, 100), "once doubted it is not confirmed any more");
+        store.measured((peer(0), peer(1)), 100, later);
+        assert!(seen(&mut store, 100));
         store.observed((peer(0), peer(9)), 5, later);
         assert_eq!(store.rate((peer(0), peer(9))), None, "that is no measurement");
     }
