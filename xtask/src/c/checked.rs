@@ -55,6 +55,8 @@ fn sanitized(steps: &mut Steps, prefix: &Path, out: &Path) {
         if program.compiled(steps, " with sanitizers", &SANITIZERS, prefix) {
             let mut run = command(&program.binary.to_string_lossy(), &[]);
             run.env(PATIENT.0, PATIENT.1).env("TEST_SLOWNESS", "2");
+            // Their `dlopen` does not look where the program says.
+            run.env("LD_LIBRARY_PATH", prefix.join("lib"));
             steps.run(&format!("C program {}, sanitizers", program.name), 2 * LIMIT, run);
         }
     }
