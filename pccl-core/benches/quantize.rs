@@ -1,9 +1,10 @@
-//! How fast elements are quantized, beside reading and copying them: `cargo bench -p pccl-core --bench quantize`.
+//! How fast elements are quantized, beside reading and copying them: `cargo bench -p pccl-core --bench quantize`, and
+//! `-- "f32, 4 bits"` for the lines that contain this.
 //!
 //! GB/s of elements, medians; "hot" is one span of 256 KiB over and over, "cold" 64 MiB span by span, as the engine does it:
 //! codes are made of cold elements and written hot, and hot codes are added to cold elements. "× memory" is beside a loop
 //! that moves the same elements and does nothing with them: reads them for `encode`, writes them for `decode`, does both
-//! for `reduce_into`.
+//! for `reduce_into`, and both twice for `in place`, where the engine makes codes of its own sums and elements of them again.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -37,21 +38,39 @@ fn main() {
                 continue;
             }
             let Some(codec) = Codec::of(dtype, quantization) else { continue };
+            let name = format!("{dtype}, {quantization}");
+            let rows = ["encode", "decode", "reduce_into", "in place, there and back"]
+                .map(|kernel| format!("{name}: {kernel}"));
+            if !rows.iter().any(|row| is_wanted(row)) {
+                continue;
+            }
             let count = (SPAN_BYTES / dtype.size_bytes()) as u64;
             let mut wire = vec![0; codec.wire_bytes(count) as usize];
             fill(dtype, &mut elements);
-            row(&format!("{dtype}, {quantization}: encode"), &mut elements, read, |span| {
+            row(&rows[0], &mut elements, read, |span| {
                 codec.encode(span, &mut wire);
             });
-            row(&format!("{dtype}, {quantization}: decode"), &mut elements, write, |span| {
+            row(&rows[1], &mut elements, write, |span| {
                 codec.decode(&wire, span);
             });
             fill(dtype, &mut elements);
-            row(&format!("{dtype}, {quantization}: reduce_into"), &mut elements, change, |span| {
+            let twice = |span: &mut [u8]| (0..2).for_each(|_| change(span));
+            row(&rows[3], &mut elements, twice, |span| {
+                let len = codec.encode_in_place(span);
+                black_box(&span[..len]);
+                codec.decode_in_place(span);
+            });
+            fill(dtype, &mut elements);
+            row(&rows[2], &mut elements, change, |span| {
                 codec.reduce_into(ReduceOp::Max, span, &wire);
             });
         }
     }
+}
+
+fn is_wanted(what: &str) -> bool {
+    // cargo adds an option of its own.
+    std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).all(|part| what.contains(&part))
 }
 
 fn read(span: &mut [u8]) {
@@ -71,6 +90,9 @@ fn change(span: &mut [u8]) {
 }
 
 fn row(what: &str, elements: &mut [u8], mut plain: impl FnMut(&mut [u8]), mut kernel: impl FnMut(&mut [u8])) {
+    if !is_wanted(what) {
+        return;
+    }
     kernel(&mut elements[..SPAN_BYTES]);
     let hot = median(|| {
         let start = Instant::now();

@@ -1,6 +1,7 @@
 //! Quantized pieces on their way: what travels lies in the piece's own place in the result, and so needs no memory besides.
 //!
-//! A sum gives way to what it travels as when it is about to leave; the finished piece arrives as it travels, leaves for
+//! A sum gives way to what it travels as with the last contribution, block by block and without ever standing there itself; with
+//! error feedback, and where there is nothing to add, when it is about to leave. The finished piece arrives as it travels, leaves for
 //! the children as it came, and gives way to its elements when the last of them has it. The place is free meanwhile:
 //! what stands in `docs/SCHEDULES.md` about memory still to be sent goes for both forms alike.
 
@@ -11,7 +12,7 @@ use crate::kernel::quant::{self, Errors};
 use crate::types::ReduceOp;
 
 impl Op {
-    /// Before a contribution leaves: makes it what travels.
+    /// Before a contribution leaves: makes it what travels, unless it is.
     pub(super) fn encode_sum(&mut self, item: &Item, cx: &mut Context) {
         let Some(codec) = self.coding.codec else { return };
         let index = self.index(item.chunk, item.piece);
@@ -65,6 +66,10 @@ impl Op {
 
     /// The owner's sum is complete: from here on it is what travels, here too.
     pub(super) fn encode_result(&mut self, chunk: u32, piece: u32) {
+        let index = self.index(chunk, piece);
+        if std::mem::replace(&mut self.pieces[index].encoded, true) {
+            return;
+        }
         let (at, len) = self.span(&Item { direction: Direction::Broadcast, chunk, piece });
         // What an average is off by, a sum must make good so many times.
         let times = if self.reduce == ReduceOp::Avg { self.view.world_size.into() } else { 1 };

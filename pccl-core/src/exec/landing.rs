@@ -9,7 +9,7 @@ use super::piece::{Direction, Item, Stage, Target};
 use super::probe::Probed;
 use super::sync::Landed;
 use crate::kernel;
-use crate::kernel::quant::{self, MAX_BLOCK_WIRE_BYTES};
+use crate::kernel::quant::{self, MAX_BLOCK_WIRE_BYTES, Unfinished};
 use crate::mem::Pool;
 use crate::plan::turn_of_child;
 use crate::types::{LinkId, OpKey, PeerId, Rank, ReduceOp};
@@ -227,9 +227,22 @@ impl Op {
         }
         let index = self.index(chunk, piece);
         let turn = self.pieces[index].turn;
-        let (at, piece_len) = self.span(&Item { direction: Direction::Reduce, chunk, piece });
+        let (piece_at, piece_len) = self.span(&Item { direction: Direction::Reduce, chunk, piece });
         let elements = self.coding.elements_of(offset..offset + bytes.len(), piece_len);
-        let (at, len) = (at + elements.start, elements.len());
+        let (at, len) = (piece_at + elements.start, elements.len());
+        let view = &self.view.chunks[chunk as usize];
+        let last = usize::from(turn) + 1 == view.reduce_children.len();
+        // At the owner, sums become results while they are hot in the cache.
+        let is_average = last && view.reduce_parent.is_none() && self.reduce == ReduceOp::Avg;
+        cx.counters.bytes_reduced += len as u64;
+        if let (true, Some(codec), false) = (last, self.coding.codec, self.buffers.has_feedback()) {
+            // What is kept of it is what travels, and that at once.
+            self.pieces[index].encoded = true;
+            let (own, piece) = self.buffers.own_and_result_mut(piece_at, piece_len);
+            let before = own.filter(|_| turn == 0);
+            let divide_by = is_average.then_some(self.view.world_size.into());
+            return codec.encode_sum(self.reduce, Unfinished { piece, before, divide_by }, elements, bytes);
+        }
         if turn == 0 {
             self.save_residual(at, len, cx);
         }
@@ -250,11 +263,6 @@ impl Op {
                 (_, sum) => self.coding.reduce_into(self.reduce, sum, bytes),
             },
         }
-        cx.counters.bytes_reduced += len as u64;
-        let view = &self.view.chunks[chunk as usize];
-        let last = usize::from(turn) + 1 == view.reduce_children.len();
-        // At the owner, sums become results while they are hot in the cache.
-        let is_average = last && view.reduce_parent.is_none() && self.reduce == ReduceOp::Avg;
         if last {
             self.add_residual(at, len);
         }

@@ -19,6 +19,7 @@
 #[macro_use]
 mod walk;
 
+mod ahead;
 mod cpu;
 mod division;
 mod element;

@@ -2,11 +2,11 @@
 
 use std::arch::aarch64::{
     float32x4_t, uint16x8_t, vaddq_f32, vbslq_f32, vceqq_f32, vcvt_f16_f32, vcvt_f32_f16, vcvt_high_f16_f32,
-    vcvt_high_f32_f16, vdivq_f32, vdupq_n_f32, vget_low_f16, vld1q_u16, vmulq_f32, vreinterpretq_f16_u16,
-    vreinterpretq_u16_f16, vst1q_u16,
+    vcvt_high_f32_f16, vdivq_f32, vdupq_n_f32, vget_low_f16, vld1q_f32, vld1q_u16, vmulq_f32,
+    vreinterpretq_f16_u16, vreinterpretq_u16_f16, vst1q_f32, vst1q_u16,
 };
 
-use super::{Arithmetic, F32_NAN, walk};
+use super::{Arithmetic, F32_NAN, convert, walk};
 
 #[target_feature(enable = "neon")]
 fn canonical_nan(number: float32x4_t) -> float32x4_t {
@@ -39,3 +39,29 @@ walk!(
     vld1q_u16,
     vst1q_u16
 );
+
+/// # Safety
+/// `from` is readable for 16 bytes, `to` writable for 32.
+#[target_feature(enable = "neon")]
+unsafe fn widen_step(to: *mut u8, from: *const u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (low, high) = widen(vld1q_u16(from.cast()));
+        vst1q_f32(to.cast(), low);
+        vst1q_f32(to.cast::<f32>().add(4), high);
+    }
+}
+
+/// # Safety
+/// `from` is readable for 32 bytes, `to` writable for 16.
+#[target_feature(enable = "neon")]
+unsafe fn narrow_step(to: *mut u8, from: *const u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (low, high) = (vld1q_f32(from.cast()), vld1q_f32(from.cast::<f32>().add(4)));
+        vst1q_u16(to.cast(), narrow(low, high));
+    }
+}
+
+convert!(f16_to_f32, "neon", 8, 2, 4, widen_step);
+convert!(f32_to_f16, "neon", 8, 4, 2, narrow_step);

@@ -1,7 +1,8 @@
 //! One way to encode elements of one type: how long things are, and spans block by block.
 
-use super::blocks::Scratch;
+use super::blocks::{Scratch, Way};
 use super::feedback;
+use crate::kernel::ahead::Ahead;
 use crate::kernel::cpu::Cpu;
 use crate::kernel::float_mode::StandardFloatMode;
 use crate::kernel::{reduce_into_on, reduce_pair_on};
@@ -36,11 +37,11 @@ pub struct Codec {
 
 /// Where a block lies: its elements, and what travels, both in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     elements_at: usize,
-    elements_len: usize,
-    wire_at: usize,
-    wire_len: usize,
+    pub elements_len: usize,
+    pub wire_at: usize,
+    pub wire_len: usize,
 }
 
 /// Lengths.
@@ -88,6 +89,11 @@ impl Codec {
         wire_at / self.block_wire_bytes() * self.block_elements() * self.dtype.size_bytes()
     }
 
+    /// The converse, of where a block begins.
+    pub(super) fn wire_at(&self, elements_at: usize) -> usize {
+        elements_at / (self.block_elements() * self.dtype.size_bytes()) * self.block_wire_bytes()
+    }
+
     fn wire_bytes_of_block(&self, elements: usize) -> usize {
         self.quantization.block_wire_bytes(self.dtype, elements)
     }
@@ -116,10 +122,19 @@ impl Codec {
 
     /// Of so many bytes of elements, in order.
     fn places(self, elements_len: usize) -> impl DoubleEndedIterator<Item = Place> {
+        self.places_within(elements_len, 0..elements_len)
+    }
+
+    /// The same, of those that begin in a range.
+    pub(super) fn places_within(
+        self,
+        elements_len: usize,
+        range: std::ops::Range<usize>,
+    ) -> impl DoubleEndedIterator<Item = Place> {
         let size = self.dtype.size_bytes();
         assert!(elements_len.is_multiple_of(size), "an element is cut");
         let (of_block, wire_of_block) = (self.block_elements() * size, self.block_wire_bytes());
-        (0..elements_len.div_ceil(of_block)).map(move |block| {
+        (range.start.div_ceil(of_block)..range.end.div_ceil(of_block)).map(move |block| {
             let elements_at = block * of_block;
             let elements_len = of_block.min(elements_len - elements_at);
             let wire_len = self.wire_bytes_of_block(elements_len / size);
@@ -134,7 +149,7 @@ impl Codec {
 }
 
 impl Place {
-    fn elements<'a>(&self, span: &'a [u8]) -> &'a [u8] {
+    pub(super) fn elements<'a>(&self, span: &'a [u8]) -> &'a [u8] {
         &span[self.elements_at..self.elements_at + self.elements_len]
     }
 
@@ -142,11 +157,22 @@ impl Place {
         &mut span[self.elements_at..self.elements_at + self.elements_len]
     }
 
+    /// The elements of the block after this one.
+    pub(super) fn next(&self, span: &[u8]) -> Ahead {
+        let at = self.elements_at + self.elements_len;
+        Ahead::of(&span[at..span.len().min(at + self.elements_len)])
+    }
+
+    /// The elements of the block before this one.
+    fn previous(&self, span: &[u8]) -> Ahead {
+        Ahead::of(&span[self.elements_at.saturating_sub(self.elements_len)..self.elements_at])
+    }
+
     fn wire<'a>(&self, span: &'a [u8]) -> &'a [u8] {
         &span[self.wire_at..self.wire_at + self.wire_len]
     }
 
-    fn wire_mut<'a>(&self, span: &'a mut [u8]) -> &'a mut [u8] {
+    pub(super) fn wire_mut<'a>(&self, span: &'a mut [u8]) -> &'a mut [u8] {
         &mut span[self.wire_at..self.wire_at + self.wire_len]
     }
 }
@@ -206,7 +232,8 @@ impl Codec {
         let _mode = StandardFloatMode::enter();
         let mut scratch = Scratch::new();
         for place in self.places(elements.len()) {
-            scratch.encode(cpu, self, place.elements(elements), place.wire_mut(wire));
+            let way = Way { cpu, codec: self, ahead: place.next(elements) };
+            scratch.encode(way, place.elements(elements), place.wire_mut(wire));
         }
     }
 
@@ -215,7 +242,8 @@ impl Codec {
         let _mode = StandardFloatMode::enter();
         let mut scratch = Scratch::new();
         for place in self.places(elements.len()) {
-            scratch.decode(cpu, self, place.wire(wire), place.elements_mut(elements));
+            let way = Way { cpu, codec: self, ahead: place.next(elements) };
+            scratch.decode(way, place.wire(wire), place.elements_mut(elements));
         }
     }
 
@@ -225,7 +253,8 @@ impl Codec {
         let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
         for place in self.places(acc.len()) {
             let tile = &mut tile.0[..place.elements_len];
-            scratch.decode(cpu, self, place.wire(wire), tile);
+            let way = Way { cpu, codec: self, ahead: Ahead::of(place.elements(acc)) };
+            scratch.decode(way, place.wire(wire), tile);
             reduce_into_on(cpu, op, self.dtype, place.elements_mut(acc), tile);
         }
     }
@@ -236,7 +265,8 @@ impl Codec {
         let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
         for place in self.places(out.len()) {
             let tile = &mut tile.0[..place.elements_len];
-            scratch.decode(cpu, self, place.wire(wire), tile);
+            let way = Way { cpu, codec: self, ahead: Ahead::of(place.elements(own)) };
+            scratch.decode(way, place.wire(wire), tile);
             reduce_pair_on(cpu, op, self.dtype, place.elements_mut(out), place.elements(own), tile);
         }
     }
@@ -250,7 +280,8 @@ impl Codec {
         let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
         for place in self.places(acc.len()) {
             let tile = &mut tile.0[..place.elements_len];
-            scratch.decode(cpu, self, place.wire(wire), tile);
+            let way = Way { cpu, codec: self, ahead: Ahead::of(place.elements(acc)) };
+            scratch.decode(way, place.wire(wire), tile);
             feedback::add_on(cpu, self.dtype, place.elements_mut(acc), tile, place.elements_mut(owed));
         }
     }
@@ -268,10 +299,11 @@ impl Codec {
         // What a block travels as is not longer than it, so it ends before the next block begins.
         for place in self.places(span.len()) {
             let wire = &mut tile.0[..place.wire_len];
-            scratch.encode(cpu, self, place.elements(span), wire);
+            let way = Way { cpu, codec: self, ahead: place.next(span) };
+            scratch.encode(way, place.elements(span), wire);
             if let (Some(Errors { kept, times }), Some(sent)) = (&mut errors, &mut sent) {
                 let sent = &mut sent.0[..place.elements_len];
-                scratch.decode(cpu, self, wire, sent);
+                scratch.decode(Way { ahead: Ahead::of(place.elements(kept)), ..way }, wire, sent);
                 feedback::keep_on(
                     cpu,
                     self.dtype,
@@ -294,16 +326,18 @@ impl Codec {
         for place in self.places(span.len()).rev() {
             let wire = &mut tile.0[..place.wire_len];
             wire.copy_from_slice(place.wire(span));
-            scratch.decode(cpu, self, wire, place.elements_mut(span));
+            let way = Way { cpu, codec: self, ahead: place.previous(span) };
+            scratch.decode(way, wire, place.elements_mut(span));
         }
     }
 }
 
-/// The elements of one block, or what they travel as.
-struct Tile([u8; MAX_BLOCK_ELEMENTS * 8]);
+/// The elements of one block, or what they travel as. Aligned as `Scratch`.
+#[repr(align(64))]
+pub(super) struct Tile(pub [u8; MAX_BLOCK_ELEMENTS * 8]);
 
 impl Tile {
-    fn new() -> Tile {
+    pub fn new() -> Tile {
         Tile([0; MAX_BLOCK_ELEMENTS * 8])
     }
 }

@@ -85,6 +85,20 @@ impl<W: Work> Grid<W> {
         has_code_of_zero && self.base.magnitude() + self.step * self.top <= largest * W::of(0.5)
     }
 
+    /// Where an element lies among the codes. Not to be used where the step is subnormal.
+    #[inline(always)]
+    pub fn position(&self, element: W) -> W {
+        (element - self.base) * self.inverse + self.zero
+    }
+
+    /// Whether all of a block lie nearest to a code without being moved, as where rounding and `zero` move none beyond the ends:
+    /// the two ends tell, as positions follow the order of the elements.
+    pub fn reaches(&self, extent: Extent<W>) -> bool {
+        let half = W::of(0.5);
+        // The first code is even and the last one odd: of two nearest the even one is taken.
+        self.position(extent.least) >= half.negated() && self.position(extent.greatest) < self.top + half
+    }
+
     /// The nearest code, also where the step is subnormal.
     pub fn code(&self, element: W) -> u32 {
         let from_base = element - self.base;

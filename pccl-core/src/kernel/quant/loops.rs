@@ -9,9 +9,12 @@ use crate::kernel::float16;
 
 /// Extremes kept side by side: as many as fill the registers of several units.
 const LANES: usize = 32;
+/// The same, of elements of two bytes.
+const HALF_LANES: usize = 64;
 
 /// A 16-bit float on its way to f32 and back.
 pub trait Narrow {
+    const INFINITY: i16;
     fn widen(bits: u16) -> f32;
     fn narrow(number: f32) -> u16;
 }
@@ -20,6 +23,8 @@ pub struct AsF16;
 pub struct AsBf16;
 
 impl Narrow for AsF16 {
+    const INFINITY: i16 = 0x7c00;
+
     #[inline(always)]
     fn widen(bits: u16) -> f32 {
         float16::f16_to_f32(bits)
@@ -32,6 +37,8 @@ impl Narrow for AsF16 {
 }
 
 impl Narrow for AsBf16 {
+    const INFINITY: i16 = 0x7f80;
+
     #[inline(always)]
     fn widen(bits: u16) -> f32 {
         float16::bf16_to_f32(bits)
@@ -43,34 +50,38 @@ impl Narrow for AsBf16 {
     }
 }
 
-/// A code as it lies on the wire.
+/// A code as it lies on the wire. Signed ones have the highest bit turned.
 pub trait CodeCell: Element {
+    /// Of its lowest bits.
     fn of_code(code: u32) -> Self;
     fn to_code(self) -> u32;
 }
 
-impl CodeCell for u8 {
-    #[inline(always)]
-    fn of_code(code: u32) -> u8 {
-        code as u8
-    }
+macro_rules! code_cell {
+    ($type:ident, $unsigned:ident, $flip:literal) => {
+        impl CodeCell for $type {
+            #[inline(always)]
+            fn of_code(code: u32) -> $type {
+                (code as $unsigned ^ $flip) as $type
+            }
 
-    #[inline(always)]
-    fn to_code(self) -> u32 {
-        self.into()
-    }
+            #[inline(always)]
+            fn to_code(self) -> u32 {
+                (self as $unsigned ^ $flip).into()
+            }
+        }
+    };
 }
 
-impl CodeCell for u16 {
-    #[inline(always)]
-    fn of_code(code: u32) -> u16 {
-        code as u16
-    }
+code_cell!(u8, u8, 0);
+code_cell!(i8, u8, 0x80);
+code_cell!(u16, u16, 0);
+code_cell!(i16, u16, 0x8000);
 
-    #[inline(always)]
-    fn to_code(self) -> u32 {
-        self.into()
-    }
+/// Bits of a 16-bit float, ordered like the numbers: −0 below +0, NaN beyond the infinities. Turns its result back, too.
+#[inline(always)]
+fn order_key(bits: i16) -> i16 {
+    bits ^ ((bits >> 15) & 0x7fff)
 }
 
 for_each_cpu! {
@@ -96,30 +107,75 @@ for_each_cpu! {
             greatest[lane] = if element > greatest[lane] { element } else { greatest[lane] };
             odd[lane] = odd[lane] + element * W::ZERO;
         }
-        let (mut low, mut high, mut sum) = (least[0], greatest[0], W::ZERO);
-        for lane in 0..LANES {
-            low = if least[lane] < low { least[lane] } else { low };
-            high = if greatest[lane] > high { greatest[lane] } else { high };
-            sum = sum + odd[lane];
+        // By halves: one after the other would take as long as the whole block.
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                let (low, high) = (least[lane + width], greatest[lane + width]);
+                least[lane] = if low < least[lane] { low } else { least[lane] };
+                greatest[lane] = if high > greatest[lane] { high } else { greatest[lane] };
+                odd[lane] = odd[lane] + odd[lane + width];
+            }
+            width /= 2;
         }
-        *found = Extent { least: low, greatest: high, is_finite: sum == W::ZERO };
+        *found = Extent { least: least[0], greatest: greatest[0], is_finite: odd[0] == W::ZERO };
     }
 }
 
 for_each_cpu! {
-    /// `flip` turns the sign bit of signed codes.
-    pub fn quantize<W: Work, C: CodeCell>(grid: &Grid<W>, flip: u32, elements: &[u8], codes: &mut [u8]) {
+    /// The same of 16-bit floats, whose bits can be compared as they are.
+    pub fn extent_of_halves<N: Narrow>(halves: &[u8], found: &mut Extent<f32>) {
+        let cells = u16::cells(halves);
+        let Some(first) = cells.first() else { return };
+        let key = |cell: [u8; 2]| order_key(i16::from_le_bytes(cell));
+        let (mut least, mut greatest) = ([key(*first); HALF_LANES], [key(*first); HALF_LANES]);
+        let mut chunks = cells.chunks_exact(HALF_LANES);
+        for chunk in &mut chunks {
+            for lane in 0..HALF_LANES {
+                least[lane] = Ord::min(least[lane], key(chunk[lane]));
+                greatest[lane] = Ord::max(greatest[lane], key(chunk[lane]));
+            }
+        }
+        for (lane, cell) in chunks.remainder().iter().enumerate() {
+            least[lane] = Ord::min(least[lane], key(*cell));
+            greatest[lane] = Ord::max(greatest[lane], key(*cell));
+        }
+        let mut width = HALF_LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                least[lane] = Ord::min(least[lane], least[lane + width]);
+                greatest[lane] = Ord::max(greatest[lane], greatest[lane + width]);
+            }
+            width /= 2;
+        }
+        let number = |key: i16| N::widen(order_key(key) as u16);
+        let is_finite = least[0] > !N::INFINITY && greatest[0] < N::INFINITY;
+        *found = Extent { least: number(least[0]), greatest: number(greatest[0]), is_finite };
+    }
+}
+
+for_each_cpu! {
+    /// Of elements that all have a code (`Grid::reaches`).
+    pub fn quantize<W: Work, C: CodeCell>(grid: &Grid<W>, elements: &[u8], codes: &mut [u8]) {
         for (code, &cell) in C::cells_mut(codes).iter_mut().zip(W::cells(elements)) {
-            let position = (W::load(cell) - grid.base) * grid.inverse + grid.zero;
-            *code = C::of_code(grid.nearest(position) ^ flip).store();
+            *code = C::of_code(grid.position(W::load(cell)).to_code()).store();
         }
     }
 }
 
 for_each_cpu! {
-    pub fn dequantize<W: Work, C: CodeCell>(grid: &Grid<W>, flip: u32, codes: &[u8], elements: &mut [u8]) {
+    /// Elements that lie beyond the codes get the first or the last.
+    pub fn quantize_clamped<W: Work, C: CodeCell>(grid: &Grid<W>, elements: &[u8], codes: &mut [u8]) {
+        for (code, &cell) in C::cells_mut(codes).iter_mut().zip(W::cells(elements)) {
+            *code = C::of_code(grid.nearest(grid.position(W::load(cell)))).store();
+        }
+    }
+}
+
+for_each_cpu! {
+    pub fn dequantize<W: Work, C: CodeCell>(grid: &Grid<W>, codes: &[u8], elements: &mut [u8]) {
         for (cell, &code) in W::cells_mut(elements).iter_mut().zip(C::cells(codes)) {
-            *cell = grid.value(C::load(code).to_code() ^ flip).store();
+            *cell = grid.value(C::load(code).to_code()).store();
         }
     }
 }

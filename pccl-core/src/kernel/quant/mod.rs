@@ -9,6 +9,7 @@ mod careful;
 mod codec;
 mod feedback;
 mod float8;
+mod fused;
 mod grid;
 mod loops;
 #[cfg(test)]
@@ -17,3 +18,4 @@ mod work;
 
 pub use codec::{Codec, Errors, MAX_BLOCK_WIRE_BYTES};
 pub use feedback::{add_owed, finish_average_keeping};
+pub use fused::Unfinished;

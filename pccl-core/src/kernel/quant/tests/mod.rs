@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 
 use super::codec::{Codec, Errors};
+use super::fused::Unfinished;
 use crate::kernel::cpu::Cpu;
 use crate::kernel::float_mode::imp;
 use crate::kernel::tests::interesting;
-use crate::kernel::{reduce_into, reduce_pair};
+use crate::kernel::{finish_average, reduce_into, reduce_pair};
 use crate::types::{DType, Quantization, ReduceOp};
 
 mod bounds;
@@ -185,6 +186,33 @@ proptest! {
         found.fill(0);
         codec.reduce_pair_on(cpu, op, &mut found, &own, &wire);
         prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn sums_that_are_encoded_at_once_are_sums_and_then_encoded(
+        cpu in a_path(),
+        op in prop::sample::select(ReduceOp::ALL.to_vec()),
+        (dtype, quantization, own, theirs) in two_spans(),
+        stands_in_piece: bool, world_size in prop::option::of(1u64..9), cut in 0usize..4,
+    ) {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let wire = encoded(cpu, &codec, &theirs);
+        let mut expected = own.clone();
+        codec.reduce_into_on(cpu, op, &mut expected, &wire);
+        if let Some(world_size) = world_size {
+            finish_average(dtype, &mut expected, world_size);
+        }
+        let len = codec.encode_in_place_on(cpu, &mut expected, None);
+
+        let mut piece = if stands_in_piece { own.clone() } else { vec![0xa5; own.len()] };
+        let before = (!stands_in_piece).then_some(&own[..]);
+        let cut_wire = (cut * codec.block_wire_bytes()).min(wire.len());
+        let at = if cut_wire == wire.len() { own.len() } else { codec.elements_at(cut_wire) };
+        for (elements, wire) in [(0..at, &wire[..cut_wire]), (at..own.len(), &wire[cut_wire..])] {
+            let sum = Unfinished { piece: &mut piece, before, divide_by: world_size };
+            codec.encode_sum_on(cpu, op, sum, elements, wire);
+        }
+        prop_assert_eq!(&piece[..len], &expected[..len]);
     }
 
     #[test]
