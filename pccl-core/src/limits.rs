@@ -31,6 +31,13 @@ pub const MAX_EARLY_STATE_ASKS: usize = 2 * MAX_STATE_ASKS;
 pub const MAX_STATE_WINDOW_BYTES: u64 = 128 << 20;
 /// A source that was asked and sends nothing for so long counts no more.
 pub const STATE_SILENCE_MS: u64 = 10_000;
+/// What a source has to send of a block for it to count as a sign of life, unless that is its end. Together with the time
+/// above the slowest path there may be: 3 kbit/s.
+pub const STATE_LIFE_BYTES: usize = 4 << 10;
+/// A fetch to which nothing came whole for so long, no block and no list, has failed: a block at the slowest path.
+pub const STATE_STUCK_MS: u64 = 660_000;
+/// What a peer's library answers by itself in a synchronization it answers within this time, or its group goes on without it.
+pub const SYNC_ANSWER_MS: u64 = 10_000;
 /// How often a long transfer says how far it has come.
 pub const STATE_PROGRESS_MS: u64 = 2_000;
 /// Threads that hash one shared state, the caller's own among them: eight read faster than any memory of today delivers.
@@ -235,6 +242,8 @@ const _: () = assert!(
         + MAX_RESUME_VERDICTS * (64 + MAX_REMEMBERED_TEXT_BYTES)
         < MAX_CONTROL_FRAME_BYTES
 );
+// Whoever sends just enough not to be silent has sent a block by then.
+const _: () = assert!(STATE_STUCK_MS / STATE_SILENCE_MS * STATE_LIFE_BYTES as u64 > STATE_BLOCK_BYTES as u64);
 const _: () = assert!(BLOCKED_REPORT_MS < BLOCKED_ALONE_REPORT_MS);
 const _: () = assert!(DEFAULT_HEARTBEAT_MS * 2 < DEFAULT_SILENCE_MS);
 const _: () = assert!(LINK_LOSS_GRACE_MS < MIN_SILENCE_MS as u64);

@@ -29,6 +29,8 @@ const FEW_PARTS_DUE: usize = 64;
 struct Asked {
     source: usize,
     at: Time,
+    /// How much of it has counted as a sign of life.
+    counted: usize,
     /// While it lands: over which link, under which ticket, and how much of it is here.
     landing: Option<(LinkId, u64, usize)>,
 }
@@ -62,6 +64,10 @@ pub(super) struct Fetch {
     missing: VecDeque<Block>,
     missing_full: VecDeque<Block>,
     asked: BTreeMap<Block, Asked>,
+    /// How often a block was asked of another source, as one was late with it.
+    hops: BTreeMap<Block, u32>,
+    /// Whether it is time to see if idle sources can help late ones.
+    may_help: bool,
     conditions: Vec<Condition>,
     next_ticket: u64,
     /// Of what differs; an upper bound until all digests are known.
@@ -70,6 +76,8 @@ pub(super) struct Fetch {
     listed: bool,
     /// Since when nobody is in reach who could go on, while somebody is of no use: of that the master knows nothing.
     stranded_since: Option<Time>,
+    /// How long nothing has come whole, while it was due.
+    waited_us: u64,
     /// Why it cannot be had, as soon as that is known.
     failed: Option<FetchFailure>,
     /// Whether `StateDone` is out.
@@ -90,12 +98,15 @@ impl Fetch {
             missing: VecDeque::new(),
             missing_full: VecDeque::new(),
             asked: BTreeMap::new(),
+            hops: BTreeMap::new(),
+            may_help: false,
             conditions: vec![Condition::Kept; start.tensors.len()],
             next_ticket: 0,
             needed_bytes: 0,
             got_bytes: 0,
             listed: start.tensors.is_empty(),
             stranded_since: None,
+            waited_us: 0,
             failed: None,
             ended: false,
         }
@@ -134,6 +145,7 @@ impl Fetch {
             return;
         }
         let (first, count) = (self.first, self.sources.len());
+        let may_help = std::mem::take(&mut self.may_help);
         for source in (0..count).map(|at| (first + at) % count) {
             if !self.sources[source].is_in_reach(cx) {
                 continue;
@@ -142,6 +154,9 @@ impl Fetch {
             self.ask_for_list(source, held, cx, &mut asks);
             self.ask_for_digests(source, held, cx, &mut asks);
             self.ask_for_blocks(source, held, cx.now, &mut asks);
+            if may_help && self.sources[source].pace.is_idle() && self.help_out(source, held, cx.now) {
+                self.ask_for_blocks(source, held, cx.now, &mut asks);
+            }
             if !asks.is_empty() {
                 send(self.sources[source].peer, &asks);
             }
@@ -211,7 +226,7 @@ impl Fetch {
             }
             queue.pop_front();
             self.sources[source].asked_for_block(bytes, now);
-            self.asked.insert((tensor, block), Asked { source, at: now, landing: None });
+            self.asked.insert((tensor, block), Asked { source, at: now, counted: 0, landing: None });
             match asks.last_mut() {
                 Some(last)
                     if last.wanted == Wanted::Blocks
@@ -236,6 +251,9 @@ impl Source {
         cx.peers.find(self.peer).is_some_and(|slot| !cx.peers.links(slot).is_empty())
     }
 }
+
+/// How often patience with a source is doubled at most.
+pub(super) const MAX_DOUBLINGS: u32 = 6;
 
 /// As the tag of a frame: the list of tensors, not one of them.
 pub(super) const TENSOR_LIST: u64 = u64::MAX;

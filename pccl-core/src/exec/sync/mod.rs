@@ -231,13 +231,11 @@ impl Syncs {
 
     pub fn tick(&mut self, cx: &mut Context) {
         let Some(sync) = self.current.as_mut().filter(|sync| sync.next_tick <= cx.now) else { return };
-        let late = cx.now.since_us(sync.next_tick) > TICK_MS * 4000;
+        let overslept_us = cx.now.since_us(sync.next_tick);
         sync.next_tick = cx.now.plus_ms(TICK_MS);
         if let Some(fetch) = sync.fetch.as_mut().filter(|fetch| !fetch.ended) {
-            if late {
-                fetch.restart_patience(cx.now);
-            }
-            fetch.tick(&sync.held, cx);
+            fetch.overslept(overslept_us, cx.now);
+            fetch.tick(TICK_MS * 1000, &sync.held, cx);
             if let Some(text) = sync.progress.report(fetch, cx.now) {
                 cx.outputs.push_back(Output::Log { severity: Severity::Info, text });
             }
@@ -308,7 +306,7 @@ impl Syncs {
     /// The place of a segment from byte `got` of it on; `None` if it is not wanted any more.
     pub fn place(&mut self, landed: &Landed, got: usize, cx: &Context) -> Option<&mut [u8]> {
         let sync = self.current.as_mut().filter(|sync| sync.number == landed.number)?;
-        let wanted = sync.fetch.as_mut()?.hears(landed.block, landed.ticket, cx.now);
+        let wanted = sync.fetch.as_mut()?.hears(landed.block, landed.ticket, landed.offset + got, cx.now);
         wanted.then(|| sync.held.tensors.write(landed.block.0 as usize, landed.at + got, landed.len - got))
     }
 
@@ -442,8 +440,7 @@ impl Sync {
         let len = if is_there { self.held.block_len(id) } else { 0 };
         let ticket = fetch.accept(speaker.id, speaker.link, header, id, len)?;
         if ticket.is_none() && is_there {
-            let is_last = header.offset as usize + header.len as usize == len;
-            fetch.sunk(speaker.id, id, is_last, len, now);
+            fetch.sunk(speaker.id, id, header.offset as usize + header.len as usize, len, now);
         }
         let (offset, len) = (header.offset as usize, header.len as usize);
         Ok(ticket.map_or(Landing::Sink, |ticket| {

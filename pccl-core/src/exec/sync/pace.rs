@@ -35,7 +35,8 @@ impl Pace {
         }
     }
 
-    fn window_bytes(&self) -> u64 {
+    /// What may be asked for and not have come.
+    pub fn window_bytes(&self) -> u64 {
         if self.rate_bytes_per_s == 0 {
             return FIRST_WINDOW_BYTES;
         }

@@ -1,9 +1,10 @@
 //! A peer that holds the elected content, as the one that fetches sees it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fetch::Block;
 use super::pace::Pace;
+use crate::limits::STATE_LIFE_BYTES;
 use crate::types::{PeerId, Time};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +27,11 @@ pub(super) struct Source {
     pub pace: Pace,
     /// Parts of lists of digests that it was asked for and has not sent: the tag of the frame, and the first digest.
     parts: BTreeSet<(u64, u32)>,
-    /// Blocks that it was asked for and others since: it may send them yet. No more than it may be asked for at once.
-    late: BTreeSet<Block>,
+    /// Blocks that it was asked for and others since, and how much of each it has sent all the same. No more than it may be
+    /// asked for at once.
+    late: BTreeMap<Block, usize>,
     pub got_bytes: u64,
-    /// When it last sent something it was asked for, or was asked while nothing was due.
+    /// When it last sent enough of what it was asked for, or was asked while nothing was due.
     pub heard: Time,
 }
 
@@ -41,7 +43,7 @@ impl Source {
             standing: Standing::Good,
             pace: Pace::new(now),
             parts: BTreeSet::new(),
-            late: BTreeSet::new(),
+            late: BTreeMap::new(),
             got_bytes: 0,
             heard: now,
         }
@@ -74,18 +76,19 @@ impl Source {
 
     /// Others are asked for this block from now on.
     pub fn is_late_with(&mut self, block: Block) {
-        self.late.insert(block);
+        self.late.insert(block, 0);
     }
 
-    /// A segment of a block that is not wanted of it (any more).
-    pub fn sent_late(&mut self, block: Block, is_last: bool, block_len: u64, now: Time) {
-        if !self.late.contains(&block) {
-            return;
-        }
-        self.heard = now;
-        if is_last {
+    /// A segment, up to `end`, of a block that is not wanted of it (any more). The same bytes again are no sign of life.
+    pub fn sent_late(&mut self, block: Block, end: usize, block_len: usize, now: Time) {
+        let Some(sent) = self.late.get_mut(&block) else { return };
+        if end == block_len {
+            self.heard = now;
             self.late.remove(&block);
-            self.pace.came_unwanted(block_len, now);
+            self.pace.came_unwanted(block_len as u64, now);
+        } else if end >= *sent + STATE_LIFE_BYTES {
+            self.heard = now;
+            *sent = end;
         }
     }
 

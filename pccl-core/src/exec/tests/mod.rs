@@ -12,6 +12,7 @@ mod pipe;
 mod probe;
 mod quantized;
 mod small;
+mod state_late;
 mod state_stranger;
 mod stranger;
 mod sums;

@@ -17,6 +17,7 @@ pub const BLOCK_BYTES: usize = 16;
 pub struct State {
     keys: Vec<TensorKey>,
     memory: Vec<TestMemory>,
+    pub block_bytes: usize,
 }
 
 impl State {
@@ -28,13 +29,13 @@ impl State {
             may_differ: *may_differ,
         };
         let memory = tensors.iter().map(|(_, bytes, _)| TestMemory::new(bytes, true)).collect();
-        State { keys: tensors.iter().map(key).collect(), memory }
+        State { keys: tensors.iter().map(key).collect(), memory, block_bytes: BLOCK_BYTES }
     }
 
     pub fn lend(&mut self) -> (Tensors, Survey) {
         let lent = self.keys.iter().cloned().zip(self.memory.iter_mut().map(TestMemory::lend)).collect();
         let tensors = Tensors::new(lent).unwrap();
-        let survey = tensors.survey(BLOCK_BYTES, 1);
+        let survey = tensors.survey(self.block_bytes, 1);
         (tensors, survey)
     }
 
@@ -528,6 +529,44 @@ fn where_one_source_is_of_no_use_and_the_other_out_of_reach_the_fetch_fails() {
         assert_eq!(text.contains("may differ"), needs == Needs::All, "{text}");
         (0..world_size).for_each(|rank| drop(end(&mut world, rank)));
     }
+}
+
+/// Both hold it, and the first was asked for all of it, as nobody knew better. Then it turns slow.
+#[test]
+fn most_comes_from_the_faster_source_whoever_was_asked_first() {
+    let mut world = World::new(Shape { world_size: 3, ..Shape::default() });
+    let mut states = newcomer(3, &[8000]);
+    let election = election(1, &mut states[0], &[0, 1]);
+    begin_all(&mut world, &mut states, &election, &[NOTHING, NOTHING, Needs::Content]);
+    while world.hosts[2].engine.counters().state_bytes_received < 160 {
+        world.poke();
+    }
+    // Both ends of the link between this source and the receiver.
+    let [slow, fast] =
+        [0, 1].map(|rank| [(rank, world.hosts[rank].links[1]), (2, world.hosts[2].links[rank])]);
+    let mut looks = 0;
+    while world.hosts[2].synced.is_empty() {
+        let next = world.hosts[2].engine.next_deadline().expect("a fetch looks after its sources");
+        world.now = world.now.max(next);
+        let now = world.now;
+        world.hosts[2].engine.on_deadline(now);
+        slow.into_iter()
+            .chain(std::iter::repeat_n(fast, 4000).flatten())
+            .for_each(|(rank, link)| world.ready(rank, link));
+        looks += 1;
+        assert!(looks < 60, "it waits for the slow one");
+    }
+    assert!(succeeded(&world.hosts[2]));
+    let ends: Vec<SyncEnd> = (0..3).map(|rank| end(&mut world, rank)).collect();
+    assert_eq!(ends[2].rx_bytes, 8000);
+    assert!(
+        ends[1].tx_bytes > 7000 && ends[0].tx_bytes < 1000,
+        "{} and {}",
+        ends[0].tx_bytes,
+        ends[1].tx_bytes
+    );
+    drop(ends);
+    assert_equal(&states);
 }
 
 /// More digests than one frame holds: of tensors, and of blocks of one of them.

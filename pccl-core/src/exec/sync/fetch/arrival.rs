@@ -8,6 +8,7 @@ use crate::exec::fault::Fault;
 use crate::exec::sync::Landed;
 use crate::exec::sync::parts::is_part;
 use crate::kernel::hash;
+use crate::limits::STATE_LIFE_BYTES;
 use crate::state::{Condition, combined, tensor_digest};
 use crate::types::{Digest, FetchFailure, LinkId, Needs, PeerId, SyncNumber, Time};
 use crate::wire::frame::FrameHeader;
@@ -35,30 +36,29 @@ impl Fetch {
         }
         if tag == TENSOR_LIST {
             if !self.listed
-                && self.list.from == Some(source)
-                && self.list.take(first, payload, cx.now) == Some(true)
+                && let Some(list) = self.list.take(source, first, payload, cx.now)
             {
-                self.list_is_here(source, held, cx);
+                self.list_is_here(source, list, held, cx);
             }
             return;
         }
         let tensor = tag as u32;
         let Some(lacking) = self.lacking.get_mut(&tensor) else { return };
-        if lacking.elected.from == Some(source)
-            && lacking.done.is_empty()
-            && lacking.elected.take(first, payload, cx.now) == Some(true)
+        if lacking.done.is_empty()
+            && let Some(digests) = lacking.elected.take(source, first, payload, cx.now)
         {
-            self.digests_are_here(source, tensor, held, cx);
+            self.digests_are_here(source, tensor, digests, held, cx);
         }
     }
 
-    fn list_is_here(&mut self, source: usize, held: &Held, cx: &mut Context) {
-        let (content, full) = combined(held.tensors.keys(), &self.list.digests);
+    fn list_is_here(&mut self, source: usize, list: Vec<Digest>, held: &Held, cx: &mut Context) {
+        let (content, full) = combined(held.tensors.keys(), &list);
         let all = self.needs == Needs::All;
         if content != self.election.content || all && full != self.election.full {
-            self.list.reset();
             return self.discredit(source, "its tensors are not what was elected", held, cx);
         }
+        self.list.settle(list);
+        self.waited_us = 0;
         let keys = held.tensors.keys();
         let fetched = |tensor: usize| all || !keys[tensor].may_differ;
         let differ = |(a, b): &(usize, usize)| {
@@ -98,16 +98,27 @@ impl Fetch {
         }
     }
 
-    fn digests_are_here(&mut self, source: usize, tensor: u32, held: &Held, cx: &mut Context) {
+    fn digests_are_here(
+        &mut self,
+        source: usize,
+        tensor: u32,
+        digests: Vec<Digest>,
+        held: &Held,
+        cx: &mut Context,
+    ) {
         let (at, size_bytes) = (tensor as usize, held.tensors.size_bytes(tensor as usize));
         let Some(lacking) = self.lacking.get_mut(&tensor) else { return };
-        let digest = tensor_digest(size_bytes, held.survey.block_bytes(), &lacking.elected.digests);
+        let digest = tensor_digest(size_bytes, held.survey.block_bytes(), &digests);
         if digest != self.list.digests[at] {
-            lacking.elected.reset();
-            self.unknown.push_front(tensor);
             let what = "its digests of blocks are not those of the elected tensor";
             return self.discredit(source, what, held, cx);
         }
+        if lacking.elected.from.is_none() {
+            // They come late, and nobody else was asked yet.
+            self.unknown.retain(|unknown| *unknown != tensor);
+        }
+        lacking.elected.settle(digests);
+        self.waited_us = 0;
         let same = lacking.elected.digests.iter().zip(held.survey.blocks(at)).map(|(a, b)| a == b);
         lacking.done = same.collect();
         #[cfg(feature = "seeded-bugs")]
@@ -161,17 +172,18 @@ impl Fetch {
         }
         self.next_ticket += 1;
         asked.landing = Some((link, self.next_ticket, 0));
+        asked.counted = 0;
         if let Some(lacking) = self.lacking.get_mut(&block.0) {
             lacking.half.insert(block.1);
         }
         Ok(Some(self.next_ticket))
     }
 
-    /// A segment for which there is no place (any more). If it was asked for once, its source is not silent, and has less
-    /// to send.
-    pub fn sunk(&mut self, from: PeerId, block: Block, is_last: bool, block_len: usize, now: Time) {
+    /// A segment, up to this place in its block, that is not wanted (any more). If it was asked for once, its source is not
+    /// silent, and has less to send.
+    pub fn sunk(&mut self, from: PeerId, block: Block, end: usize, block_len: usize, now: Time) {
         if let Some(source) = self.source_of(from) {
-            self.sources[source].sent_late(block, is_last, block_len as u64, now);
+            self.sources[source].sent_late(block, end, block_len, now);
         }
     }
 
@@ -181,11 +193,14 @@ impl Fetch {
         landing.is_some_and(|(_, current, _)| current == ticket)
     }
 
-    /// The same for bytes that come now: then their source is not silent.
-    pub fn hears(&mut self, block: Block, ticket: u64, now: Time) -> bool {
-        let landing = |asked: &&Asked| asked.landing.is_some_and(|(_, current, _)| current == ticket);
-        let Some(asked) = self.asked.get(&block).filter(landing) else { return false };
-        self.sources[asked.source].heard = now;
+    /// The same for bytes that come now, from this place of the block on: enough of them, and their source is not silent.
+    pub fn hears(&mut self, block: Block, ticket: u64, at: usize, now: Time) -> bool {
+        let landing = |asked: &&mut Asked| asked.landing.is_some_and(|(_, current, _)| current == ticket);
+        let Some(asked) = self.asked.get_mut(&block).filter(landing) else { return false };
+        if at >= asked.counted + STATE_LIFE_BYTES {
+            asked.counted = at;
+            self.sources[asked.source].heard = now;
+        }
         true
     }
 
@@ -216,7 +231,10 @@ impl Fetch {
         self.asked.remove(&block);
         let source = &mut self.sources[source];
         source.pace.came(block_len as u64, asked_at, cx.now);
+        source.heard = cx.now;
         source.got_bytes += block_len as u64;
+        self.may_help |= source.pace.is_idle();
+        self.waited_us = 0;
         self.got_bytes += block_len as u64;
         cx.counters.state_bytes_received += block_len as u64;
         self.block_is_here(block, digest, held);
@@ -238,6 +256,7 @@ impl Fetch {
     fn block_is_here(&mut self, (tensor, block): Block, digest: Digest, held: &mut Held) {
         let Some(lacking) = self.lacking.get_mut(&tensor) else { return };
         lacking.half.remove(&block);
+        self.hops.remove(&(tensor, block));
         lacking.done[block as usize] = true;
         lacking.left -= 1;
         if lacking.left > 0 {

@@ -3,19 +3,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::{Asked, Block, Fetch, Held, Lacking};
+use super::{Asked, Block, Fetch, Held, Lacking, MAX_DOUBLINGS};
 use crate::exec::Output;
 use crate::exec::context::Context;
 use crate::exec::sync::parts::Parts;
 use crate::exec::sync::source::{Source, Standing};
-use crate::limits::{MAX_STATE_ASKS, STATE_SILENCE_MS};
+use crate::limits::{MAX_STATE_ASKS, STATE_SILENCE_MS, STATE_STUCK_MS};
 use crate::state::Condition;
 use crate::types::{Election, FetchFailure, Needs, PeerId, Severity, Time};
 
 /// Digests that one source has kept waiting for so long are asked of another one; at the end, blocks too.
 const LATE_US: u64 = 1_500_000;
-/// What an idle source takes over at once: no more than any window.
-const HELP_BYTES: usize = 1 << 20;
 
 impl Fetch {
     /// What may differ stays as it is. Where some of it has come already, it would be a mixture: then the whole fails, and
@@ -116,12 +114,11 @@ impl Fetch {
     fn take_all_back(&mut self, source: usize, held: &Held) {
         self.take_back(held, |_, asked| asked.source == source);
         self.sources[source].forget_asks();
-        if !self.listed && self.list.from == Some(source) {
-            self.list.reset();
+        if !self.listed {
+            self.list.forget(source);
         }
         for (tensor, lacking) in &mut self.lacking {
-            if lacking.done.is_empty() && lacking.elected.from == Some(source) {
-                lacking.elected.reset();
+            if lacking.done.is_empty() && lacking.elected.forget(source) {
                 self.unknown.push_front(*tensor);
             }
         }
@@ -167,7 +164,7 @@ impl Fetch {
     }
 
     /// Sources that are silent count no more; what one is late with is asked of others.
-    pub fn tick(&mut self, held: &Held, cx: &mut Context) {
+    pub fn tick(&mut self, span_us: u64, held: &Held, cx: &mut Context) {
         let now = cx.now;
         // One that gave up a block under way loses its links, or is over with the synchronization; else it is of no use.
         let is_due = |s: &Source, cx: &Context| match s.standing {
@@ -184,9 +181,7 @@ impl Fetch {
             }
         }
         self.pass_on_digests(held, cx);
-        if self.missing.is_empty() && self.missing_full.is_empty() {
-            self.help_out(held, cx);
-        }
+        self.may_help = true;
         match self.lost(held, |source| source.is_in_reach(cx)) {
             None => self.stranded_since = None,
             Some(lost) => {
@@ -196,27 +191,41 @@ impl Fetch {
                 }
             }
         }
+        // Who has nobody to ask waits for others to receive first, for as long as that takes.
+        let is_asked = |source: &Source| source.is_in_reach(cx) && source.owes();
+        self.waited_us += if self.sources.iter().any(is_asked) { span_us } else { 0 };
+        if self.waited_us > STATE_STUCK_MS * 1000 && self.failed.is_none() {
+            let text = format!(
+                "no source is left: of those that were asked none has sent anything whole for {} minutes",
+                STATE_STUCK_MS / 60_000
+            );
+            self.failed = Some(FetchFailure::NoSource { text });
+        }
     }
 
-    /// Digests are asked of one source at a time: one that does not send them must not hold up the rest.
+    /// Digests are asked of one source at a time: one that does not send them must not hold up the rest. Once all were late
+    /// they have their turns again.
     fn pass_on_digests(&mut self, held: &Held, cx: &Context) {
-        let is_late = |digests: &Parts| digests.from.is_some() && cx.now.since_us(digests.heard) > LATE_US;
+        let is_late = |digests: &Parts| {
+            digests.from.is_some() && cx.now.since_us(digests.heard) > digests.patience_us(LATE_US)
+        };
         let mut next = None;
         if !self.listed && is_late(&self.list) {
-            next = self.another(&self.list, self.needs == Needs::All, cx);
-            if next.is_some() {
-                self.list.pass_on();
-            }
+            let another = self.another_or_late(&self.list, self.needs == Needs::All, cx);
+            next = another.map(|(source, of_late)| {
+                pass_on(&mut self.list, of_late);
+                source
+            });
         }
         let late = self.lacking.iter().filter(|(_, l)| l.done.is_empty() && is_late(&l.elected));
-        let late: Vec<(u32, usize)> = late
+        let late: Vec<(u32, (usize, bool))> = late
             .filter_map(|(tensor, l)| {
-                Some((*tensor, self.another(&l.elected, held.may_differ(*tensor), cx)?))
+                Some((*tensor, self.another_or_late(&l.elected, held.may_differ(*tensor), cx)?))
             })
             .collect();
-        for (tensor, another) in late.into_iter().rev() {
+        for (tensor, (another, of_late)) in late.into_iter().rev() {
             if let Some(lacking) = self.lacking.get_mut(&tensor) {
-                lacking.elected.pass_on();
+                pass_on(&mut lacking.elected, of_late);
                 self.unknown.push_front(tensor);
             }
             next = Some(another);
@@ -225,16 +234,26 @@ impl Fetch {
         self.first = next.unwrap_or(self.first);
     }
 
-    /// At the end: some of what a source is late with is asked of one that has nothing to do. What the late one sends of
-    /// it all the same is dropped, so it is no more than a small window.
-    fn help_out(&mut self, held: &Held, cx: &Context) {
-        let idle = |s: &Source| s.pace.is_idle() && s.is_in_reach(cx);
-        let Some(helper) = self.sources.iter().position(idle) else { return };
-        let full = self.sources[helper].full;
+    /// Whom to ask for these digests instead, and whether it is one that was late with them, too.
+    fn another_or_late(&self, digests: &Parts, full: bool, cx: &Context) -> Option<(usize, bool)> {
+        if let Some(another) = self.another(digests, full, cx) {
+            return Some((another, false));
+        }
+        let serves = |at: &usize| {
+            let source = &self.sources[*at];
+            digests.from != Some(*at) && (source.full || !full) && source.is_in_reach(cx)
+        };
+        digests.late.iter().copied().find(serves).map(|at| (at, true))
+    }
+
+    /// At the end: what others are late with is asked of this one, which has nothing to do, as far as it fits its window. What
+    /// the late ones send of it all the same is dropped. True if there is something.
+    pub(super) fn help_out(&mut self, helper: usize, held: &Held, now: Time) -> bool {
+        let Source { full, ref pace, .. } = self.sources[helper];
         let late = |block: &Block, asked: &Asked| {
-            let serves = full || !held.may_differ(block.0);
-            let patience_us = if asked.landing.is_some() { 2 * LATE_US } else { LATE_US };
-            serves && cx.now.since_us(asked.at) > patience_us
+            let hops = self.hops.get(block).copied().unwrap_or(0).min(MAX_DOUBLINGS);
+            let patience_us = if asked.landing.is_some() { 2 * LATE_US } else { LATE_US } << hops;
+            (full || !held.may_differ(block.0)) && now.since_us(asked.at) > patience_us
         };
         let asked = self.asked.iter().filter(|(block, asked)| late(block, asked));
         // First those it would come to last, then those of which the least is here.
@@ -245,25 +264,26 @@ impl Fetch {
         let mut taken: BTreeSet<Block> = BTreeSet::new();
         let mut bytes = 0;
         for (_, Reverse(block)) in candidates.into_iter().take(MAX_STATE_ASKS) {
-            bytes += held.block_len(block);
-            if bytes > HELP_BYTES && !taken.is_empty() {
+            bytes += held.block_len(block) as u64;
+            if bytes > pace.window_bytes() && !taken.is_empty() {
                 break;
             }
             taken.insert(block);
         }
-        if taken.is_empty() {
-            return;
+        for block in &taken {
+            *self.hops.entry(*block).or_default() += 1;
         }
         self.take_back(held, |block, _| taken.contains(&block));
-        self.first = helper;
+        !taken.is_empty()
     }
 
-    /// When we come much too late ourselves, the time says nothing about the others.
-    pub fn restart_patience(&mut self, now: Time) {
-        self.sources.iter_mut().for_each(|source| source.heard = now);
-        self.list.heard = now;
-        self.lacking.values_mut().for_each(|lacking| lacking.elected.heard = now);
-        self.stranded_since = None;
+    /// For so long we did not look: that says nothing about the others.
+    pub fn overslept(&mut self, span_us: u64, now: Time) {
+        let later = |time: &mut Time| *time = Time(time.0.saturating_add(span_us)).min(now);
+        self.sources.iter_mut().for_each(|source| later(&mut source.heard));
+        later(&mut self.list.heard);
+        self.lacking.values_mut().for_each(|lacking| later(&mut lacking.elected.heard));
+        self.stranded_since.iter_mut().for_each(later);
     }
 
     /// What has become of each tensor; the survey follows what was written. `true`: the tensors are a mixture of what
@@ -295,4 +315,12 @@ impl Fetch {
         let mixture = touched && !self.holds_elected(held);
         (self.conditions.clone(), mixture)
     }
+}
+
+/// Where the next one was late, too, a new turn begins.
+fn pass_on(digests: &mut Parts, of_late: bool) {
+    if of_late {
+        digests.begin_turn();
+    }
+    digests.pass_on();
 }
