@@ -220,6 +220,7 @@ impl Master {
             for conn in self.conns.values_mut() {
                 conn.heard = now;
             }
+            self.restart_sync_patience(now);
         }
         self.seen = now;
     }
@@ -233,6 +234,7 @@ impl Master {
             self.outputs.push_back(Output::Close { conn });
             self.on_closed(conn, &format!("silent for more than {} ms", self.config.silence_ms));
         }
+        self.expire_syncs(now);
         if now < self.next_heartbeat {
             return;
         }

@@ -5,6 +5,7 @@
 
 mod conclude;
 mod describe;
+mod patience;
 mod resume;
 mod transfer;
 

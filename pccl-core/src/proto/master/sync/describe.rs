@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::limits;
 use crate::proto::master::Master;
 use crate::proto::master::election::Kick;
-use crate::types::{Digest, GroupId, Offer, PeerId, TensorKey};
+use crate::types::{Digest, GroupId, Offer, PeerId, TensorKey, Time};
 use crate::wire::message::MasterMessage;
 
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Describing {
 #[derive(Debug)]
 struct Asked {
     peer: PeerId,
+    /// When it was asked, or sent the last page.
+    heard: Time,
     offer: Offer,
     is_reference: bool,
     /// Tensors described so far, what their names take, what they have, and the last of their names.
@@ -47,6 +49,11 @@ impl Describing {
         self.asked.is_some() || self.reference.is_some()
     }
 
+    /// Who was asked, and when it was last heard.
+    pub fn awaited(&mut self) -> Option<(PeerId, &mut Time)> {
+        self.asked.as_mut().map(|asked| (asked.peer, &mut asked.heard))
+    }
+
     pub fn forget(&mut self, peer: PeerId) {
         self.asked.take_if(|asked| asked.peer == peer);
     }
@@ -63,9 +70,10 @@ impl Describing {
     }
 
     /// Takes down what the asked peer has answered. True once that is all; an error: what is wrong with it.
-    fn take_page(&mut self, first: u32, last: bool, keys: Vec<TensorKey>) -> Result<bool, String> {
+    fn take_page(&mut self, first: u32, last: bool, keys: Vec<TensorKey>, now: Time) -> Result<bool, String> {
         let Some(asked) = &mut self.asked else { return Ok(false) };
         asked.check_page(first, last, &keys)?;
+        asked.heard = now;
         let reference = self.reference.as_ref().map_or(&[][..], |(_, tensors)| tensors);
         for key in &keys {
             if asked.difference.is_none() && !asked.is_reference {
@@ -195,6 +203,7 @@ impl Master {
         let Some(offer) = sync.offers.get(&peer).copied() else { return false };
         describing.asked = Some(Asked {
             peer,
+            heard: self.seen,
             offer,
             is_reference,
             described: 0,
@@ -212,11 +221,12 @@ impl Master {
         let Some((group, _)) = self.member_group(from) else {
             return self.kick(from, "described tensors without being a member".to_owned());
         };
+        let now = self.seen;
         let Some(describing) = self.syncs.describing(group) else { return };
         if describing.asked.as_ref().is_none_or(|asked| asked.peer != from) {
             return; // the synchronization it was asked in has ended
         }
-        match describing.take_page(first, last, keys) {
+        match describing.take_page(first, last, keys, now) {
             Ok(whole) if whole => self.group_changed(group),
             Ok(_) => {}
             Err(wrong) => self.kick(from, format!("shared state: {wrong}")),

@@ -8,7 +8,7 @@ use crate::proto::master::election::{Elected, Older, names};
 use crate::proto::master::io::Event;
 use crate::types::{
     Digest, Election, FetchFailure, GroupId, GroupInfo, Needs, Offer, PeerId, Rank, Source, SyncNumber,
-    SyncOutcome,
+    SyncOutcome, Time,
 };
 use crate::wire::message::MasterMessage;
 
@@ -19,6 +19,7 @@ const MIXTURE_STAYS: &str = "shared state: a broken transfer has left a mixture 
 pub(super) struct Transfer {
     pub number: SyncNumber,
     pub revision: u64,
+    pub since: Time,
     /// As elected.
     pub sources: Vec<Source>,
     /// Those who have not said that they hold it.
@@ -52,6 +53,11 @@ impl Waiting {
 }
 
 impl Transfer {
+    /// Those who hold it since the election and have not said so.
+    pub fn silent(&self) -> impl Iterator<Item = PeerId> {
+        self.waiting.iter().filter(|(_, waiting)| waiting.needs == Needs::Nothing).map(|(id, _)| *id)
+    }
+
     pub fn forget(&mut self, peer: PeerId) {
         self.sources.retain(|source| source.peer != peer);
         self.waiting.remove(&peer);
@@ -100,6 +106,7 @@ impl Master {
         sync.stage = Stage::Moving(Transfer {
             number,
             revision,
+            since: self.seen,
             sources: sources.clone(),
             waiting,
             holders: BTreeMap::new(),

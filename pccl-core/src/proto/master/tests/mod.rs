@@ -7,6 +7,7 @@ mod membership;
 mod operations;
 mod planning;
 mod recovery;
+mod sync_patience;
 mod sync_random;
 mod sync_recovery;
 mod syncs;

@@ -257,22 +257,57 @@ fn who_cannot_hold_what_was_elected_is_put_out_with_the_reason_and_the_rest_go_o
     world.end();
 }
 
-/// However often: it cannot be told whose fault it is. The others have it by then.
+/// Peer 0 holds it alone, the others fail in this way, again and again, or receive it. Whose fault it is cannot be told: a peer that
+/// lies could have others put out.
 #[test]
-fn who_finds_no_source_has_all_call_again_and_nobody_is_put_out() {
-    let mut world = World::of(3);
-    world.moves_bytes = false;
-    for _ in 0..3 {
-        let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 3)]);
-        world.state_done(2, None);
-        assert!((0..3).all(|n| world.outcome(n, works[n]).is_none()), "the other one is waited for");
-        world.state_done(1, Some("no source is left"));
-        assert!((0..3).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)), "{:?}", world.events);
-        assert!(world.reason(0, works[0]).contains("no source is left"));
+fn whoever_finds_no_source_has_all_call_again_and_nobody_is_put_out() {
+    let no_source = |text: &str| Some(FetchFailure::NoSource { text: text.to_owned() });
+    let broken_off = |text: &str| Some(FetchFailure::BrokenOff { text: text.to_owned() });
+    let lost = "no source is left";
+    let rows = [
+        ("one of two", vec![[no_source(lost), None]; 3]),
+        ("both, each time", vec![[no_source(lost), no_source(lost)]; 3]),
+        ("one and then the other", vec![[no_source(lost), None], [None, no_source(lost)]]),
+        ("broken off each time", vec![[broken_off(lost), None]; 3]),
+        (
+            "by turns",
+            vec![[broken_off(lost), None], [no_source(lost), None], [broken_off(lost), no_source(lost)]],
+        ),
+    ];
+    for (name, calls) in rows {
+        let mut world = World::of(3);
+        world.moves_bytes = false;
+        for ends in &calls {
+            let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 3)]);
+            for (n, failed) in [1, 2].into_iter().zip(ends.clone()) {
+                assert!(
+                    (0..3).all(|n| world.outcome(n, works[n]).is_none()),
+                    "{name}: the other one is waited for"
+                );
+                let number = world.begun[&n].last().unwrap().0.number;
+                world.peers[n].handle(peer::Input::StateDone { number, failed }, world.now);
+                world.run();
+            }
+            assert!((0..3).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)), "{name}");
+            assert!(world.reason(0, works[0]).contains(lost), "{name}");
+        }
+        assert!(!world.has_event(&["kicked"]), "{name}: {:?}", world.events);
+        let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 1)]);
+        world.state_done(1, None);
+        assert!((0..3).all(|n| world.outcome(n, works[n]) == synchronized(1)), "{name}");
+        world.end();
     }
-    let works = world.sync_all(&[popular(1, 1), popular(1, 2), popular(1, 1)]);
-    world.state_done(1, None);
-    assert!((0..3).all(|n| world.outcome(n, works[n]) == synchronized(1)));
+}
+
+/// The only source is out of the receiver's reach and the one that could pass it on has failed.
+#[test]
+fn a_failure_that_starves_the_others_aborts_at_all_and_puts_nobody_out() {
+    let mut world = walled();
+    let works = world.sync_all(&[popular(5, 1), popular(4, 2), popular(4, 2), popular(4, 2)]);
+    world.state_done(1, Some("no source is left"));
+    world.state_done(2, Some("no source is left"));
+    assert!((0..4).all(|n| world.kind(n, works[n]) == Some(ErrorKind::Aborted)), "{:?}", world.events);
+    assert!(!world.has_event(&["kicked"]), "{:?}", world.events);
     world.end();
 }
 
