@@ -173,11 +173,15 @@ impl Communicator {
     }
 
     fn hash_threads(&self) -> usize {
-        match self.settings().hash_threads as usize {
-            0 => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_HASH_THREADS),
-            threads => threads,
-        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        threads_for(self.settings().hash_threads, cores)
     }
+}
+
+/// All cores there are, within a bound; or what the settings say, which have the same bound.
+fn threads_for(setting: u32, cores: usize) -> usize {
+    let threads = if setting == 0 { cores } else { setting as usize };
+    threads.clamp(1, MAX_HASH_THREADS)
 }
 
 /// Hashes all of it. Where this thread's waits are watched, another one does, so that this one can give up.
@@ -213,4 +217,26 @@ fn usage(what: &str) -> Error {
 
 fn invalid(what: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("synchronize_shared_state: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_cores_hash_within_a_bound() {
+        for (setting, cores, threads) in [
+            (0, 1, 1),
+            (0, 4, 4),
+            (0, 8, 8),
+            (0, 192, 8),
+            (3, 192, 3),
+            (3, 2, 3),
+            (8, 2, 8),
+            (u32::MAX, 2, 8),
+        ] {
+            assert_eq!(threads_for(setting, cores), threads, "setting {setting}, {cores} cores");
+        }
+        assert_eq!(MAX_HASH_THREADS, 8);
+    }
 }

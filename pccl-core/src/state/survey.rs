@@ -65,6 +65,11 @@ fn digest_of_keys(keys: &[TensorKey]) -> Digest {
 impl Tensors {
     /// Hashes everything, in this thread and in up to `threads` − 1 more, which are gone when it returns.
     pub fn survey(&self, block_bytes: usize, threads: usize) -> Survey {
+        self.survey_by(block_bytes, threads).0
+    }
+
+    /// The same, and how many threads took part.
+    pub(super) fn survey_by(&self, block_bytes: usize, threads: usize) -> (Survey, usize) {
         assert!(block_bytes > 0, "a block holds at least a byte");
         let mut first = Vec::with_capacity(self.len() + 1);
         let mut count = 0;
@@ -84,15 +89,15 @@ impl Tensors {
             content: Digest::default(),
             full: Digest::default(),
         };
-        survey.hash_blocks(self, threads);
+        let threads = survey.hash_blocks(self, threads);
         (0..self.len()).for_each(|tensor| survey.sum_tensor(self, tensor));
         survey.sum_all(self);
-        survey
+        (survey, threads)
     }
 }
 
 impl Survey {
-    fn hash_blocks(&mut self, tensors: &Tensors, threads: usize) {
+    fn hash_blocks(&mut self, tensors: &Tensors, threads: usize) -> usize {
         let (first, block_bytes) = (&self.first, self.block_bytes);
         let units = self.blocks.chunks_mut(BLOCKS_AT_ONCE).enumerate();
         let helpers = threads.min(units.len()).saturating_sub(1);
@@ -106,14 +111,12 @@ impl Survey {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..helpers {
-                // Without another thread this one does it all.
-                if std::thread::Builder::new().name("pccl-hash".into()).spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
+            let begin = || std::thread::Builder::new().name("pccl-hash".into()).spawn_scoped(scope, work);
+            // Where the system gives no more threads, those there are do it all.
+            let begun = (0..helpers).map_while(|_| begin().ok()).count();
             work();
-        });
+            begun + 1
+        })
     }
 
     fn sum_tensor(&mut self, tensors: &Tensors, tensor: usize) {

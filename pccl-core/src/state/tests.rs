@@ -44,6 +44,24 @@ fn the_survey_does_not_depend_on_threads_nor_on_the_order_given() {
 }
 
 #[test]
+fn no_more_threads_hash_than_may_and_no_more_than_there_is_work_for() {
+    // 4 MiB of blocks of 64 KiB are four units of work.
+    for (size_bytes, threads, took_part) in [
+        (4 << 20, 1, 1),
+        (4 << 20, 3, 3),
+        (4 << 20, 4, 4),
+        (4 << 20, 99, 4),
+        (64 << 10, 8, 1),
+        (0, 8, 1),
+        (0, 0, 1),
+    ] {
+        let mut data = [("x", vec![7; size_bytes], false)];
+        let count = with(&mut data, |tensors| tensors.unwrap().survey_by(64 << 10, threads).1);
+        assert_eq!(count, took_part, "{size_bytes} bytes, {threads} threads");
+    }
+}
+
+#[test]
 fn every_digest_is_the_one_the_protocol_defines() {
     let data = [("x", bytes(20, 9), false), ("y", bytes(3, 4), true)];
     let survey = survey(&data, 8, 2);
