@@ -47,17 +47,26 @@ struct Left {
     is_mixed: bool,
 }
 
+impl Left {
+    fn stays(&self, name: &str, tensors: &Tensors, survey: &Survey) -> bool {
+        let at = tensors.keys().binary_search_by(|key| key.name.as_str().cmp(name));
+        at.is_ok_and(|at| survey.digests()[at] == self.digest)
+    }
+}
+
 impl Leavings {
-    /// Whether these tensors are what was left. If not, that is over; if so, what has changed all the same is.
-    fn are_there(&mut self, tensors: &Tensors, survey: &Survey) -> bool {
-        let stays = |name: &String, left: &Left| {
-            let at = tensors.keys().binary_search_by(|key| key.name.cmp(name));
-            at.is_ok_and(|at| survey.digests()[at] == left.digest)
-        };
-        let all = !self.0.is_empty() && self.0.iter().all(|(name, left)| stays(name, left));
-        let are_there = all || self.0.iter().any(|(name, left)| left.is_mixed && stays(name, left));
-        self.0.retain(|name, left| are_there && stays(name, left));
-        are_there
+    /// Whether these tensors are what was left.
+    fn are_there(&self, tensors: &Tensors, survey: &Survey) -> bool {
+        let stays = |(name, left): (&String, &Left)| left.stays(name, tensors, survey);
+        let all = !self.0.is_empty() && self.0.iter().all(stays);
+        all || self.0.iter().any(|(name, left)| left.is_mixed && stays((name, left)))
+    }
+
+    /// An election was held with these tensors. What the program has replaced is over; if that is enough for a vote, all is. A
+    /// call that was refused changes nothing: it may have been made with other tensors.
+    fn were_brought(&mut self, tensors: &Tensors, survey: &Survey) {
+        let are_there = self.are_there(tensors, survey);
+        self.0.retain(|name, left| are_there && left.stays(name, tensors, survey));
     }
 
     /// After a synchronization that has not succeeded.
@@ -119,6 +128,7 @@ impl<L: Link> Node<L> {
         let Some(SyncRequest { tensors, survey, report, .. }) = self.syncs.resting.remove(&work) else {
             return;
         };
+        self.syncs.left.were_brought(&tensors, &survey);
         self.syncs.begun = Some((work, report));
         let start = SyncStart { me: self.peer.id(), election, needs, tensors, survey };
         self.engine.begin_sync(start, now);
@@ -185,7 +195,16 @@ mod tests {
         left.follow(&SyncEnd { tensors, tx_bytes, rx_bytes, conditions, touched, is_mixture, holds });
     }
 
+    /// In a call that comes to an election.
     fn are_there(left: &mut Leavings, bytes: [u8; 3]) -> bool {
+        let are_there = would_be_there(left, bytes);
+        let mut state = State::of(bytes);
+        let (tensors, survey) = state.lend();
+        left.were_brought(&tensors, &survey);
+        are_there
+    }
+
+    fn would_be_there(left: &Leavings, bytes: [u8; 3]) -> bool {
         let mut state = State::of(bytes);
         let (tensors, survey) = state.lend();
         left.are_there(&tensors, &survey)
@@ -203,6 +222,26 @@ mod tests {
         assert!(are_there(&mut left, [6, 8, 9]), "or has brought whole");
         assert!(!are_there(&mut left, [6, 5, 9]), "the mixture was replaced");
         assert!(!are_there(&mut left, [7, 8, 3]), "and then it was the program that put this there");
+    }
+
+    #[test]
+    fn a_call_that_is_refused_makes_no_mixture_forgotten() {
+        let mut left = Leavings::default();
+        ends(&mut left, [7, 8, 3], [Elected, Mixed, Kept], false);
+        assert!(
+            !would_be_there(&left, [1, 1, 1]),
+            "a scratch state, turned down as operations are in flight"
+        );
+        assert!(are_there(&mut left, [7, 8, 3]));
+    }
+
+    /// As much as can be told: what was touched is as the broken transfer left it.
+    #[test]
+    fn a_checkpoint_that_equals_what_was_left_is_taken_for_it() {
+        let mut left = Leavings::default();
+        ends(&mut left, [7, 2, 3], [Elected, Kept, Kept], false);
+        assert!(are_there(&mut left, [7, 9, 9]));
+        assert!(!are_there(&mut left, [6, 9, 9]));
     }
 
     #[test]
