@@ -25,7 +25,7 @@ impl Leavings {
         all || self.touched.iter().any(|left| left.1.1 && stays(left))
     }
 
-    /// What a program brings to the next one.
+    /// What a program has brought to one that was decided.
     pub fn brought(&mut self, model: &Model) {
         let holds_back = self.hold_back(model);
         self.touched.retain(|tensor, (bytes, _)| holds_back && model[*tensor] == *bytes);

@@ -170,7 +170,8 @@ impl World {
         let index = self.joints.len() as u32;
         let conn = Conn::new(index, pair.delay_us, pair.us_per_byte, self.scenario.pipe_bytes);
         self.joints.push(Joint { conn: conn.clone(), owners: [from, target], hold: 0 });
-        let end = |side| MemLink::new(conn.clone(), side, self.fabric.clone());
+        let moods = [from, target].map(|process| self.processes[process].mood.clone());
+        let end = |side: Side| MemLink::new(conn.clone(), side, self.fabric.clone(), moods[side].clone());
         self.dials[dial].link = Some((link_id(index, 0), end(0)));
         let io = end(1);
         self.answer_dial(dial, DialState::Made)?;

@@ -7,6 +7,7 @@ mod control_link;
 pub mod crowd;
 mod event;
 mod fault;
+mod forger;
 mod hostile;
 mod invariants;
 mod leavings;

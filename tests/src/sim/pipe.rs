@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use pccl_core::exec::{Link, LinkIo};
 
+use super::forger::{Forger, Mood};
 use super::queue::Us;
 use super::rng::Rng;
 
@@ -181,11 +182,13 @@ pub struct MemLink {
     conn: Rc<Conn>,
     side: Side,
     fabric: Rc<Fabric>,
+    forger: Forger,
 }
 
 impl MemLink {
-    pub fn new(conn: Rc<Conn>, side: Side, fabric: Rc<Fabric>) -> MemLink {
-        MemLink { conn, side, fabric }
+    /// `mood`: what the process at this end does to what its node sends.
+    pub fn new(conn: Rc<Conn>, side: Side, fabric: Rc<Fabric>, mood: Mood) -> MemLink {
+        MemLink { conn, side, fabric, forger: Forger::new(mood) }
     }
 
     /// As this end would have measured it.
@@ -236,20 +239,24 @@ impl Link for MemLink {
             return LinkIo::Blocked;
         }
         let mut left = self.fabric.bite().min(room);
-        let mut moved = 0;
+        let (mut moved, before) = (0, stream.bytes.len());
         for place in places {
             let take = left.min(place.len());
-            stream.bytes.extend(&place[..take]);
+            self.forger.pass(&place[..take], &mut stream.bytes);
             moved += take;
             left -= take;
         }
         assert!(moved > 0, "a write of nothing");
-        let travel = self.conn.delay_us.get() + self.conn.us_per_byte.get() * moved as u64;
+        let passed = stream.bytes.len() - before;
+        if passed == 0 {
+            return LinkIo::Moved(moved);
+        }
+        let travel = self.conn.delay_us.get() + self.conn.us_per_byte.get() * passed as u64;
         let at = (self.fabric.now.get() + travel).max(stream.last_arrival);
         match stream.under_way.back_mut() {
-            Some((last, len)) if *last == at => *len += moved,
+            Some((last, len)) if *last == at => *len += passed,
             _ => {
-                stream.under_way.push_back((at, moved));
+                stream.under_way.push_back((at, passed));
                 stream.last_arrival = at;
                 let news = News::Arrival { conn: self.conn.index, side: 1 - self.side, at };
                 self.fabric.news.borrow_mut().push(news);
@@ -279,7 +286,7 @@ mod tests {
     fn pair(bite_bytes: u64, capacity_bytes: usize) -> (Rc<Fabric>, Rc<Conn>, MemLink, MemLink) {
         let fabric = Fabric::new(1, bite_bytes);
         let conn = Conn::new(0, 10, 0, capacity_bytes);
-        let end = |side| MemLink::new(conn.clone(), side, fabric.clone());
+        let end = |side| MemLink::new(conn.clone(), side, fabric.clone(), Mood::default());
         let (a, b) = (end(0), end(1));
         (fabric, conn, a, b)
     }

@@ -20,6 +20,7 @@ use pccl_core::wire::message::Join;
 
 use super::app::{Action, App, Call, Outcome};
 use super::event::{Event, ProcessId};
+use super::forger::Mood;
 use super::invariants::g2_parity::Contribution;
 use super::invariants::g2_state::Choice;
 use super::invariants::{Instance, Verdict, g3_inputs, g4_progress, g5_crosstalk, g6_newcomers, g7_memory};
@@ -59,6 +60,8 @@ pub struct Process {
     pub model: Vec<Vec<u8>>,
     /// What it has brought to its latest synchronization, and what the master has chosen there.
     pub brings: Option<Brings>,
+    /// What it does as a source, while it is in a synchronization.
+    pub mood: Mood,
     /// What broken transfers have left, until a synchronization succeeds.
     pub leavings: Leavings,
     pub choice: Option<Rc<Choice>>,
@@ -136,6 +139,7 @@ impl World {
             latest: BTreeMap::new(),
             model: self.scenario.first_model(plan.group, index as u64),
             brings: None,
+            mood: Mood::default(),
             leavings: Leavings::default(),
             choice: None,
             sync_ended: None,

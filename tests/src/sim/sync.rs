@@ -11,6 +11,7 @@ use pccl_core::wire::message::MasterMessage;
 
 use super::app::{App, Call, Outcome, Stage};
 use super::event::ProcessId;
+use super::forger::Mischief;
 use super::invariants::g2_state::{self, Choice};
 use super::invariants::{Verdict, g4_progress};
 use super::leavings::Leavings;
@@ -32,6 +33,8 @@ pub struct Brings {
     pub moved_on: bool,
     /// Another of its threads writes into the tensors while they are lent: what it sends is not what it offered.
     pub scribbles: bool,
+    /// What it does to its answers, where others ask it for what it holds.
+    pub mischief: Option<Mischief>,
     pub oddity: Option<Oddity>,
 }
 
@@ -119,20 +122,23 @@ impl App {
         let harmed = self.scenario.kind.may_harm_programs() && self.standing.synced && !self.is_calm();
         let corrupt = harmed && !by_roles && self.rng.percent(5);
         let scribbles = harmed && !corrupt && self.rng.percent(10);
+        let hostile = harmed && self.rng.percent(15);
+        let mischief = hostile.then(|| self.rng.pick(&Mischief::ALL));
         let oddities = [Oddity::Ahead, Oddity::OtherTensors, Oddity::OtherStrategy];
         let oddity = self.is_unruly().then(|| self.rng.pick(&oddities));
-        self.synchronize(Some(self.step), (corrupt, scribbles), oddity);
+        self.synchronize(Some(self.step), (corrupt, scribbles), mischief, oddity);
     }
 
     /// Where the others do something else.
     pub(super) fn synchronize_out_of_turn(&mut self) {
-        self.synchronize(None, (false, false), None);
+        self.synchronize(None, (false, false), None, None);
     }
 
     fn synchronize(
         &mut self,
         worked_at: Option<u64>,
         (corrupt, scribbles): (bool, bool),
+        mischief: Option<Mischief>,
         oddity: Option<Oddity>,
     ) {
         let Standing { mut revision, synced, broken } = self.standing;
@@ -150,7 +156,7 @@ impl App {
             Some(Oddity::OtherTensors) | None => {}
         }
         let moved_on = worked_at.is_none() && self.rng.percent(30);
-        let brings = Brings { revision, strategy, worked_at, corrupt, moved_on, scribbles, oddity };
+        let brings = Brings { revision, strategy, worked_at, corrupt, moved_on, scribbles, mischief, oddity };
         let work = self.call(Call::Synchronize(brings));
         self.stage = Stage::Syncing(work);
         self.probe_in_sync(work);
@@ -178,7 +184,7 @@ impl App {
             }
             Ok(_) => self.after_sync(),
             Err(error) => match error.kind {
-                ErrorKind::Aborted => self.synchronize(None, (false, false), None),
+                ErrorKind::Aborted => self.synchronize(None, (false, false), None, None),
                 ErrorKind::TooFewPeers => self.alone_in_sync(),
                 ErrorKind::NoSharedStateAvailable => self.after_sync(),
                 ErrorKind::InvalidUsage => self.think(),
@@ -204,7 +210,7 @@ impl World {
         let own = model.iter_mut().zip(&kinds).filter(|(_, kind)| brings.moved_on && kind.may_differ);
         own.filter_map(|(bytes, _)| bytes.last_mut()).for_each(|byte| *byte = byte.wrapping_add(1));
         let before = model.clone();
-        self.processes[process].leavings.brought(&before);
+        self.processes[process].mood.set(brings.mischief);
         if brings.corrupt || brings.scribbles {
             self.states.harmed(group);
         }
@@ -252,6 +258,7 @@ impl World {
     ) -> Verdict {
         let StateMemory { tensors, before, revision, report, held_back } = memory;
         let group = self.processes[process].group;
+        self.processes[process].mood.set(None);
         let kinds = self.scenario.tensors(group);
         let after: Vec<Vec<u8>> = tensors.iter().map(|memory| memory.result().to_vec()).collect();
         let mut conditions = report.conditions();
@@ -343,6 +350,7 @@ impl World {
                 let master = this.control.map(|link| self.controls[link].master);
                 let key = master.map(|master| (master, election.number));
                 this.choice = key.and_then(|key| self.choices.get(&key).cloned());
+                this.leavings.brought(&this.model);
                 this.choice.as_ref().map_or(Ok(()), |choice| choice.may_win(&at))
             }
             // A newcomer only hears the number.

@@ -162,10 +162,11 @@ impl States {
     }
 
     /// Programs that do as they should are never put out over a shared state, but for a mixture that nobody in reach can
-    /// mend.
+    /// mend. Where a program's tensors went wrong, of two who only send one has to go: it may be either.
     pub fn may_kick(&self, at: &At<'_>, text: &str) -> Verdict {
         let about_state = text.starts_with("shared state:") && !text.contains("has left a mixture");
-        let may = !about_state || self.harmed.contains(&at.group);
+        let differ = text.contains("this peer only sends, but its content is not that of");
+        let may = !about_state || differ && self.harmed.contains(&at.group);
         ensure(may, G1, || format!("{} was put out: {text}", at.peer))
     }
 
@@ -224,6 +225,7 @@ mod tests {
             corrupt: false,
             moved_on: false,
             scribbles: false,
+            mischief: None,
             oddity: None,
         };
         Choice { election, brings, model }
@@ -293,8 +295,10 @@ mod tests {
         let mut states = States::default();
         assert!(states.may_kick(&AT, "shared state: a broken transfer has left a mixture").is_ok());
         assert!(states.may_kick(&AT, "silent").is_ok() && states.may_kick(&AT, "shared state: odd").is_err());
+        let sends = "shared state: this peer only sends, but its content is not that of peer 1";
+        assert!(states.may_kick(&AT, sends).is_err());
         states.harmed(AT.group);
-        assert!(states.may_kick(&AT, "shared state: odd").is_ok());
+        assert!(states.may_kick(&AT, sends).is_ok() && states.may_kick(&AT, "shared state: odd").is_err());
     }
 
     #[test]
