@@ -5,6 +5,8 @@
 #define _POSIX_C_SOURCE 200809L
 #endif
 
+#include "own_threads.h"
+
 #include <pccl.h>
 
 #include <dirent.h>
@@ -170,14 +172,13 @@ static void load_and_use(bool in_this_thread)
 static void often(bool in_this_thread, bool counting)
 {
     struct left warm = {0, 0, 0}, end = {0, 0, 0};
-    int round, threads = entries("/proc/self/task"), rounds = counting ? ROUNDS : 3;
+    int round, threads = own_threads(), rounds = counting ? ROUNDS : 3;
 
     for (round = 1; round <= rounds; round++) {
         load_and_use(in_this_thread);
         if (!in_this_thread)
             CHECK(dlopen(LIBRARY, RTLD_NOW | RTLD_NOLOAD) == NULL);
-        /* The system may list a thread for a moment after it was joined. */
-        while (entries("/proc/self/task") > threads)
+        while (own_threads() > threads)
             sched_yield();
         if (counting)
             end = count();
