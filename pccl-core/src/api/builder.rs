@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Communicator, Master};
 use crate::config::{MasterSettings, PeerSettings, Settings, variables_without_effect};
@@ -179,11 +179,12 @@ impl fmt::Display for MasterBuilder {
 
 /// The environment has the last word. Of what it says in vain the log tells once.
 fn override_by_environment(settings: &mut impl Settings) -> Result<()> {
-    static TOLD: Once = Once::new();
-    TOLD.call_once(|| {
+    // No lock: a forked child would wait for a thread of its parent.
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
         for line in variables_without_effect(|variable| std::env::var_os(variable).is_some()) {
             tracing::warn!("{line}");
         }
-    });
+    }
     settings.override_by_environment()
 }

@@ -1,8 +1,6 @@
 //! The log of programs that have no logger to give it to: those in C and Python. Nothing is on the heap between two lines,
 //! so a library that is unloaded leaves nothing of it behind.
 
-use std::io::Write;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -16,7 +14,8 @@ const OURS: &str = "pccl";
 struct StderrLog;
 
 static LOG: StderrLog = StderrLog;
-static STARTED: Once = Once::new();
+/// No lock, as none is in all of this: a forked child would wait for a thread of its parent.
+static STARTED: AtomicBool = AtomicBool::new(false);
 /// Whether `LOG` is the process's logger. Else it is not ours to set levels.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -27,13 +26,33 @@ impl Log for StderrLog {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let line = line(SystemTime::now(), record);
-            // In one go, so that lines of several processes do not mix. If it fails there is nobody to tell.
-            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+            write(line(SystemTime::now(), record).as_bytes());
         }
     }
 
     fn flush(&self) {}
+}
+
+/// In one go, so that lines of several threads and processes do not mix, and past the lock of `std`'s handle: in a forked child
+/// that may be held by a thread that is not there. If it fails there is nobody to tell.
+#[cfg(unix)]
+fn write(mut line: &[u8]) {
+    use nix::errno::Errno;
+    while !line.is_empty() {
+        match nix::unistd::write(std::io::stderr(), line) {
+            Ok(written) => line = line.get(written..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// There are no forks.
+#[cfg(not(unix))]
+fn write(line: &[u8]) {
+    use std::io::Write;
+    // If it fails there is nobody to tell.
+    let _ = std::io::stderr().lock().write_all(line);
 }
 
 fn line(now: SystemTime, record: &Record<'_>) -> String {
@@ -53,18 +72,16 @@ fn line(now: SystemTime, record: &Record<'_>) -> String {
 /// Sends the library's log to standard error from now on, as much of it as `PCCL_LOG_LEVEL` says. Only the first call does
 /// something, and it does nothing where the process has a logger (of the crate `log`) or a subscriber (of `tracing`) already.
 pub fn log_to_stderr() {
-    STARTED.call_once(|| {
-        // A subscriber of `tracing` gets everything, and this nothing.
-        if log::set_logger(&LOG).is_err() {
-            return;
-        }
-        INSTALLED.store(true, Ordering::Release);
-        let wanted = wanted();
-        log::set_max_level(*wanted.as_ref().unwrap_or(&DEFAULT));
-        if let Err(reason) = wanted {
-            tracing::warn!("environment variable {VARIABLE}: {reason}; warn it is");
-        }
-    });
+    // A subscriber of `tracing` gets everything, and this nothing.
+    if STARTED.swap(true, Ordering::AcqRel) || log::set_logger(&LOG).is_err() {
+        return;
+    }
+    INSTALLED.store(true, Ordering::Release);
+    let wanted = wanted();
+    log::set_max_level(*wanted.as_ref().unwrap_or(&DEFAULT));
+    if let Err(reason) = wanted {
+        tracing::warn!("environment variable {VARIABLE}: {reason}; warn it is");
+    }
 }
 
 /// The level for all of the process, if the log goes to standard error; `PCCL_LOG_LEVEL` overrides it. The error says what
