@@ -12,7 +12,7 @@ use crate::mem::{self, Buffers, BuffersError, Element};
 use crate::obs::Stats;
 use crate::proto::peer::{Done, ReduceInfo, check_descriptor};
 use crate::shell::node::Request;
-use crate::shell::{PeerThread, Snapshot};
+use crate::shell::{PeerThread, Snapshot, shut_down};
 use crate::types::{Epoch, OpDescriptor, PhaseCall, Quantization, Rank, ReduceOp, Tag};
 
 /// A peer of a run: connects, admits others, reduces with the peers of its group.
@@ -314,7 +314,7 @@ impl Communicator {
 
     fn must_not_be_shut_down(&self) -> Result<()> {
         match self.shut_down.load(Ordering::Acquire) {
-            true => Err(Error::new(ErrorKind::InvalidUsage, "this communicator was shut down")),
+            true => Err(shut_down()),
             false => Ok(()),
         }
     }

@@ -4,6 +4,8 @@ use std::sync::Barrier;
 use std::thread::scope;
 
 use super::*;
+use crate::shell::node::Request;
+use crate::types::PhaseCall;
 
 fn master() -> (Master, String) {
     let master = Master::builder("127.0.0.1:0").build().unwrap();
@@ -186,6 +188,128 @@ fn to_shut_down_ends_what_others_wait_for() {
         assert!(communicator.update_topology().unwrap_err().reason.contains("shut down"));
     }
     assert!(master.run().unwrap_err().reason.contains("shut down"));
+}
+
+/// Two that are in one run, the second of which makes no calls.
+fn pair(address: &str) -> (Communicator, Communicator) {
+    scope(|threads| {
+        let second = threads.spawn(|| join(address, 2));
+        (join(address, 2), second.join().unwrap())
+    })
+}
+
+/// How a call ends that is under way when its communicator is shut down. Two threads make it, so that the refusal of the one
+/// tells that the other is in it.
+fn shut_down_under<R: Send>(
+    first: &Communicator,
+    refusal: ErrorKind,
+    call: impl Fn() -> Result<R> + Sync,
+) -> ErrorKind {
+    scope(|threads| {
+        let calls = [threads.spawn(&call), threads.spawn(&call)];
+        until(|| calls.iter().any(|call| call.is_finished()));
+        let refused = usize::from(calls[1].is_finished());
+        assert!(!calls[1 - refused].is_finished());
+        first.shut_down();
+        let mut outcomes = calls.map(|call| call.join().unwrap().err().unwrap());
+        assert_eq!(outcomes[refused].kind, refusal, "{}", outcomes[refused]);
+        outcomes.swap(0, refused);
+        outcomes[1].kind
+    })
+}
+
+#[test]
+fn to_shut_down_ends_an_all_reduce_that_is_under_way() {
+    let (_master, address) = master();
+    let (first, _second) = pair(&address);
+    let reduce = || {
+        let mut data = [7.0f32];
+        let outcome = first.all_reduce_in_place(&mut data, ReduceOp::Sum, Tag(1));
+        assert_eq!(data, [7.0]);
+        outcome
+    };
+    assert_eq!(shut_down_under(&first, ErrorKind::InvalidArgument, reduce), ErrorKind::Aborted);
+}
+
+#[test]
+fn to_shut_down_ends_a_list_that_is_under_way() {
+    let (_master, address) = master();
+    let (first, _second) = pair(&address);
+    let reduce = || {
+        let mut data = [7.0f32];
+        let outcome = first.all_reduce_multiple_with_retry(
+            &mut [ReduceRequest::in_place(&mut data, ReduceOp::Sum, Tag(1))],
+            1,
+        );
+        assert_eq!(data, [7.0]);
+        outcome
+    };
+    // An abort is repeated, and the repetition refused.
+    assert_eq!(shut_down_under(&first, ErrorKind::InvalidArgument, reduce), ErrorKind::InvalidUsage);
+}
+
+#[test]
+fn to_shut_down_ends_a_phase_call_that_is_under_way() {
+    type Call = fn(&Communicator) -> Result<()>;
+    let calls: [Call; 3] = [
+        Communicator::update_topology,
+        |communicator| communicator.are_peers_pending().map(drop),
+        Communicator::optimize_topology,
+    ];
+    let (_master, address) = master();
+    for call in calls {
+        let (first, _second) = pair(&address);
+        assert_eq!(shut_down_under(&first, ErrorKind::InvalidUsage, || call(&first)), ErrorKind::Aborted);
+    }
+}
+
+#[test]
+fn to_shut_down_ends_a_synchronization_that_is_under_way() {
+    let (_master, address) = master();
+    let (first, _second) = pair(&address);
+    let synchronize = || {
+        let mut weights = [7.0f32];
+        let mut state = SharedState::new(3).tensor("weights", &mut weights);
+        let outcome = first.synchronize_shared_state(&mut state, SyncStrategy::EnforcePopular);
+        assert_eq!(state.revision(), 3);
+        drop(state);
+        assert_eq!(weights, [7.0]);
+        outcome
+    };
+    let ended = shut_down_under(&first, ErrorKind::InvalidUsage, synchronize);
+    // Its tensors may not have been handed over yet.
+    assert!(matches!(ended, ErrorKind::Aborted | ErrorKind::InvalidUsage), "{ended:?}");
+}
+
+#[test]
+fn to_shut_down_ends_what_is_waited_for_with_a_work() {
+    let (_master, address) = master();
+    let (first, _second) = pair(&address);
+    let mut data = [7.0f32];
+    first.scope(|scope| {
+        let work = scope.all_reduce_in_place(&mut data, ReduceOp::Sum, Tag(1)).unwrap();
+        std::thread::scope(|threads| {
+            let waiting = threads.spawn(|| work.wait());
+            let for_long = threads.spawn(|| work.wait_timeout(u64::from(u32::MAX)));
+            first.shut_down();
+            assert_eq!(waiting.join().unwrap().unwrap_err().kind, ErrorKind::Aborted);
+            assert_eq!(for_long.join().unwrap().unwrap().unwrap_err().kind, ErrorKind::Aborted);
+        });
+    });
+    assert_eq!(data, [7.0]);
+}
+
+/// As if by another thread, after it has looked whether the communicator is in use, and before it hands over its call.
+#[test]
+fn a_call_that_comes_while_the_communicator_is_shut_down_is_refused() {
+    let (_master, address) = master();
+    let late = join(&address, 1);
+    let thread = late.running().unwrap();
+    late.shut_down();
+    let (_, slot) = thread.call(Request::Phase(PhaseCall::UpdateTopology));
+    let error = slot.wait().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidUsage);
+    assert!(error.reason.contains("shut down"), "{error}");
 }
 
 #[test]

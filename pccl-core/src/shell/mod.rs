@@ -17,7 +17,7 @@ pub use inspect::inspect;
 pub use node_sync::{SyncReport, SyncRequest};
 pub use observe::Observed;
 pub use peer_loop::Command;
-pub use slot::Slot;
+pub use slot::{Slot, shut_down};
 pub use status::Snapshot;
 pub use threads::{MasterThread, PeerThread};
 pub use watch::{check as check_watch, interval as watch_interval, watched};

@@ -1,5 +1,6 @@
 //! Where a user thread waits for what its communicator's thread finds out.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -21,15 +22,20 @@ struct State {
     waker: Option<Waker>,
 }
 
-/// The duty to fill a slot. Dropped without an outcome, as when the thread that had it panics, it says so to
-/// whoever waits: nobody waits for ever.
+/// The duty to fill a slot. Dropped without an outcome, as when the thread that had it panics or was stopped before it
+/// read of the call, it says so to whoever waits: nobody waits for ever.
 #[derive(Debug)]
-pub struct Completer(Option<Arc<Slot>>);
+pub struct Completer {
+    slot: Option<Arc<Slot>>,
+    /// Whether the thread has ended because it was told to.
+    stopped: Arc<AtomicBool>,
+}
 
 impl Slot {
-    pub fn new() -> (Completer, Arc<Slot>) {
+    /// For a call of a thread that says with `stopped` that it was told to end.
+    pub fn new(stopped: Arc<AtomicBool>) -> (Completer, Arc<Slot>) {
         let slot = Arc::new(Slot::default());
-        (Completer(Some(slot.clone())), slot)
+        (Completer { slot: Some(slot.clone()), stopped }, slot)
     }
 
     /// Blocks until there is an outcome, or whoever watches this thread's waits has given up.
@@ -115,7 +121,7 @@ impl Slot {
 
 impl Completer {
     pub fn complete(mut self, outcome: Result<Done>) {
-        if let Some(slot) = self.0.take() {
+        if let Some(slot) = self.slot.take() {
             slot.fill(outcome);
         }
     }
@@ -123,21 +129,36 @@ impl Completer {
 
 impl Drop for Completer {
     fn drop(&mut self) {
-        if let Some(slot) = self.0.take() {
-            let reason = "the communicator's thread has ended without an answer to this call; \
-                          destroy the communicator and make a new one";
-            slot.fill(Err(Error::new(ErrorKind::Internal, reason)));
+        if let Some(slot) = self.slot.take() {
+            slot.fill(Err(match self.stopped.load(Ordering::Acquire) {
+                // The call came at the same moment, and too late.
+                true => shut_down(),
+                false => Error::new(
+                    ErrorKind::Internal,
+                    "the communicator's thread has ended without an answer to this call; \
+                     destroy the communicator and make a new one",
+                ),
+            }));
         }
     }
+}
+
+/// To whoever calls after the end.
+pub fn shut_down() -> Error {
+    Error::new(ErrorKind::InvalidUsage, "this communicator was shut down")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn new() -> (Completer, Arc<Slot>) {
+        Slot::new(Arc::default())
+    }
+
     #[test]
     fn an_outcome_reaches_a_waiting_thread_and_stays() {
-        let (completer, slot) = Slot::new();
+        let (completer, slot) = new();
         assert_eq!(slot.wait_timeout(0), None);
         let waiting = slot.clone();
         let thread = std::thread::spawn(move || waiting.wait());
@@ -149,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_watched_wait_ends_when_the_program_gives_up_and_the_outcome_still_comes() {
-        let (completer, slot) = Slot::new();
+        let (completer, slot) = new();
         let mut asked = 0;
         let gives_up = move || {
             asked += 1;
@@ -166,12 +187,21 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_answering_thread_is_an_error_for_the_waiting_one() {
-        let (completer, slot) = Slot::new();
+        let (completer, slot) = new();
         let thread = std::thread::spawn(move || {
             let _completer = completer;
             panic!("planted");
         });
         assert_eq!(slot.wait().unwrap_err().kind, ErrorKind::Internal);
         assert!(thread.join().is_err());
+    }
+
+    #[test]
+    fn a_call_that_comes_when_the_thread_was_stopped_is_none_that_it_owes_an_answer() {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (completer, slot) = Slot::new(stopped.clone());
+        stopped.store(true, Ordering::Release);
+        drop(completer);
+        assert_eq!(slot.wait().unwrap_err().kind, ErrorKind::InvalidUsage);
     }
 }

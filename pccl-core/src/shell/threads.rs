@@ -1,7 +1,7 @@
 //! The threads behind a `Communicator` and a `Master`, as their owners hold them.
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 
@@ -34,6 +34,8 @@ pub struct PeerThread {
     mailbox: mpsc::UnboundedSender<Command>,
     status: Arc<Status>,
     next_work: AtomicU64,
+    /// It has left and ends, or has ended: it was told to.
+    stopped: Arc<AtomicBool>,
     /// `None` once it was stopped.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -61,7 +63,8 @@ impl PeerThread {
         match begun.recv() {
             Ok(Ok(())) => {
                 let thread = Mutex::new(Some(thread));
-                Ok(PeerThread { mailbox, status, next_work: AtomicU64::new(0), thread })
+                let (next_work, stopped) = (AtomicU64::new(0), Arc::default());
+                Ok(PeerThread { mailbox, status, next_work, stopped, thread })
             }
             Ok(Err(reason)) => Err(internal(reason)),
             Err(_) => Err(internal("the communicator's thread ended at once".into())),
@@ -70,7 +73,7 @@ impl PeerThread {
 
     /// Hands over a call; its outcome comes in the slot, whatever happens.
     pub fn call(&self, request: Request) -> (WorkId, Arc<Slot>) {
-        let (completer, slot): (Completer, Arc<Slot>) = Slot::new();
+        let (completer, slot): (Completer, Arc<Slot>) = Slot::new(self.stopped.clone());
         let work = WorkId(self.next_work.fetch_add(1, Ordering::Relaxed));
         // If the thread is gone the command is dropped, and with it the completer, which says so.
         let _ = self.mailbox.send(Command::Call { work, request, completer });
@@ -99,8 +102,10 @@ impl PeerThread {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(thread) = thread.take() else { return };
         let (_, left) = self.call(Request::Leave);
-        // At once, unless the thread is in trouble.
-        let _ = left.wait();
+        // At once, unless the thread is in trouble, which those that call are to hear of.
+        if !left.wait().is_err_and(|error| error.kind == ErrorKind::Internal) {
+            self.stopped.store(true, Ordering::Release);
+        }
         let _ = self.mailbox.send(Command::Stop);
         // A panic was reported to those who waited.
         let _ = thread.join();
