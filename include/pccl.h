@@ -17,13 +17,15 @@
  * Memory: what is passed in is read or written until the call returns, where nothing else is said, and is the caller's. Handles that
  * a create function gave out are the caller's until the destroy function of the same name, which takes them once. They point to
  * nothing that could be read. One that was destroyed, is of another kind or was never given out is pcclInvalidArgument, in
- * whatever thread, and none is given out twice. Outputs are written on success only. NULL is refused with pcclInvalidArgument, where it is not said that a pointer may be NULL.
+ * whatever thread, and none is given out twice while the library is loaded. Outputs are written on success only. NULL is refused
+ * with pcclInvalidArgument, where it is not said that a pointer may be NULL.
  *
  * Codes that any function can return beside those it names: pcclInvalidArgument (NULL, a number out of range), pcclInternalError
  * (a bug of the library; no panic and no exception crosses the border), those that make, take or stand for a communicator
- * pcclNotInitialized (before pcclInit), and all that take a handle, but for its destruction, pcclInvalidUsage in a forked child: its handles fail, may be
- * destroyed, and leave the parent's alone. Phases and operations that block: pcclMasterConnectionFailed, if the master is lost for
- * good (a restarted one is found again) or has put this peer out of the run; pcclInvalidUsage before pcclConnect.
+ * pcclNotInitialized (before pcclInit), and all that take a handle, but for its destruction, pcclInvalidUsage in a forked child: its
+ * handles fail, also those that the parent had destroyed, may be destroyed, and leave the parent's alone. Phases and operations that
+ * block: pcclMasterConnectionFailed, if the master is lost for good (a restarted one is found again) or has put this peer out of the
+ * run; pcclInvalidUsage before pcclConnect.
  *
  * The environment can set what no field is for, and has the last word where there is one: docs/SETTINGS.md. The pages that are
  * named docs/ here are installed in share/doc/pccl.
@@ -627,9 +629,11 @@ pcclResult_t pcclCreateCommunicatorWithConfig(const struct pcclCommCreateParams_
 /**
  * Leaves the run, ends the threads and closes the sockets of the communicator, frees it.
  *
- * Local; waits for its own thread only. Operations in flight are aborted first; their buffers are the caller's again when this
- * returns. What other threads wait for with it ends with pcclInvalidArgument (or has ended well), and so do later calls, also
- * those on handles of its operations. The other peers go on at once without this one.
+ * Local; waits for its own thread only. Operations in flight are aborted first; buffers of those that were started by
+ * pcclAllReduceAsync and its kin are the caller's again when this returns. What other threads wait for with it ends with
+ * pcclInvalidArgument (or has ended well), and so do later calls, also those on handles of its operations: the memory of a call that
+ * another thread is in is the caller's again when that call has returned, which may be after this. The other peers go on at once
+ * without this one.
  *
  * Of a master given by name: a look-up that is under way and that the system does not end is waited for for a second. Then
  * its thread is left alone with it, and ends by itself when the system answers: a program that unloads the library has to
@@ -810,8 +814,9 @@ PCCL_EXPORT pcclResult_t pcclTestAsyncReduce(const struct pcclAsyncReduceOp_t *r
  * until the call returns. Those in flight at once need different tags. `reduce_info_out` may be NULL; its byte
  * counts are totals.
  *
- * An empty list succeeds. Whatever fails, all of `sendbuf` are what they were before the call, in place too, also of those
- * that were done: so to call again is always right. For this a list in place takes as much memory again until it ends.
+ * An empty list succeeds where others are in the group; `descriptors` is not NULL then either. Whatever fails, all of `sendbuf`
+ * are what they were before the call, in place too, also of those that were done: so to call again is always right. For this a list
+ * in place takes as much memory again until it ends.
  *
  * pcclTooFewPeers: the group has one peer left. pcclInvalidArgument: `max_in_flight` below 1, a tag twice (but for a
  * `max_in_flight` of 1), or what pcclAllReduceAsync refuses, with the index; then nothing was started.

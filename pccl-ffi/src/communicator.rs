@@ -110,9 +110,11 @@ unsafe fn create(params: *const CommCreateParams, config: &Config, comm_out: *mu
 
 /// Leaves the run, ends the threads and closes the sockets of the communicator, frees it.
 ///
-/// Local; waits for its own thread only. Operations in flight are aborted first; their buffers are the caller's again when this
-/// returns. What other threads wait for with it ends with pcclInvalidArgument (or has ended well), and so do later calls, also
-/// those on handles of its operations. The other peers go on at once without this one.
+/// Local; waits for its own thread only. Operations in flight are aborted first; buffers of those that were started by
+/// pcclAllReduceAsync and its kin are the caller's again when this returns. What other threads wait for with it ends with
+/// pcclInvalidArgument (or has ended well), and so do later calls, also those on handles of its operations: the memory of a call that
+/// another thread is in is the caller's again when that call has returned, which may be after this. The other peers go on at once
+/// without this one.
 ///
 /// Of a master given by name: a look-up that is under way and that the system does not end is waited for for a second. Then
 /// its thread is left alone with it, and ends by itself when the system answers: a program that unloads the library has to

@@ -17,7 +17,7 @@ use crate::master::MasterInstanceState;
 const FIRST_NUMBER: usize = 1 << 16;
 const STEP: usize = 16;
 
-/// None is given out twice: an old handle is never taken for a new one.
+/// None is given out twice while the library is loaded: an old handle is never taken for a new one.
 static NEXT_NUMBER: AtomicUsize = AtomicUsize::new(FIRST_NUMBER);
 /// Not on the heap: a library that is unloaded leaves nothing there.
 static OF_THE_FIRST_PROCESS: Table = Table::new(0, FIRST_NUMBER);

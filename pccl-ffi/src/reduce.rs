@@ -328,8 +328,9 @@ pub unsafe extern "C" fn pcclTestAsyncReduce(
 /// until the call returns. Those in flight at once need different tags. `reduce_info_out` may be NULL; its byte
 /// counts are totals.
 ///
-/// An empty list succeeds. Whatever fails, all of `sendbuf` are what they were before the call, in place too, also of those
-/// that were done: so to call again is always right. For this a list in place takes as much memory again until it ends.
+/// An empty list succeeds where others are in the group; `descriptors` is not NULL then either. Whatever fails, all of `sendbuf`
+/// are what they were before the call, in place too, also of those that were done: so to call again is always right. For this a list
+/// in place takes as much memory again until it ends.
 ///
 /// pcclTooFewPeers: the group has one peer left. pcclInvalidArgument: `max_in_flight` below 1, a tag twice (but for a
 /// `max_in_flight` of 1), or what pcclAllReduceAsync refuses, with the index; then nothing was started.

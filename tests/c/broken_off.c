@@ -1,9 +1,6 @@
 /* Calls that break off in the middle, as the only other peer goes while they are under way; and those it went before. */
-#include "harness.h"
+#include "callers.h"
 
-#include <semaphore.h>
-
-#define CALLERS 2
 #define GO 9
 
 static const pcclSharedStateSyncStrategy_t popular = PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR;
@@ -21,88 +18,29 @@ static pcclReduceDescriptor_t quantized_sum(uint64_t tag)
     return descriptor;
 }
 
-/* One of those that make the same call at once. */
-struct caller {
-    pthread_t thread;
-    pcclComm_t *comm;
-    sem_t *one_is_refused;
-    void (*call)(struct caller *);
-    bool was_broken_off;
-};
-
-static void *run_caller(void *argument)
-{
-    struct caller *caller = argument;
-    caller->call(caller);
-    return NULL;
-}
-
-/* Only one of them is under way, and the refusal of the other tells so. */
-static void call_twice(struct caller *callers, pcclComm_t *comm, sem_t *one_is_refused, void (*call)(struct caller *))
-{
-    int i;
-
-    CHECK(sem_init(one_is_refused, 0, 0) == 0);
-    for (i = 0; i < CALLERS; i++) {
-        callers[i].comm = comm;
-        callers[i].one_is_refused = one_is_refused;
-        callers[i].call = call;
-        callers[i].was_broken_off = true;
-        CHECK(pthread_create(&callers[i].thread, NULL, run_caller, &callers[i]) == 0);
-    }
-    CHECK(sem_wait(one_is_refused) == 0);
-}
-
-static void one_was_broken_off(struct caller *callers, sem_t *one_is_refused)
-{
-    int i;
-
-    for (i = 0; i < CALLERS; i++)
-        CHECK(pthread_join(callers[i].thread, NULL) == 0);
-    CHECK(callers[0].was_broken_off != callers[1].was_broken_off);
-    CHECK(sem_destroy(one_is_refused) == 0);
-}
-
-static void refused(struct caller *caller)
-{
-    caller->was_broken_off = false;
-    CHECK(sem_post(caller->one_is_refused) == 0);
-}
-
-static void reduces(struct caller *caller)
+static pcclResult_t reduces(struct caller *caller)
 {
     const pcclReduceDescriptor_t sum = operation(4, pcclFloat, pcclSum, 1);
     float data[4] = {1, 2, 3, 4};
     pcclResult_t result = pcclAllReduce(data, data, &sum, caller->comm, NULL);
 
-    if (result == pcclInvalidArgument)
-        refused(caller);
-    else
-        RETURNED(pcclAllReduce, result, pcclRankConnectionLost);
     CHECK(data[0] == 1 && data[3] == 4);
+    return result;
 }
 
-static void reduces_with_feedback(struct caller *caller)
+static pcclResult_t reduces_with_feedback(struct caller *caller)
 {
     const pcclReduceDescriptor_t sum = quantized_sum(1);
     float data[4] = {1, 2, 3, 4}, residual[4] = {5, 6, 7, 8};
     pcclResult_t result = pcclAllReduceWithFeedback(data, data, residual, &sum, caller->comm, NULL);
 
-    if (result == pcclInvalidArgument)
-        refused(caller);
-    else
-        RETURNED(pcclAllReduceWithFeedback, result, pcclRankConnectionLost);
     CHECK(data[0] == 1 && data[3] == 4 && residual[0] == 5 && residual[3] == 8);
+    return result;
 }
 
-static void optimizes(struct caller *caller)
+static pcclResult_t optimizes(struct caller *caller)
 {
-    pcclResult_t result = pcclOptimizeTopology(caller->comm);
-
-    if (result == pcclInvalidUsage)
-        refused(caller);
-    else
-        RETURNED(pcclOptimizeTopology, result, pcclTopologyOptimizationFailed);
+    return pcclOptimizeTopology(caller->comm);
 }
 
 static void *goes_on(void *comm)
@@ -123,21 +61,34 @@ static void both_go_on(struct pair *peers)
     CHECK(pthread_join(other, NULL) == 0);
 }
 
-static void broken_off(void (*call)(struct caller *))
+/* The result of a call that is under way when the other peer goes. */
+static pcclResult_t broken_off(pcclResult_t (*call)(struct caller *), pcclResult_t refusal)
 {
     struct pair peers = pair();
-    struct caller callers[CALLERS];
-    sem_t one_is_refused;
+    struct callers callers;
+    pcclResult_t result;
 
-    call_twice(callers, peers.first, &one_is_refused, call);
+    call_twice(&callers, peers.first, call);
     /* During a phase there are no operations. */
     if (call != optimizes)
         both_go_on(&peers);
     OK(pcclDestroyCommunicator(peers.second));
-    one_was_broken_off(callers, &one_is_refused);
+    result = who_was_in_it(&callers, refusal)->result;
     /* It is a member still, alone. */
     OK(pcclUpdateTopology(peers.first));
     end_pair(&peers);
+    return result;
+}
+
+static void calls_broken_off(void)
+{
+    pcclResult_t result = broken_off(reduces, pcclInvalidArgument);
+
+    RETURNED(pcclAllReduce, result, pcclRankConnectionLost);
+    result = broken_off(reduces_with_feedback, pcclInvalidArgument);
+    RETURNED(pcclAllReduceWithFeedback, result, pcclRankConnectionLost);
+    result = broken_off(optimizes, pcclInvalidUsage);
+    RETURNED(pcclOptimizeTopology, result, pcclTopologyOptimizationFailed);
 }
 
 static void *synchronizes(void *comm)
@@ -199,37 +150,53 @@ static void synchronization_broken_off(void)
     end_pair(&peers);
 }
 
-/* What is started when the other has left, and before this peer has heard of it, is told by the await. */
-static void begun_too_late(void)
+static pcclResult_t waits(const pcclAsyncReduceOp_t *handle)
+{
+    return pcclAwaitAsyncReduce(handle, NULL);
+}
+
+static pcclResult_t waits_for_a_time(const pcclAsyncReduceOp_t *handle)
+{
+    return pcclAwaitAsyncReduceTimeout(handle, 60000, NULL);
+}
+
+/* What is started when the other has left, and before this peer has heard of it, is told by the await: that nobody else is left, or
+ * that it was aborted, where the master reads of the beginning before it reads of the leaving. Again until it is the first. */
+static pcclResult_t begun_too_late(pcclResult_t (*wait)(const pcclAsyncReduceOp_t *))
 {
     const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 1);
-    struct pair peers = pair();
-    pcclAsyncReduceOp_t handle;
-    int32_t one = 1;
+    pcclResult_t result;
 
-    OK(pcclDestroyCommunicator(peers.second));
-    OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &handle));
-    CHECK(pcclAwaitAsyncReduce(&handle, NULL) == pcclTooFewPeers);
-    CHECK(one == 1);
-    end_pair(&peers);
+    do {
+        struct pair peers = pair();
+        pcclAsyncReduceOp_t handle;
+        int32_t one = 1;
 
-    peers = pair();
-    OK(pcclDestroyCommunicator(peers.second));
-    OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &handle));
-    CHECK(pcclAwaitAsyncReduceTimeout(&handle, 60000, NULL) == pcclTooFewPeers);
-    CHECK(one == 1);
-    end_pair(&peers);
+        OK(pcclDestroyCommunicator(peers.second));
+        OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &handle));
+        result = wait(&handle);
+        CHECK(one == 1);
+        end_pair(&peers);
+    } while (result == pcclRankConnectionLost);
+    return result;
+}
+
+static void begun_when_nobody_was_left(void)
+{
+    pcclResult_t result = begun_too_late(waits);
+
+    RETURNED(pcclAwaitAsyncReduce, result, pcclTooFewPeers);
+    result = begun_too_late(waits_for_a_time);
+    RETURNED(pcclAwaitAsyncReduceTimeout, result, pcclTooFewPeers);
 }
 
 int main(void)
 {
     hang_is_failure(100);
     OK(pcclInit());
-    broken_off(reduces);
-    broken_off(reduces_with_feedback);
-    broken_off(optimizes);
+    calls_broken_off();
     synchronization_broken_off();
-    begun_too_late();
+    begun_when_nobody_was_left();
     puts("broken_off.c: what breaks off has its code, and its input");
     return 0;
 }

@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 
 #define PEERS 3
-#define ELEMENTS 100000
 #define STOP UINT64_MAX
 
 static volatile sig_atomic_t stop;
@@ -43,15 +42,17 @@ static void let_in(pcclComm_t *comm)
 static int peer(const char *port)
 {
     const pcclReduceDescriptor_t number = operation(1, pcclUint64, pcclMax, 0);
-    const pcclReduceDescriptor_t sum = operation(ELEMENTS, pcclFloat, pcclSum, 1);
-    float *send = malloc(ELEMENTS * sizeof *send), *recv = malloc(ELEMENTS * sizeof *recv);
+    const size_t elements = less_will_do() ? 10000 : 100000;
+    const pcclReduceDescriptor_t sum = operation(elements, pcclFloat, pcclSum, 1);
+    float *send = malloc(elements * sizeof *send), *recv = malloc(elements * sizeof *recv);
     uint64_t next = 1, highest = 0;
     pcclReduceInfo_t info;
     pcclComm_t *comm;
-    int i, steps = 0;
+    size_t i;
+    int steps = 0;
 
     CHECK(send && recv && signal(SIGUSR1, told_to_stop) != SIG_ERR);
-    for (i = 0; i < ELEMENTS; i++)
+    for (i = 0; i < elements; i++)
         send[i] = 1;
     OK(pcclInit());
     comm = communicator(loopback((uint16_t)atoi(port)));
@@ -62,7 +63,7 @@ static int peer(const char *port)
         if (reduce(comm, &next, &highest, &number, NULL) == pcclSuccess &&
             reduce(comm, send, recv, &sum, &info) == pcclSuccess) {
             /* Everybody contributes 1, so the result says how many there were. */
-            for (i = 0; i < ELEMENTS; i++)
+            for (i = 0; i < elements; i++)
                 CHECK(recv[i] == (float)info.local_world_size && send[i] == 1);
             if (highest == STOP)
                 break;

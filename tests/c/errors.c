@@ -208,6 +208,7 @@ static void alone(void)
     list.descriptor = sum;
     CHECK(pcclAllReduceWithFeedbackAsync(&one, &one, NULL, &sum, comm, &handle) == pcclTooFewPeers);
     CHECK(pcclAllReduceMultipleWithRetryAndFeedback(&list, NULL, 1, comm, NULL, 1) == pcclTooFewPeers);
+    CHECK(pcclAllReduceMultipleWithRetry(&list, 0, comm, NULL, 1) == pcclTooFewPeers);
     CHECK(one == 1);
     OK(pcclDestroyCommunicator(comm));
     end_master(master);

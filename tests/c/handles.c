@@ -1,44 +1,23 @@
 /* Handles after their end: whatever is called with one that was destroyed, by whatever thread, has a code, and what waits with one
  * that is destroyed just now comes back. Handles of operations that were awaited are among them. */
-#include "harness.h"
+#include "callers.h"
+#include "every_call.h"
 
 static const pcclSharedStateSyncStrategy_t popular = PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR;
 
 #define GONE(call) FAILS(call, pcclInvalidArgument, "destroyed, or never made")
 
-/* Every function that takes a communicator, or a handle of one of its operations. */
+static void is_gone(const char *call, pcclResult_t result)
+{
+    if (result != pcclInvalidArgument)
+        fail(__FILE__, __LINE__, call);
+    says(__FILE__, __LINE__, "destroyed, or never made");
+}
+
 static void all_refuse(pcclComm_t *comm, const pcclAsyncReduceOp_t *handle)
 {
-    const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 9);
-    pcclReduceOpDescriptor_t list;
-    pcclSharedState_t state = {0, 0, NULL};
-    pcclAsyncReduceOp_t other;
-    pcclStats_t stats;
-    int32_t one = 1;
-    bool flag = false;
-    int size = 0;
-
-    list.sendbuf = list.recvbuf = &one;
-    list.descriptor = sum;
-    stats.struct_size = sizeof stats;
-    GONE(pcclConnect(comm));
-    GONE(pcclGetAttribute(comm, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE, &size));
-    GONE(pcclUpdateTopology(comm));
-    GONE(pcclArePeersPending(comm, &flag));
-    GONE(pcclOptimizeTopology(comm));
-    GONE(pcclAllReduce(&one, &one, &sum, comm, NULL));
-    GONE(pcclAllReduceAsync(&one, &one, &sum, comm, &other));
-    GONE(pcclAllReduceWithFeedback(&one, &one, NULL, &sum, comm, NULL));
-    GONE(pcclAllReduceWithFeedbackAsync(&one, &one, NULL, &sum, comm, &other));
-    GONE(pcclAllReduceMultipleWithRetry(&list, 1, comm, NULL, 1));
-    GONE(pcclAllReduceMultipleWithRetryAndFeedback(&list, NULL, 1, comm, NULL, 1));
-    GONE(pcclAwaitAsyncReduce(handle, NULL));
-    GONE(pcclAwaitAsyncReduceTimeout(handle, 1000, NULL));
-    GONE(pcclTestAsyncReduce(handle, &flag));
-    GONE(pcclSynchronizeSharedState(comm, &state, popular, NULL));
-    GONE(pcclGetStats(comm, &stats));
+    every_call(comm, handle, is_gone);
     GONE(pcclDestroyCommunicator(comm));
-    CHECK(one == 1);
 }
 
 static void after_the_end(void)
@@ -105,111 +84,163 @@ static void other_kinds(void)
     CHECK(number == 7);
 }
 
-/* What a thread does while its communicator, or its master, is destroyed by another one. */
-struct caller {
-    pthread_t thread;
-    pcclComm_t *comm;
-    pcclMasterInstance_t *master;
-    pcclAsyncReduceOp_t handle;
-};
+/* What threads do while their communicator, or their master, is destroyed by another one. */
 
-#define MEANWHILE(call) FAILS(call, pcclInvalidArgument, "was destroyed")
-
-static void *awaits(void *argument)
+static pcclResult_t awaits(struct caller *caller)
 {
-    struct caller *caller = argument;
-    MEANWHILE(pcclAwaitAsyncReduce(&caller->handle, NULL));
-    return NULL;
+    return pcclAwaitAsyncReduce(&caller->handle, NULL);
 }
 
-static void *awaits_for_long(void *argument)
+static pcclResult_t awaits_for_long(struct caller *caller)
 {
-    struct caller *caller = argument;
-    MEANWHILE(pcclAwaitAsyncReduceTimeout(&caller->handle, 1000 * 1000, NULL));
-    return NULL;
+    return pcclAwaitAsyncReduceTimeout(&caller->handle, 1000 * 1000, NULL);
 }
 
-static void *polls(void *argument)
+static pcclResult_t reduces(struct caller *caller)
 {
-    struct caller *caller = argument;
-    bool done = false;
-    pcclResult_t result;
-
-    /* Aborted counts as done, until there is nothing left to ask. */
-    while ((result = pcclTestAsyncReduce(&caller->handle, &done)) == pcclSuccess)
-        ;
-    CHECK(result == pcclInvalidArgument);
-    return NULL;
-}
-
-static void *reduces(void *argument)
-{
-    struct caller *caller = argument;
     const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 2);
     int32_t one = 1;
-    MEANWHILE(pcclAllReduce(&one, &one, &sum, caller->comm, NULL));
+    pcclResult_t result = pcclAllReduce(&one, &one, &sum, caller->comm, NULL);
+
     CHECK(one == 1);
-    return NULL;
+    return result;
 }
 
-static void *reduces_a_list(void *argument)
+/* An abort would be no reason to go on with it. */
+static pcclResult_t reduces_a_list(struct caller *caller)
 {
-    struct caller *caller = argument;
     pcclReduceOpDescriptor_t list;
+    pcclResult_t result;
     int32_t one = 1;
 
     list.sendbuf = list.recvbuf = &one;
     list.descriptor = operation(1, pcclInt32, pcclSum, 3);
-    /* An abort is no reason to go on with it. */
-    MEANWHILE(pcclAllReduceMultipleWithRetry(&list, 1, caller->comm, NULL, 1));
+    result = pcclAllReduceMultipleWithRetry(&list, 1, caller->comm, NULL, 1);
     CHECK(one == 1);
-    return NULL;
+    return result;
 }
 
-static void *updates(void *argument)
+static pcclResult_t updates(struct caller *caller)
 {
-    struct caller *caller = argument;
-    MEANWHILE(pcclUpdateTopology(caller->comm));
-    return NULL;
+    return pcclUpdateTopology(caller->comm);
 }
 
-static void *synchronizes(void *argument)
+static pcclResult_t asks_who_waits(struct caller *caller)
 {
-    struct caller *caller = argument;
+    bool pending = false;
+    return pcclArePeersPending(caller->comm, &pending);
+}
+
+static pcclResult_t optimizes(struct caller *caller)
+{
+    return pcclOptimizeTopology(caller->comm);
+}
+
+static pcclResult_t synchronizes(struct caller *caller)
+{
     pcclTensorInfo_t tensor = {"weight", NULL, 1, pcclFloat, pcclDeviceCpu, false};
     pcclSharedState_t state = {1, 1, NULL};
+    pcclResult_t result;
     float weight = 1;
 
     tensor.data = &weight;
     state.infos = &tensor;
-    MEANWHILE(pcclSynchronizeSharedState(caller->comm, &state, popular, NULL));
+    result = pcclSynchronizeSharedState(caller->comm, &state, popular, NULL);
+    CHECK(weight == 1 && state.revision == 1);
+    return result;
+}
+
+static bool was_in_it(const struct caller *caller)
+{
+    CHECK(caller->result == pcclInvalidArgument);
+    return strstr(caller->words, "destroyed while this call was under way") != NULL;
+}
+
+static void end_second(struct pair *peers)
+{
+    OK(pcclDestroyCommunicator(peers->second));
+    end_master(peers->master);
+}
+
+/* A call that the other peer does not make. */
+static void ended_in_a_call(pcclResult_t (*call)(struct caller *), pcclResult_t refusal)
+{
+    struct pair peers = pair();
+    struct callers callers;
+
+    call_twice(&callers, peers.first, call);
+    OK(pcclDestroyCommunicator(peers.first));
+    CHECK(was_in_it(who_was_in_it(&callers, refusal)));
+    end_second(&peers);
+}
+
+/* Of a wait nothing tells but its sleep, so again until one was under way: what comes later, or not at all, ends the same. */
+static void ended_in_a_wait(pcclResult_t (*wait)(struct caller *))
+{
+    const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 1);
+    bool seen = false;
+
+    while (!seen) {
+        struct pair peers = pair();
+        struct callers callers;
+        struct caller what;
+        int32_t one = 1;
+
+        memset(&what, 0, sizeof what);
+        what.call = wait;
+        OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &what.handle));
+        call_once(&callers, what);
+        OK(pcclDestroyCommunicator(peers.first));
+        CHECK(one == 1);
+        join_callers(&callers, 1);
+        seen = was_in_it(&callers.each[0]);
+        end_second(&peers);
+    }
+}
+
+struct poller {
+    pcclAsyncReduceOp_t handle;
+    pthread_barrier_t has_begun;
+};
+
+static void *polls(void *argument)
+{
+    struct poller *poller = argument;
+    pcclResult_t result;
+    bool done = true;
+
+    OK(pcclTestAsyncReduce(&poller->handle, &done));
+    CHECK(!done);
+    pthread_barrier_wait(&poller->has_begun);
+    /* Aborted counts as done, until there is nothing left to ask. */
+    do
+        result = pcclTestAsyncReduce(&poller->handle, &done);
+    while (result == pcclSuccess);
+    CHECK(result == pcclInvalidArgument);
     return NULL;
 }
 
-/* Whether the thread has begun its call does not matter: it ends the same. */
-static void ended_by_another(void *(*body)(void *))
+static void ended_between_polls(void)
 {
     const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 1);
     struct pair peers = pair();
-    struct caller caller;
+    struct poller poller;
+    pthread_t thread;
     int32_t one = 1;
 
-    caller.comm = peers.first;
-    if (body == awaits || body == awaits_for_long || body == polls)
-        OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &caller.handle));
-    CHECK(pthread_create(&caller.thread, NULL, body, &caller) == 0);
+    OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &poller.handle));
+    CHECK(pthread_barrier_init(&poller.has_begun, NULL, 2) == 0);
+    CHECK(pthread_create(&thread, NULL, polls, &poller) == 0);
+    pthread_barrier_wait(&poller.has_begun);
     OK(pcclDestroyCommunicator(peers.first));
-    CHECK(one == 1);
-    CHECK(pthread_join(caller.thread, NULL) == 0);
-    OK(pcclDestroyCommunicator(peers.second));
-    end_master(peers.master);
+    CHECK(pthread_join(thread, NULL) == 0 && one == 1);
+    CHECK(pthread_barrier_destroy(&poller.has_begun) == 0);
+    end_second(&peers);
 }
 
-static void *joins(void *argument)
+static pcclResult_t joins(struct caller *caller)
 {
-    struct caller *caller = argument;
-    MEANWHILE(pcclConnect(caller->comm));
-    return NULL;
+    return pcclConnect(caller->comm);
 }
 
 /* Nobody lets it in. */
@@ -218,37 +249,48 @@ static void ended_while_it_waits_to_be_let_in(void)
     ccoip_socket_address_t address;
     pcclMasterInstance_t *master = running_master(&address);
     pcclComm_t *first = communicator(address);
-    struct caller caller;
+    struct callers callers;
+    struct caller what;
     bool pending = false;
 
     OK(pcclConnect(first));
-    caller.comm = communicator(address);
-    CHECK(pthread_create(&caller.thread, NULL, joins, &caller) == 0);
+    memset(&what, 0, sizeof what);
+    what.comm = communicator(address);
+    what.call = joins;
+    start_callers(&callers, 1, what);
     while (!pending)
         OK(pcclArePeersPending(first, &pending));
-    OK(pcclDestroyCommunicator(caller.comm));
-    CHECK(pthread_join(caller.thread, NULL) == 0);
+    OK(pcclDestroyCommunicator(what.comm));
+    join_callers(&callers, 1);
+    CHECK(was_in_it(&callers.each[0]));
     OK(pcclDestroyCommunicator(first));
     end_master(master);
 }
 
-static void *sees_the_end(void *argument)
+static pcclResult_t sees_the_end(struct caller *caller)
 {
-    struct caller *caller = argument;
-    pcclResult_t result = pcclMasterAwaitTermination(caller->master);
-    CHECK(result == pcclSuccess || result == pcclInvalidArgument);
-    return NULL;
+    return pcclMasterAwaitTermination(caller->master);
 }
 
+/* Who waits for it has its end, and no error; who comes later has none to wait for. */
 static void master_ended_by_another(void)
 {
-    ccoip_socket_address_t address;
-    struct caller caller;
+    bool seen = false;
 
-    caller.master = running_master(&address);
-    CHECK(pthread_create(&caller.thread, NULL, sees_the_end, &caller) == 0);
-    OK(pcclDestroyMaster(caller.master));
-    CHECK(pthread_join(caller.thread, NULL) == 0);
+    while (!seen) {
+        ccoip_socket_address_t address;
+        struct callers callers;
+        struct caller what;
+
+        memset(&what, 0, sizeof what);
+        what.master = running_master(&address);
+        what.call = sees_the_end;
+        call_once(&callers, what);
+        OK(pcclDestroyMaster(what.master));
+        join_callers(&callers, 1);
+        seen = callers.each[0].result == pcclSuccess;
+        CHECK(seen || callers.each[0].result == pcclInvalidArgument);
+    }
 }
 
 static void *destroys(void *argument)
@@ -295,16 +337,20 @@ static void same_tag_again(struct peer *peer)
 
 int main(void)
 {
-    void *(*const bodies[])(void *) = {awaits, awaits_for_long, polls, reduces, reduces_a_list, updates, synchronizes};
-    size_t i;
-
     hang_is_failure(100);
     OK(pcclInit());
     after_the_end();
     settings();
     other_kinds();
-    for (i = 0; i < sizeof bodies / sizeof bodies[0]; i++)
-        ended_by_another(bodies[i]);
+    ended_in_a_call(reduces, pcclInvalidArgument);
+    ended_in_a_call(reduces_a_list, pcclInvalidArgument);
+    ended_in_a_call(updates, pcclInvalidUsage);
+    ended_in_a_call(asks_who_waits, pcclInvalidUsage);
+    ended_in_a_call(optimizes, pcclInvalidUsage);
+    ended_in_a_call(synchronizes, pcclInvalidUsage);
+    ended_in_a_wait(awaits);
+    ended_in_a_wait(awaits_for_long);
+    ended_between_polls();
     ended_while_it_waits_to_be_let_in();
     master_ended_by_another();
     ended_by_several();

@@ -31,6 +31,17 @@ static void fail(const char *file, int line, const char *what)
 /* The call fails with this code, and the last error has this word. */
 #define FAILS(call, code, word) (CHECK((call) == (code)), says(__FILE__, __LINE__, word))
 
+/* In an exit handler, and in a forked child, the way out is the short one: exit would run the handlers. */
+#define MUST(condition) ((condition) ? (void)0 : give_up(__FILE__, __LINE__, #condition))
+
+static inline void give_up(const char *file, int line, const char *what)
+{
+    char words[512] = "";
+    pcclGetLastError(words, sizeof words);
+    fprintf(stderr, "%s:%d: %s (last error: %s)\n", file, line, what, words);
+    _exit(1);
+}
+
 static inline void says(const char *file, int line, const char *word)
 {
     char words[512] = "";
@@ -39,11 +50,23 @@ static inline void says(const char *file, int line, const char *word)
         fail(file, line, word);
 }
 
-/* Ends the program after so long; TEST_SLOWNESS says how many times slower it runs than usual, as under valgrind. */
+/* How many times slower the program runs than usual, as TEST_SLOWNESS says. */
+static inline unsigned slowness(void)
+{
+    const char *times = getenv("TEST_SLOWNESS");
+    return times ? (unsigned)atoi(times) : 1;
+}
+
+/* As under valgrind, which looks at what is done, not at how much of it. */
+static inline bool less_will_do(void)
+{
+    return slowness() > 4;
+}
+
+/* Ends the program after so long. */
 static inline void hang_is_failure(unsigned seconds)
 {
-    const char *slowness = getenv("TEST_SLOWNESS");
-    alarm(seconds * (unsigned)(slowness ? atoi(slowness) : 1));
+    alarm(seconds * slowness());
 }
 
 static inline ccoip_socket_address_t loopback(uint16_t port)

@@ -1,6 +1,6 @@
 /* Loads the library, uses it and unloads it, a hundred times: nothing may be left behind. A plug-in of some program does that. Where
  * only threads that have ended called it, the library itself is gone each time; where the thread that goes on did, it stays, and
- * does not grow. Under valgrind or a sanitizer (TEST_SLOWNESS) a few times, and what is left is theirs to tell. */
+ * does not grow. Under valgrind or a sanitizer (TEST_SLOWNESS) twice, and what is left is theirs to tell. */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
@@ -172,7 +172,7 @@ static void load_and_use(bool in_this_thread)
 static void often(bool in_this_thread, bool counting)
 {
     struct left warm = {0, 0, 0}, end = {0, 0, 0};
-    int round, threads = own_threads(), rounds = counting ? ROUNDS : 3;
+    int round, threads = own_threads(), rounds = counting ? ROUNDS : 2;
 
     for (round = 1; round <= rounds; round++) {
         load_and_use(in_this_thread);

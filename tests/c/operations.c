@@ -110,6 +110,7 @@ static void lists(struct peer *peer)
     list[5].descriptor = operation(100, pcclFloat, pcclProd, 5);
     list[5].descriptor.quantization_options.algorithm = pcclQuantBits4;
     FAILS(pcclAllReduceMultipleWithRetry(list, 7, peer->comm, NULL, 2), pcclInvalidArgument, "descriptors[5]");
+    CHECK(pcclAllReduceMultipleWithRetry(NULL, 0, peer->comm, NULL, 1) == pcclInvalidArgument);
     OK(pcclAllReduceMultipleWithRetry(list, 0, peer->comm, &info, 1));
     CHECK(info.local_world_size == (uint32_t)peer->peers && info.tx_bytes == 0 && info.rx_bytes == 0);
 
@@ -245,7 +246,8 @@ static void about(void)
     CHECK(major >= 0 && minor >= 0 && patch >= 0 && pcclGetVersion(NULL, &minor, &patch) == pcclInvalidArgument);
 }
 
-/* A port that nobody listens on, and that nobody else gets: it is taken, by a socket that may share it. */
+/* A port that nobody listens on, and that nobody else gets: it is taken, by a socket that may share it. Linux lets a listener have the
+ * port of one that is bound and does not listen, if both say SO_REUSEADDR; other systems need not. */
 static int silent_port(ccoip_socket_address_t *address)
 {
     struct sockaddr_in name;

@@ -1,7 +1,8 @@
 /* A shared state among three peers: newcomers receive it, one element differs, nothing differs, and what wrong tensors get. */
 #include "harness.h"
 
-#define COUNT 200000
+/* Some blocks, and a part of one. */
+#define COUNT 150000
 #define BLOCK_BYTES (256 * 1024)
 
 /* With its revision and content as `index` says. */
@@ -163,14 +164,41 @@ static void wrong_tensors(struct peer *peer)
 static void ahead(struct peer *peer)
 {
     const pcclSharedStateSyncStrategy_t popular = PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR;
+    const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 1);
     struct model *mine = model(1, 1);
+    pcclAsyncReduceOp_t handle;
+    int32_t one = 1;
 
     OK(pcclSynchronizeSharedState(peer->comm, &mine->state, popular, NULL));
     mine->state.revision = peer->index == 1 ? 4 : 2;
-    if (peer->index == 1)
-        FAILS(pcclSynchronizeSharedState(peer->comm, &mine->state, popular, NULL), pcclMasterConnectionFailed, "revision 4");
-    else
+    if (peer->index != 1) {
         OK(pcclSynchronizeSharedState(peer->comm, &mine->state, popular, NULL));
+        release(mine);
+        return;
+    }
+    FAILS(pcclSynchronizeSharedState(peer->comm, &mine->state, popular, NULL), pcclMasterConnectionFailed, "revision 4");
+    /* And whatever it calls, until it connects again. */
+    FAILS(pcclAllReduce(&one, &one, &sum, peer->comm, NULL), pcclMasterConnectionFailed, "revision 4");
+    OK(pcclAllReduceAsync(&one, &one, &sum, peer->comm, &handle));
+    FAILS(pcclAwaitAsyncReduce(&handle, NULL), pcclMasterConnectionFailed, "revision 4");
+    FAILS(pcclUpdateTopology(peer->comm), pcclMasterConnectionFailed, "revision 4");
+    FAILS(pcclSynchronizeSharedState(peer->comm, &mine->state, popular, NULL), pcclMasterConnectionFailed, "revision 4");
+    CHECK(one == 1);
+    release(mine);
+}
+
+/* Peer 1 has tensors of another kind than most, so it is put out, and learns why. */
+static void other_tensors(struct peer *peer)
+{
+    const pcclSharedStateSyncStrategy_t popular = PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR;
+    struct model *mine = model(1, 1);
+
+    if (peer->index == 1) {
+        mine->infos[1].name = "quarters";
+        FAILS(pcclSynchronizeSharedState(peer->comm, &mine->state, popular, NULL), pcclMasterConnectionFailed, "it lacks \"halves\"");
+    } else {
+        OK(pcclSynchronizeSharedState(peer->comm, &mine->state, popular, NULL));
+    }
     release(mine);
 }
 
@@ -197,6 +225,7 @@ int main(void)
     together(3, synchronize);
     together(2, wrong_tensors);
     together(3, ahead);
+    together(3, other_tensors);
     alone();
     puts("shared_state.c: everything as the header says");
     return 0;

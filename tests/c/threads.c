@@ -1,6 +1,7 @@
 /* Several threads: the library made ready, settings and masters in each of them, operations of one communicator started and awaited
- * side by side, last errors that do not get in each other's way, a handle and a master that several wait for, phase calls at once. */
-#include "harness.h"
+ * side by side, last errors that do not get in each other's way, a handle and a master that several wait for, phase calls at once and
+ * operations beside one. */
+#include "callers.h"
 
 #define THREADS 4
 #define ROUNDS 20
@@ -119,6 +120,34 @@ static void one_phase_call(struct peer *peer)
     CHECK(refused == THREADS - 1);
 }
 
+static pcclResult_t updates(struct caller *caller)
+{
+    return pcclUpdateTopology(caller->comm);
+}
+
+/* While a thread is in a phase call the others start no operation; and it goes on. */
+static void operations_beside_a_phase_call(void)
+{
+    const pcclReduceDescriptor_t sum = operation(1, pcclInt32, pcclSum, 1);
+    struct pair peers = pair();
+    struct callers callers;
+    pcclAsyncReduceOp_t handle;
+    int32_t one = 1;
+
+    call_twice(&callers, peers.first, updates);
+    FAILS(pcclAllReduce(&one, &one, &sum, peers.first, NULL), pcclInvalidUsage, "in update_topology");
+    OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &handle));
+    FAILS(pcclAwaitAsyncReduce(&handle, NULL), pcclInvalidUsage, "in update_topology");
+    OK(pcclAllReduceAsync(&one, &one, &sum, peers.first, &handle));
+    FAILS(pcclAwaitAsyncReduceTimeout(&handle, 60000, NULL), pcclInvalidUsage, "in update_topology");
+    CHECK(one == 1);
+    OK(pcclUpdateTopology(peers.second));
+    CHECK(who_was_in_it(&callers, pcclInvalidUsage)->result == pcclSuccess);
+    OK(pcclDestroyCommunicator(peers.first));
+    OK(pcclDestroyCommunicator(peers.second));
+    end_master(peers.master);
+}
+
 static pcclMasterInstance_t *awaited;
 
 /* Before anything else: whoever comes first makes the library ready. */
@@ -163,6 +192,7 @@ int main(void)
     together(2, one_handle);
     CHECK(pthread_barrier_init(&all_but_one_are_refused, NULL, THREADS) == 0);
     together(2, one_phase_call);
+    operations_beside_a_phase_call();
     puts("threads.c: side by side");
     return 0;
 }

@@ -48,35 +48,40 @@ fn shown() -> BTreeMap<Call, String> {
 }
 
 /// What the text checks that this function returns, and where: `OK(f(…))`, `FAILS(f(…), code, …)`, `f(…) == code`,
-/// `RETURNED(f, result, code)`, and the programs' own names for one code.
+/// `RETURNED(f, result, code)`, and the programs' own names for one code, or for several.
 fn codes(text: &str, function: &str) -> Vec<(usize, String)> {
-    const SHORT: [(&str, &str); 4] =
-        [("OK(", SUCCESS), ("CHILD(", USAGE), ("GONE(", ARGUMENT), ("MEANWHILE(", ARGUMENT)];
+    const SHORT: [(&str, &[&str]); 4] = [
+        ("OK(", &[SUCCESS]),
+        ("CHILD(", &[USAGE]),
+        ("GONE(", &[ARGUMENT]),
+        // Of handles that have ended, and in a forked child.
+        ("REFUSED(", &[ARGUMENT, USAGE]),
+    ];
     let named = text.match_indices(function).filter_map(|(at, _)| {
         let (before, after) = (&text[..at], &text[at + function.len()..]);
         if before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
             return None;
         }
-        let code = match after.strip_prefix(", ").filter(|_| before.ends_with("RETURNED(")) {
-            Some(rest) => code_after(rest.split_once(',')?.1)?,
+        let codes = match after.strip_prefix(", ").filter(|_| before.ends_with("RETURNED(")) {
+            Some(rest) => vec![code_after(rest.split_once(',')?.1)?],
             None => {
                 let from = at + function.len();
                 after.strip_prefix('(')?;
                 match SHORT.iter().find(|(name, _)| before.ends_with(name)) {
-                    Some((_, code)) => (*code).to_owned(),
+                    Some((_, codes)) => codes.iter().map(|code| (*code).to_owned()).collect(),
                     None => {
                         let rest = &text[after_parentheses(text, from + 1)?..];
-                        code_after(match before.ends_with("FAILS(") {
+                        vec![code_after(match before.ends_with("FAILS(") {
                             true => rest.strip_prefix(',')?,
                             false => rest.trim_start().strip_prefix("==")?,
-                        })?
+                        })?]
                     }
                 }
             }
         };
-        Some((at, code))
+        Some(codes.into_iter().map(move |code| (at, code)))
     });
-    named.collect()
+    named.flatten().collect()
 }
 
 fn code_after(text: &str) -> Option<String> {
@@ -266,9 +271,9 @@ fn every_code_of_the_c_library_is_brought_about() {
 #[test]
 fn checks_are_read() {
     let text = "static void *t(int a)\n{\n    OK(f(g(1), 2)); CHECK(f(g(1)) == pcclX && h()); FAILS(f(a,\n b), pcclY, \"w\"); \
-                xf(1) == pcclZ; f(2); CHILD(f(3)); RETURNED(f, result, pcclV);\n";
+                xf(1) == pcclZ; f(2); CHILD(f(3)); RETURNED(f, result, pcclV); REFUSED(f(4));\n";
     let found: Vec<String> = codes(text, "f").into_iter().map(|(_, code)| code).collect();
-    assert_eq!(found, [SUCCESS, "pcclX", "pcclY", USAGE, "pcclV"]);
+    assert_eq!(found, [SUCCESS, "pcclX", "pcclY", USAGE, "pcclV", ARGUMENT, USAGE]);
     assert_eq!(enclosing(text), "t");
 }
 

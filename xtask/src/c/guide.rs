@@ -1,5 +1,5 @@
 //! The trainer of docs/guide-c.md: taken out of the page, compiled, and run as three processes beside a master, one of which is
-//! killed while a fourth joins.
+//! killed while a fourth joins; a fifth comes to the end of its steps, and the others go on.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -15,12 +15,13 @@ use crate::python::PATIENT;
 use crate::step::Steps;
 
 const AT_LEAST: &str = "3";
-/// So many that there are some left when the fourth is in: a step takes about as long as three messages there and back, and
-/// a process begins in the time of a few of them.
-const STEPS: &str = "4000";
+/// More than they make: they train until they are ended, so that whoever comes finds them at it.
+const FOR_EVER: &str = "1000000000";
+/// Of one that ends by itself as soon as it is in: the training is further by then.
+const ONE_STEP: &str = "1";
 /// When one is killed.
 const RUNNING: &str = "step 100 ";
-const END: &str = "step 4000, weights[7] = 7";
+const ALL_THREE: &str = "with 3 peers";
 
 pub fn run(steps: &mut Steps, prefix: &Path, out: &Path) {
     let (source, trainer, master) = (out.join("trainer.c"), out.join("trainer"), out.join("master"));
@@ -80,25 +81,33 @@ impl Speaker {
         Ok(Some(&self.last))
     }
 
-    fn line_with(&mut self, begin: &str, until: Instant) -> Result<String, String> {
+    /// The next line that is as wanted.
+    fn line_that(&mut self, wanted: impl Fn(&str) -> bool, until: Instant) -> Result<String, String> {
         while let Some(line) = self.line(until)? {
-            if line.starts_with(begin) {
+            if wanted(line) {
                 return Ok(line.to_owned());
             }
         }
-        Err(format!("ended without a line {begin:?}; the last was {:?}", self.last))
+        let errors = self.errors();
+        Err(format!("ended, and said {:?} {errors}", self.last))
     }
 
-    fn end(mut self, until: Instant) -> Result<(), String> {
-        while self.line(until)?.is_some() {}
-        let status = self.child.wait().map_err(|error| format!("cannot be waited for: {error}"))?;
+    fn errors(&mut self) -> String {
         let mut errors = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
             // What was read tells enough.
             let _ = stderr.read_to_string(&mut errors);
         }
-        match status.success() && self.last == END {
-            true => Ok(()),
+        errors
+    }
+
+    /// Its last line, if it ended well.
+    fn end(mut self, until: Instant) -> Result<String, String> {
+        while self.line(until)?.is_some() {}
+        let status = self.child.wait().map_err(|error| format!("cannot be waited for: {error}"))?;
+        let errors = self.errors();
+        match status.success() {
+            true => Ok(self.last.clone()),
             false => Err(format!("ended with {status} and said {:?} {errors}", self.last)),
         }
     }
@@ -116,17 +125,26 @@ fn trained(trainer: &Path, master: &Path) -> Result<(), String> {
     let until = Instant::now() + LIMIT;
     let mut master = Speaker::start(command(&master.to_string_lossy(), &[]))?;
     let port = master.line(until)?.ok_or("the master says no port")?.to_owned();
-    let start = || Speaker::start(command(&trainer.to_string_lossy(), &[&port, AT_LEAST, STEPS]));
-    let mut first = start()?;
-    let (second, mut third) = (start()?, start()?);
+    let start = |steps: &str| Speaker::start(command(&trainer.to_string_lossy(), &[&port, AT_LEAST, steps]));
     let said = |error| format!("a trainer {error}");
-    first.line_with(RUNNING, until).map_err(said)?;
+    let (mut first, second, mut third) = (start(FOR_EVER)?, start(FOR_EVER)?, start(FOR_EVER)?);
+    first.line_that(|line| line.starts_with(RUNNING), until).map_err(said)?;
     // It goes in the middle of whatever it does.
     third.child.kill().map_err(|error| format!("the third trainer: {error}"))?;
-    let mut fourth = start()?;
-    let joined = fourth.line_with("step ", until).map_err(said)?;
-    if !joined.ends_with("with 3 peers") {
+    let mut fourth = start(FOR_EVER)?;
+    let joined = fourth.line_that(|line| line.starts_with("step "), until).map_err(said)?;
+    if !joined.ends_with(ALL_THREE) {
         return Err(format!("the trainer that joined said {joined:?}"));
     }
-    [first, second, fourth].into_iter().try_for_each(|trainer| trainer.end(until).map_err(said))
+    let last = start(ONE_STEP)?.end(until).map_err(said)?;
+    let ended = step(&last).filter(|_| last.ends_with(", weights[7] = 7"));
+    let ended = ended.ok_or_else(|| format!("the trainer that ended said {last:?}"))?;
+    let goes_on = |line: &str| step(line) > Some(ended) && line.ends_with(ALL_THREE);
+    let mut those_who_stay = [first, second, fourth].into_iter();
+    those_who_stay.try_for_each(|mut trainer| trainer.line_that(goes_on, until).map(drop)).map_err(said)
+}
+
+/// The number of a line's step.
+fn step(line: &str) -> Option<u64> {
+    line.strip_prefix("step ")?.split([' ', ',']).next()?.parse().ok()
 }
