@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[Optional[type[DiLoCo]], float, dict[str, Any]]] = {
     "data parallel": (None, 0.016, {}),
     "DiLoCo": (DiLoCo, 0.016, {"outer_lr": 0.7, "outer_momentum": 0.6}),
     "DiLoCo, 4 bits": (DiLoCo, 0.016, {"outer_lr": 0.7, "outer_momentum": 0.6, **FOUR_BITS}),
-    "AsyncDiLoCo": (AsyncDiLoCo, 0.016, {"outer_lr": 0.7, "outer_momentum": 0.6}),
+    "AsyncDiLoCo": (AsyncDiLoCo, 0.016, {"outer_lr": 0.7, "outer_momentum": 0.3}),
     "StreamingDiLoCo, 4 bits": (StreamingDiLoCo, 0.008, {"outer_lr": 0.7, "outer_momentum": 0.6, "fragments": 2, "overlap": 2, **FOUR_BITS}),
     "alone": (None, 0.008, {}),
 }

@@ -124,6 +124,12 @@ def test_what_cannot_work_is_refused_before_anybody_waits():
             recipes.StreamingDiLoCo(None, model, **options)
 
 
+def test_own_shares_that_cannot_be_are_refused():
+    for share in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match="own_share"):
+            recipes.AsyncDiLoCo(None, torch.nn.Linear(2, 2), every=2, own_share=share)
+
+
 def test_fragments_cover_everything_in_order_and_about_equally():
     fragments = recipes._streaming_diloco._fragments
     for sizes, count in [([1] * 8, 4), ([100, 1, 1, 1], 2), ([5], 3), ([], 2), ([3, 1, 4, 1, 5, 9, 2, 6], 3)]:
@@ -159,8 +165,8 @@ def test_one_peer_alone_makes_what_the_paper_says(master, kind):
             if applied is not None:
                 momentum = 0.9 * momentum + applied
                 anchor = anchor - 0.7 * (applied + 0.9 * momentum)
-            # With the peer's own way where that is under way.
-            torch.testing.assert_close(model.weight.detach(), anchor if late is None else anchor - late)
+            # With the peer's own way, as the outer rate takes it, where that is under way.
+            torch.testing.assert_close(model.weight.detach(), anchor if late is None else anchor - 0.7 * late)
         assert diloco.outer_steps == (3 if kind == "diloco" else 2)
         if kind == "async":
             diloco.finish()

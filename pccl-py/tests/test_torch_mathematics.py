@@ -112,9 +112,10 @@ def test_diloco_averages_the_ways_of_those_who_are_there(peers_of, master):
     newcomer.comm.destroy()
 
 
-def test_async_diloco_brings_each_average_in_one_step_later(peers_of, master):
+@pytest.mark.parametrize("options, share", [({}, OPTIONS["outer_lr"]), ({"own_share": 1.0}, 1.0), ({"own_share": 0.0}, 0.0)])
+def test_async_diloco_brings_each_average_in_one_step_later(peers_of, master, options, share):
     def make(comm, model):
-        return recipes.AsyncDiLoCo(comm, model, every=1, **OPTIONS)
+        return recipes.AsyncDiLoCo(comm, model, every=1, **OPTIONS, **options)
 
     peers = peers_of(3)
     dilocos = each(peers, lambda peer, i: make(peer, Two()))
@@ -127,6 +128,7 @@ def test_async_diloco_brings_each_average_in_one_step_later(peers_of, master):
             two.step(2 * went)
         for diloco, way in zip(dilocos, own or [0.0] * len(dilocos)):
             assert anchors(diloco) == near(one.anchor, two.anchor)
+            way *= share
             assert diloco.model.values() == near(one.anchor + way, two.anchor + 2 * way)
 
     outer_step(dilocos, [1.0, 2.0, 6.0])

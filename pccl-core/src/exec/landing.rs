@@ -9,7 +9,7 @@ use super::piece::{Direction, Item, Stage, Target};
 use super::probe::Probed;
 use super::sync::Landed;
 use crate::kernel;
-use crate::kernel::quant::{self, MAX_BLOCK_WIRE_BYTES, Unfinished};
+use crate::kernel::quant::{self, Codec, MAX_BLOCK_WIRE_BYTES, Unfinished};
 use crate::mem::Pool;
 use crate::plan::turn_of_child;
 use crate::types::{LinkId, OpKey, PeerId, Rank, ReduceOp};
@@ -243,19 +243,11 @@ impl Op {
             let divide_by = is_average.then_some(self.view.world_size.into());
             return codec.encode_sum(self.reduce, Unfinished { piece, before, divide_by }, elements, bytes);
         }
-        if turn == 0 {
-            self.save_residual(at, len, cx);
-        }
-        match (self.coding.codec, self.buffers.has_feedback()) {
-            (Some(codec), true) => {
-                if turn == 0
-                    && let (Some(own), sum) = self.buffers.own_and_result_mut(at, len)
-                {
-                    sum.copy_from_slice(own);
-                    cx.counters.bytes_copied += len as u64;
-                }
-                if let (sum, Some(residual)) = self.buffers.result_and_residual_mut(at, len) {
-                    codec.add_keeping(sum, bytes, residual);
+        match self.coding.codec {
+            Some(codec) if self.buffers.has_feedback() => {
+                self.add_keeping(codec, at, bytes, len, turn, cx);
+                if last {
+                    self.add_residual(at, len);
                 }
             }
             _ => match self.buffers.own_and_result_mut(at, len) {
@@ -263,15 +255,34 @@ impl Op {
                 (_, sum) => self.coding.reduce_into(self.reduce, sum, bytes),
             },
         }
-        if last {
-            self.add_residual(at, len);
-        }
         if is_average {
             let (dtype, world_size) = (self.coding.dtype, u64::from(self.view.world_size));
             match self.buffers.result_and_residual_mut(at, len) {
                 (sum, Some(residual)) => quant::finish_average_keeping(dtype, sum, residual, world_size),
                 (sum, None) => kernel::finish_average(dtype, sum, world_size),
             }
+        }
+    }
+
+    /// With error feedback: what the sum loses joins the residual.
+    fn add_keeping(
+        &mut self,
+        codec: Codec,
+        at: usize,
+        bytes: &[u8],
+        len: usize,
+        turn: u16,
+        cx: &mut Context,
+    ) {
+        if turn == 0 {
+            self.save_residual(at, len, cx);
+            if let (Some(own), sum) = self.buffers.own_and_result_mut(at, len) {
+                sum.copy_from_slice(own);
+                cx.counters.bytes_copied += len as u64;
+            }
+        }
+        if let (sum, Some(residual)) = self.buffers.result_and_residual_mut(at, len) {
+            codec.add_keeping(sum, bytes, residual);
         }
     }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, Optional
+
 import torch
 
+from .._communicator import Communicator
 from ._diloco import DiLoCo
 from ._reduce import local
 from ._state import sharded
@@ -12,15 +15,35 @@ from ._state import sharded
 class AsyncDiLoCo(DiLoCo):
     """As `DiLoCo`, but what was averaged arrives one outer step later: it travels while the next inner steps are made.
 
-    Until then each peer goes on from the anchors and its own way, which gives place to everybody's when that arrives. So the
+    Until then each peer goes on from the anchors and `own_share` of its own way, which gives place to everybody's when that
+    arrives: as much as the outer optimizer makes of a way, the outer rate (1 for an `outer_optimizer` of yours). So the
     anchors are the same bits at all peers after each outer step; the models are not before `finish`, which brings in what
     is still under way at the end. When somebody comes, what is under way is waited for, so that newcomers find nothing half
-    done. Takes one more copy of the parameters than `DiLoCo`.
+    done. Takes one more copy of the parameters than `DiLoCo`. News that is late calls for less outer momentum than `DiLoCo`
+    has.
     """
 
     _kind = "AsyncDiLoCo"
     # Where the present inner steps began, if not at the anchors: from there alone each peer would go the same way twice.
     _starts: list[torch.Tensor] = []
+
+    def __init__(
+        self,
+        comm: Communicator,
+        model: torch.nn.Module,
+        inner_optimizer: Optional[torch.optim.Optimizer] = None,
+        *,
+        every: int,
+        own_share: Optional[float] = None,
+        outer_lr: float = 0.7,
+        **options: Any,
+    ) -> None:
+        if own_share is None:
+            own_share = 1.0 if options.get("outer_optimizer") else outer_lr
+        if not own_share >= 0.0:
+            raise ValueError(f"own_share is {own_share}: a share of the own way is 0 or more")
+        self._own_share = own_share
+        super().__init__(comm, model, inner_optimizer, every=every, outer_lr=outer_lr, **options)
 
     def _outer_step(self) -> None:
         # Before the anchors move.
@@ -45,9 +68,9 @@ class AsyncDiLoCo(DiLoCo):
         return [self._starts[i] - local(self._named[i][1]) for i in which]
 
     def _go_on(self, own: list[torch.Tensor]) -> None:
-        """The model goes on from the anchors and the peer's own way, whose memory it takes."""
+        """The model goes on from the anchors and a share of the peer's own way, whose memory it takes."""
         sharded(self.model)
-        self._starts = [way.neg_().add_(anchor.detach()) for anchor, way in zip(self._anchors, own)]
+        self._starts = [way.mul_(-self._own_share).add_(anchor.detach()) for anchor, way in zip(self._anchors, own)]
         for (_, parameter), start in zip(self._named, self._starts):
             local(parameter).copy_(start)
 
