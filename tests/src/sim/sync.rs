@@ -285,7 +285,7 @@ impl World {
             self.report.synchronized += 1;
             if !scribbled {
                 found.success(&at, number, *info, &choice, self.scenario.block_bytes)?;
-                found.keeps_no_mixture(&at, &this.leavings.mixed)?;
+                found.keeps_no_mixture(&at, &this.leavings.mixed, &choice)?;
                 if revision == info.revision && !held_back {
                     found.keeps_what_may_differ(&at)?;
                 }

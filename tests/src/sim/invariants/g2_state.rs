@@ -116,18 +116,20 @@ impl Found<'_> {
         differing.map(|(block, _)| block.len() as u64).sum()
     }
 
-    /// After a success nothing is what a broken transfer had made of it. `mixed`: the mixtures that were there.
-    pub fn keeps_no_mixture(&self, at: &At<'_>, mixed: &BTreeMap<usize, Vec<u8>>) -> Verdict {
-        let kept = mixed
-            .iter()
-            .find(|(tensor, bytes)| self.after[**tensor] == **bytes && !self.is_elected(**tensor));
+    /// After a success nothing is what a broken transfer had made of it, but where just that was elected: what a source has
+    /// sent that was not what it had offered, say, and offers now. `mixed`: the mixtures that were there.
+    pub fn keeps_no_mixture(
+        &self,
+        at: &At<'_>,
+        mixed: &BTreeMap<usize, Vec<u8>>,
+        choice: &Choice,
+    ) -> Verdict {
+        let is_elected = |tensor: usize| self.after[tensor] == choice.model[tensor];
+        let kept =
+            mixed.iter().find(|(tensor, bytes)| self.after[**tensor] == **bytes && !is_elected(**tensor));
         ensure(kept.is_none(), G2, || {
             format!("tensor {kept:?} at {} is the mixture that was left there", at.peer)
         })
-    }
-
-    fn is_elected(&self, tensor: usize) -> bool {
-        self.conditions[tensor] == Condition::Elected
     }
 
     /// After a success, at a peer that was up to date.
@@ -277,11 +279,13 @@ mod tests {
     #[test]
     fn a_mixture_that_stays_is_found() {
         let model = vec![vec![1, 2]];
-        let judge = |mixture: u8, condition| {
-            let found = Found { kinds: &[OWN], before: &model, after: &model, conditions: &[condition] };
-            found.keeps_no_mixture(&AT, &BTreeMap::from([(0, vec![mixture, 2])])).is_ok()
+        let judge = |mixture: u8, elected: u8| {
+            let conditions = &[Condition::Kept];
+            let found = Found { kinds: &[OWN], before: &model, after: &model, conditions };
+            let mixed = BTreeMap::from([(0, vec![mixture, 2])]);
+            found.keeps_no_mixture(&AT, &mixed, &choice(vec![vec![elected, 2]])).is_ok()
         };
-        assert!(!judge(1, Condition::Kept) && judge(7, Condition::Kept) && judge(1, Condition::Elected));
+        assert!(!judge(1, 7) && judge(7, 7) && judge(1, 1));
     }
 
     #[test]
