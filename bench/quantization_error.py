@@ -48,13 +48,20 @@ def peer(address: str, number: int, world: int, elements: int) -> None:
 
 
 def run(world: int, schedule: str, elements: int) -> dict[str, float]:
+    # A master's setting, read when it is made.
     os.environ["PCCL_SCHEDULE"] = schedule
     master = pccl.MasterNode("127.0.0.1:0")
     master.run()
     try:
         command = [sys.executable, __file__, "--worlds", str(world), "--elements", str(elements), "--peer", master.address]
         peers = [subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True) for number in range(world)]
-        said = [process.communicate()[0].splitlines() for process in peers]
+        try:
+            said = [process.communicate(timeout=120)[0].splitlines() for process in peers]
+        except subprocess.TimeoutExpired:
+            sys.exit(f"world {world}, {schedule}: no result in two minutes")
+        finally:
+            for process in peers:
+                process.kill()
         if any(process.returncode != 0 for process in peers):
             sys.exit(f"world {world}, {schedule}: a peer failed, see above")
     finally:

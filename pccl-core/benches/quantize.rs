@@ -3,13 +3,13 @@
 //!
 //! GB/s of elements, medians; "hot" is one span of 256 KiB over and over, "cold" 64 MiB span by span, as the engine does it:
 //! codes are made of cold elements and written hot, and hot codes are added to cold elements. "× memory" is beside a loop
-//! that moves the same elements and does nothing with them: reads them for `encode`, writes them for `decode`, does both
-//! for `reduce_into`, and both twice for `in place`, where the engine makes codes of its own sums and elements of them again.
+//! that moves the same elements and does nothing with them: reads them for `encode` and `encode_sum` (a contribution
+//! is added to them and the sum encoded), writes them for `decode`, does both for `reduce_into`, and both twice for `in place`.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use pccl_core::kernel::quant::Codec;
+use pccl_core::kernel::quant::{Codec, Unfinished};
 use pccl_core::types::{DType, Quantization, ReduceOp};
 
 const SPAN_BYTES: usize = 256 << 10;
@@ -55,7 +55,7 @@ fn main() {
             });
             fill(dtype, &mut elements);
             let twice = |span: &mut [u8]| (0..2).for_each(|_| change(span));
-            row(&rows[3], &mut elements, twice, |span| {
+            row(&rows[4], &mut elements, twice, |span| {
                 let len = codec.encode_in_place(span);
                 black_box(&span[..len]);
                 codec.decode_in_place(span);
@@ -63,6 +63,11 @@ fn main() {
             fill(dtype, &mut elements);
             row(&rows[2], &mut elements, change, |span| {
                 codec.reduce_into(ReduceOp::Max, span, &wire);
+            });
+            let mut travels = vec![0; SPAN_BYTES];
+            row(&rows[3], &mut elements, read, |span| {
+                let sum = Unfinished { piece: &mut travels, before: Some(span), divide_by: None };
+                codec.encode_sum(ReduceOp::Max, sum, 0..SPAN_BYTES, &wire);
             });
         }
     }

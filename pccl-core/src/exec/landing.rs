@@ -238,10 +238,15 @@ impl Op {
         if let (true, Some(codec), false) = (last, self.coding.codec, self.buffers.has_feedback()) {
             // What is kept of it is what travels, and that at once.
             self.pieces[index].encoded = true;
-            let (own, piece) = self.buffers.own_and_result_mut(piece_at, piece_len);
+            let (own, place) = self.buffers.own_and_result_mut(piece_at, piece_len);
             let before = own.filter(|_| turn == 0);
             let divide_by = is_average.then_some(self.view.world_size.into());
-            return codec.encode_sum(self.reduce, Unfinished { piece, before, divide_by }, elements, bytes);
+            return codec.encode_sum(
+                self.reduce,
+                Unfinished { piece: place, before, divide_by },
+                elements,
+                bytes,
+            );
         }
         match self.coding.codec {
             Some(codec) if self.buffers.has_feedback() => {

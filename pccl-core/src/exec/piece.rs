@@ -22,7 +22,7 @@ pub(super) struct Piece {
     pub stage: Stage,
     /// Contributions that have landed whole.
     pub turn: u16,
-    /// Quantized: the sum has given way to what it travels as.
+    /// Quantized: the sum has given way to what it travels as, or does so part for part as the last contribution arrives.
     pub encoded: bool,
     /// Children that do not have the whole finished piece yet.
     pub owed: u16,

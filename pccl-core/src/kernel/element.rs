@@ -198,12 +198,6 @@ float!(f64, 8, 0x7ff8_0000_0000_0000);
 macro_rules! float16 {
     ($type:ident, $widen:path, $narrow:path, $infinity:literal, $nan:literal) => {
         impl $type {
-            /// Ordered like the numbers, −0 below +0. Turns its result back, too.
-            #[inline(always)]
-            fn order_key(bits: i16) -> i16 {
-                bits ^ ((bits >> 15) & 0x7fff)
-            }
-
             /// `number`, unless an operand is NaN.
             #[inline(always)]
             fn unless_nan(self, other: Self, number: i16) -> Self {
@@ -238,14 +232,14 @@ macro_rules! float16 {
 
             #[inline(always)]
             fn max(self, other: Self) -> Self {
-                let (a, b) = (Self::order_key(self.0 as i16), Self::order_key(other.0 as i16));
-                self.unless_nan(other, Self::order_key(if a > b { a } else { b }))
+                let (a, b) = (float16::order_key(self.0 as i16), float16::order_key(other.0 as i16));
+                self.unless_nan(other, float16::order_key(if a > b { a } else { b }))
             }
 
             #[inline(always)]
             fn min(self, other: Self) -> Self {
-                let (a, b) = (Self::order_key(self.0 as i16), Self::order_key(other.0 as i16));
-                self.unless_nan(other, Self::order_key(if a < b { a } else { b }))
+                let (a, b) = (float16::order_key(self.0 as i16), float16::order_key(other.0 as i16));
+                self.unless_nan(other, float16::order_key(if a < b { a } else { b }))
             }
 
             type Divisor = f32;

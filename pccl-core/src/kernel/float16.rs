@@ -11,6 +11,12 @@ const F16_SUBNORMAL_UNIT_BITS: u32 = 126 << 23;
 const F16_OVERFLOW_BITS: u32 = (127 + 16) << 23;
 const F32_INFINITY_BITS: u32 = 0x7f80_0000;
 
+/// Bits of either type, ordered like the numbers: −0 below +0, NaN beyond the infinities. Turns its result back, too.
+#[inline(always)]
+pub fn order_key(bits: i16) -> i16 {
+    bits ^ ((bits >> 15) & 0x7fff)
+}
+
 #[inline(always)]
 pub fn f16_to_f32(half: u16) -> f32 {
     let sign = u32::from(half & 0x8000) << 16;

@@ -249,13 +249,18 @@ fn an_abort_at_any_time_leaves_every_input_as_it_was() {
 /// A piece of several blocks that is overwritten in part: decoded and added, or about to be, block by block.
 #[test]
 fn an_abort_between_two_blocks_leaves_every_input_as_it_was() {
-    let quantization = Quantization::MinMax(DType::U8);
+    aborted_between_blocks(Quantization::MinMax(DType::U8), 3, 5);
+    aborted_between_blocks(Quantization::Bits4, 4, 17);
+}
+
+/// Aborts once after each so many steps.
+fn aborted_between_blocks(quantization: Quantization, world_size: usize, every: usize) {
     let descriptor = OpDescriptor { count: 20_000, dtype: DType::F32, op: ReduceOp::Avg, quantization };
-    const BLOCK_BYTES: u64 = 2_048 * 4;
+    let block_bytes = 4 * quantization.block_elements() as u64;
     let base = Shape {
-        world_size: 3,
-        piece_bytes: 4 * BLOCK_BYTES as u32,
-        segment_bytes: 2_056,
+        world_size,
+        piece_bytes: 4 * block_bytes as u32,
+        segment_bytes: quantization.block_wire_bytes(DType::F32, quantization.block_elements()),
         step: 1_500,
         capacity: 2_000,
         pump_budget_bytes: 1_500,
@@ -263,11 +268,11 @@ fn an_abort_between_two_blocks_leaves_every_input_as_it_was() {
     };
     for shape in schedules(&base) {
         let mut between = 0;
-        for before in (0..).step_by(5) {
+        for before in (0..).step_by(every) {
             let count = |world: &World| {
                 // Whole pieces but for the last of each chunk, which are no whole blocks.
                 let within =
-                    |bytes: u64| !bytes.is_multiple_of(4 * BLOCK_BYTES) && bytes.is_multiple_of(BLOCK_BYTES);
+                    |bytes: u64| !bytes.is_multiple_of(4 * block_bytes) && bytes.is_multiple_of(block_bytes);
                 between +=
                     usize::from(world.hosts.iter().any(|host| within(host.engine.counters().bytes_reduced)));
             };

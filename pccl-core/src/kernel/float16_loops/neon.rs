@@ -1,4 +1,4 @@
-//! Sums, products and averages of f16 with NEON's conversions. (bf16 is integer work, which the compiler does well.)
+//! Sums, products, averages and conversions of f16 with NEON's instructions. (bf16 is integer work, which the compiler does well.)
 
 use std::arch::aarch64::{
     float32x4_t, uint16x8_t, vaddq_f32, vbslq_f32, vceqq_f32, vcvt_f16_f32, vcvt_f32_f16, vcvt_high_f16_f32,

@@ -1,4 +1,4 @@
-//! Sums, products and averages of 16-bit floats with the vectors of x86_64, and F16C for f16.
+//! Sums, products, averages and conversions of 16-bit floats with the vectors of x86_64, and F16C for f16.
 
 use std::arch::x86_64::{
     __m256, __m256i, __m512, __m512i, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32,

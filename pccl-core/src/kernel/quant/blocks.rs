@@ -11,7 +11,8 @@ use crate::kernel::cpu::Cpu;
 use crate::kernel::float16_loops;
 use crate::types::{DType, MAX_BLOCK_ELEMENTS};
 
-/// A block on its way between two forms; always hot in the cache. Aligned, as vectors that lie on two cache lines cost twice.
+/// A block on its way between two forms; always hot in the cache. Aligned, as vectors of floats that lie on two cache lines
+/// cost twice.
 #[repr(align(64))]
 pub struct Scratch {
     /// 16-bit floats as f32.
@@ -77,16 +78,20 @@ fn largest_half(dtype: DType) -> f32 {
 
 /// NaN may come out as any NaN: no code depends on which.
 fn widen(cpu: Cpu, dtype: DType, halves: &[u8], singles: &mut [u8]) {
+    if float16_loops::widen(cpu, dtype, halves, singles) {
+        return;
+    }
     match dtype {
-        _ if float16_loops::widen(cpu, dtype, halves, singles) => {}
         DType::F16 => loops::widen::<AsF16>(cpu, halves, singles),
         _ => loops::widen::<AsBf16>(cpu, halves, singles),
     }
 }
 
 fn narrow(cpu: Cpu, dtype: DType, singles: &[u8], halves: &mut [u8]) {
+    if float16_loops::narrow(cpu, dtype, singles, halves) {
+        return;
+    }
     match dtype {
-        _ if float16_loops::narrow(cpu, dtype, singles, halves) => {}
         DType::F16 => loops::narrow::<AsF16>(cpu, singles, halves),
         _ => loops::narrow::<AsBf16>(cpu, singles, halves),
     }

@@ -36,12 +36,29 @@ impl Codec {
         wire: &[u8],
     ) {
         let Unfinished { piece, before, divide_by } = sum;
+        let size = self.dtype.size_bytes();
+        assert!(
+            before.is_none_or(|before| before.len() == piece.len()),
+            "what there is of a sum is not as long as its piece"
+        );
+        assert!(elements.start.is_multiple_of(self.block_elements() * size), "a part begins within a block");
+        assert!(
+            elements.end == piece.len() || elements.end.is_multiple_of(self.block_elements() * size),
+            "a part ends within a block"
+        );
+        assert_eq!(
+            self.wire_bytes((elements.len() / size) as u64),
+            wire.len() as u64,
+            "elements and wire are not of one length"
+        );
         let _mode = StandardFloatMode::enter();
         let (mut scratch, mut tile, mut travels) = (Scratch::new(), Tile::new(), Tile::new());
         for place in self.places_within(piece.len(), elements.clone()) {
             let tile = &mut tile.0[..place.elements_len];
             let mine = place.elements(before.unwrap_or(piece));
-            let way = Way { cpu, codec: self, ahead: Ahead::of(mine) };
+            let is_first = place.wire_at == self.wire_at(elements.start);
+            let ahead = Ahead::of(if is_first { mine } else { &[] });
+            let way = Way { cpu, codec: self, ahead };
             scratch.decode(
                 way,
                 &wire[place.wire_at - self.wire_at(elements.start)..][..place.wire_len],

@@ -78,12 +78,6 @@ code_cell!(i8, u8, 0x80);
 code_cell!(u16, u16, 0);
 code_cell!(i16, u16, 0x8000);
 
-/// Bits of a 16-bit float, ordered like the numbers: −0 below +0, NaN beyond the infinities. Turns its result back, too.
-#[inline(always)]
-fn order_key(bits: i16) -> i16 {
-    bits ^ ((bits >> 15) & 0x7fff)
-}
-
 for_each_cpu! {
     /// Least and greatest element; of no use where not all are finite.
     pub fn extent<W: Work>(elements: &[u8], found: &mut Extent<W>) {
@@ -127,7 +121,7 @@ for_each_cpu! {
     pub fn extent_of_halves<N: Narrow>(halves: &[u8], found: &mut Extent<f32>) {
         let cells = u16::cells(halves);
         let Some(first) = cells.first() else { return };
-        let key = |cell: [u8; 2]| order_key(i16::from_le_bytes(cell));
+        let key = |cell: [u8; 2]| float16::order_key(i16::from_le_bytes(cell));
         let (mut least, mut greatest) = ([key(*first); HALF_LANES], [key(*first); HALF_LANES]);
         let mut chunks = cells.chunks_exact(HALF_LANES);
         for chunk in &mut chunks {
@@ -148,7 +142,7 @@ for_each_cpu! {
             }
             width /= 2;
         }
-        let number = |key: i16| N::widen(order_key(key) as u16);
+        let number = |key: i16| N::widen(float16::order_key(key) as u16);
         let is_finite = least[0] > !N::INFINITY && greatest[0] < N::INFINITY;
         *found = Extent { least: number(least[0]), greatest: number(greatest[0]), is_finite };
     }

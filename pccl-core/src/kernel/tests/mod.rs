@@ -237,6 +237,57 @@ fn conversions_of_16_bit_floats_agree_with_an_independent_implementation() {
     }
 }
 
+/// The same numbers, spans of every length up to some vectors, and each path that has loops for it.
+#[test]
+fn conversions_by_instructions_are_those_on_bits() {
+    let halves: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let near = |bits: u16| {
+        let (middle, of_f16) =
+            ((u32::from(bits) << 16) + 0x8000, half::f16::from_bits(bits).to_f32().to_bits());
+        [middle - 1, middle, middle + 1, of_f16 + 0xfff, of_f16 + 0x1000, of_f16 + 0x1001]
+    };
+    let singles: Vec<u8> = (0..=u16::MAX).flat_map(near).flat_map(u32::to_le_bytes).collect();
+    let lengths = || (0..130).chain([65_536]);
+    for (cpu, dtype) in Cpu::all_here().into_iter().flat_map(|cpu| [(cpu, DType::F16), (cpu, DType::BF16)]) {
+        for count in lengths() {
+            let (from, mut found) = (&halves[2 * (65_536 - count)..], vec![0xa5; 4 * count + 4]);
+            if float16_loops::widen(cpu, dtype, from, &mut found[..4 * count]) {
+                assert_eq!(found[4 * count..], [0xa5; 4], "{cpu:?}, {dtype}: wrote beyond {count}");
+                for (half, single) in from.as_chunks().0.iter().zip(found.as_chunks().0) {
+                    let (bits, single) = (u16::from_le_bytes(*half), f32::from_le_bytes(*single));
+                    let expected = if dtype == DType::F16 {
+                        float16::f16_to_f32(bits)
+                    } else {
+                        float16::bf16_to_f32(bits)
+                    };
+                    let same = single.to_bits() == expected.to_bits() || single.is_nan() && expected.is_nan();
+                    assert!(same, "{cpu:?}, {dtype}: {bits:04x} became {single}");
+                }
+            }
+        }
+        for count in lengths().chain([singles.len() / 4]) {
+            let (from, mut found) = (&singles[singles.len() - 4 * count..], vec![0xa5; 2 * count + 2]);
+            if float16_loops::narrow(cpu, dtype, from, &mut found[..2 * count]) {
+                assert_eq!(found[2 * count..], [0xa5; 2], "{cpu:?}, {dtype}: wrote beyond {count}");
+                for (single, half) in from.as_chunks().0.iter().zip(found.as_chunks().0) {
+                    let single = f32::from_le_bytes(*single);
+                    let expected = if dtype == DType::F16 {
+                        float16::f32_to_f16(single)
+                    } else {
+                        float16::f32_to_bf16(single)
+                    };
+                    assert_eq!(
+                        u16::from_le_bytes(*half),
+                        expected,
+                        "{cpu:?}, {dtype} of {:08x}",
+                        single.to_bits()
+                    );
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 

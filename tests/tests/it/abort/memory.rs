@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use pccl_core::api::{Buffers, Communicator, DType, ErrorKind, OpDescriptor, ReduceOp, ScheduleChoice, Tag};
+use pccl_core::api::{
+    Buffers, Communicator, DType, ErrorKind, OpDescriptor, ReduceOp, ScheduleChoice, Tag, inspect,
+};
 
 use crate::harness::{Process, master_with, reserved, tell, wait_for_world};
 use crate::proxy::{Seed, Wire};
@@ -138,9 +140,12 @@ fn kill_the_third_and_hold_back_the_second(seed: &Seed, how: &str) -> usize {
     let wire = Wire::default();
     let [first, second, third] = [0; 3].map(|_| place(&wire));
     let victim = Arc::new(Mutex::new(None));
-    let doomed = Arc::clone(&victim);
+    let (doomed, asked) = (Arc::clone(&victim), address.clone());
     // In the second operation, when all are in it and nobody can be done.
     wire.at_byte((5 * LEN) as u64 + seed.dice().below(LEN as u64), move || {
+        // When the master answers, it has read that all are in it, which had arrived before the question. Were the death the
+        // first that it hears of, the others would do the operation by themselves, and wait for what is held back.
+        inspect(&asked, 20_000).unwrap();
         doomed.lock().unwrap().take().into_iter().for_each(Process::kill);
         Some((1, 0))
     });
