@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -33,6 +33,27 @@ impl Steps {
         let passed = result.is_ok();
         self.outcomes.push(Outcome { name: name.to_string(), result, took: started.elapsed() });
         passed
+    }
+
+    /// Runs all of them, two at a time: programs that keep one core busy each. Their output comes mixed.
+    pub fn run_in_pairs(&mut self, commands: Vec<(String, Command)>, limit: Duration) {
+        let todo = Mutex::new(commands.into_iter());
+        let done = Mutex::new(Vec::new());
+        let next = || todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some((name, mut command)) = next() {
+                println!("\n── {name}: {}", spelled(&command));
+                let started = Instant::now();
+                let result = watched(&mut command, limit);
+                let outcome = Outcome { name, result, took: started.elapsed() };
+                done.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+            }
+        };
+        thread::scope(|threads| {
+            threads.spawn(work);
+            threads.spawn(work);
+        });
+        self.outcomes.extend(done.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Notes a step that was decided without running a command of its own.
@@ -188,6 +209,17 @@ mod tests {
         assert!(steps.run("good", LONG, command("sh", &["-c", "echo fine"])));
         assert!(steps.close());
         assert!(!steps.run("bad", LONG, command("sh", &["-c", "exit 3"])));
+        assert!(!steps.close());
+    }
+
+    #[test]
+    fn of_those_that_run_in_pairs_all_run_and_all_count() {
+        let mut steps = Steps::default();
+        let exits =
+            |status: i32| (format!("exits with {status}"), command("sh", &["-c", &format!("exit {status}")]));
+        steps.run_in_pairs(vec![exits(0), exits(3), exits(0)], LONG);
+        assert_eq!(steps.outcomes.iter().filter(|outcome| outcome.result.is_ok()).count(), 2);
+        assert_eq!(steps.outcomes.len(), 3);
         assert!(!steps.close());
     }
 

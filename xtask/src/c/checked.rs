@@ -32,6 +32,7 @@ fn valgrind(steps: &mut Steps, out: &Path) {
     if !answers("valgrind", &["--version"]) {
         return steps.skip("C programs, valgrind", "valgrind is not installed");
     }
+    let mut commands = Vec::new();
     for program in Program::all(out) {
         let mut valgrind =
             command("valgrind", &["--quiet", "--vgdb=no", "--error-exitcode=9", "--num-callers=40"]);
@@ -45,8 +46,10 @@ fn valgrind(steps: &mut Steps, out: &Path) {
         }
         valgrind.arg(format!("--suppressions={}", root().join("tests/c/valgrind.supp").display()));
         valgrind.arg(&program.binary).env(PATIENT.0, PATIENT.1).env("TEST_SLOWNESS", "8");
-        steps.run(&format!("C program {}, valgrind", program.name), VALGRIND_LIMIT, valgrind);
+        commands.push((format!("C program {}, valgrind", program.name), valgrind));
     }
+    // It lets one thread of a program run at a time.
+    steps.run_in_pairs(commands, VALGRIND_LIMIT);
 }
 
 fn sanitized(steps: &mut Steps, prefix: &Path, out: &Path) {
