@@ -39,7 +39,7 @@ fn main() {
             }
             let Some(codec) = Codec::of(dtype, quantization) else { continue };
             let name = format!("{dtype}, {quantization}");
-            let rows = ["encode", "decode", "reduce_into", "in place, there and back"]
+            let rows = ["encode", "decode", "reduce_into", "encode_sum", "in place, there and back"]
                 .map(|kernel| format!("{name}: {kernel}"));
             if !rows.iter().any(|row| is_wanted(row)) {
                 continue;
@@ -64,6 +64,8 @@ fn main() {
             row(&rows[2], &mut elements, change, |span| {
                 codec.reduce_into(ReduceOp::Max, span, &wire);
             });
+            // Or zeros would have become subnormal numbers, which are slow.
+            fill(dtype, &mut elements);
             let mut travels = vec![0; SPAN_BYTES];
             row(&rows[3], &mut elements, read, |span| {
                 let sum = Unfinished { piece: &mut travels, before: Some(span), divide_by: None };
