@@ -54,7 +54,7 @@ impl Link for TcpLink {
 
     fn try_write(&mut self, places: &[IoSlice<'_>]) -> LinkIo {
         loop {
-            match self.stream.try_write_vectored(places) {
+            match send(&self.stream, places) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => return counted(outcome(result), &self.carried.written),
             }
@@ -64,6 +64,21 @@ impl Link for TcpLink {
     fn shutdown(&mut self) {
         end(&self.stream);
     }
+}
+
+/// Writes to a connection that its other end has closed are an error. Plain `writev` makes them a signal that ends the process, wherever
+/// nobody has it ignored: a program in C has not.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn send(stream: &TcpStream, places: &[IoSlice<'_>]) -> Result<usize> {
+    stream.try_io(Interest::WRITABLE, || {
+        SockRef::from(stream).send_vectored_with_flags(places, nix::libc::MSG_NOSIGNAL)
+    })
+}
+
+/// Apple's systems are told so once, with the other options of a socket. Windows has no signals.
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+fn send(stream: &TcpStream, places: &[IoSlice<'_>]) -> Result<usize> {
+    stream.try_write_vectored(places)
 }
 
 fn counted(io: LinkIo, bytes: &Cell<u64>) -> LinkIo {

@@ -22,6 +22,8 @@ pub struct DataOptions {
 pub fn set_control_options(stream: &TcpStream, silence_ms: u32) {
     let socket = SockRef::from(stream);
     note("TCP_NODELAY", socket.set_tcp_nodelay(true));
+    #[cfg(target_vendor = "apple")]
+    note("SO_NOSIGPIPE", socket.set_nosigpipe(true));
     let keep_alive = TcpKeepalive::new().with_time(Duration::from_secs(15));
     #[cfg(target_os = "linux")]
     let keep_alive = keep_alive.with_interval(Duration::from_secs(5)).with_retries(3);

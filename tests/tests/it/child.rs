@@ -27,6 +27,8 @@ fn role() {
         #[cfg(target_os = "linux")]
         "returned-memory" => crate::abort::returned_memory(&address),
         #[cfg(target_os = "linux")]
+        "until-broken" => crate::abort::until_broken(&address),
+        #[cfg(target_os = "linux")]
         "gibibyte" => crate::memory::a_gibibyte(&address),
         "in-time" => crate::no_deadlock::in_time(&address),
         "schedule" => crate::schedules::forced(&address),

@@ -133,6 +133,12 @@ impl Process {
         self.0.wait().unwrap().success()
     }
 
+    #[cfg(target_os = "linux")]
+    pub fn signal(&self, signal: libc::c_int) {
+        // SAFETY: a child of ours that has not been waited for, so the number is its own.
+        assert_eq!(unsafe { libc::kill(self.0.id().cast_signed(), signal) }, 0);
+    }
+
     pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();

@@ -6,8 +6,12 @@ mod damage;
 mod kill;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(target_os = "linux")]
+mod pipe;
 
 pub use damage::{damaged_frames, damaged_hellos, two_troubles_on_one_pair};
 pub use kill::victim;
 #[cfg(target_os = "linux")]
 pub use memory::{memory_victim, returned_memory};
+#[cfg(target_os = "linux")]
+pub use pipe::until_broken;
