@@ -31,11 +31,12 @@ pub const MAX_EARLY_STATE_ASKS: usize = 2 * MAX_STATE_ASKS;
 pub const MAX_STATE_WINDOW_BYTES: u64 = 128 << 20;
 /// A source that was asked and sends nothing for so long counts no more.
 pub const STATE_SILENCE_MS: u64 = 10_000;
-/// What a source has to send of a block for it to count as a sign of life, unless that is its end. Together with the time
-/// above the slowest path there may be: 3 kbit/s.
+/// What a source has to send of all it was asked for to count as alive, unless that ends a block. Together with the time
+/// above the slowest path from a source there may be: 3 kbit/s.
 pub const STATE_LIFE_BYTES: usize = 4 << 10;
-/// A fetch to which nothing came whole for so long, no block and no list, has failed: a block at the slowest path.
-pub const STATE_STUCK_MS: u64 = 660_000;
+/// A fetch to which nothing came whole for so long, no block and no list, has failed. Sixty-four blocks side by side take so long
+/// at 40 kbit/s.
+pub const STATE_STUCK_MS: u64 = 3_600_000;
 /// What a peer's library answers by itself in a synchronization it answers within this time, or its group goes on without it.
 pub const SYNC_ANSWER_MS: u64 = 10_000;
 /// How often a long transfer says how far it has come.

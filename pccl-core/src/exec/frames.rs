@@ -171,7 +171,10 @@ impl Core {
             }
             Landing::Block(landed) => match self.syncs.landed_bytes(landed) {
                 Some(bytes) => crc32fast::hash(bytes),
-                None => return Ok(()),
+                None => {
+                    self.syncs.block_sunk(landed, &mut self.cx);
+                    return Ok(());
+                }
             },
             Landing::Note { bytes, .. } => crc32fast::hash(bytes),
             Landing::Sum(sum) => sum.crc32(),

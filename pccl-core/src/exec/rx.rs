@@ -85,6 +85,9 @@ impl Rx {
             segment.got += bytes.min(part);
             match &mut segment.landing {
                 Landing::Sum(sum) => core.add_part(sum, bytes.min(part)),
+                Landing::Note { from, header, .. } => {
+                    core.syncs.hears_note(*from, header, bytes.min(part), core.cx.now);
+                }
                 Landing::Probe(probed) => core.probes.heard(probed, bytes.min(part), core.cx.now),
                 _ => {}
             }

@@ -306,7 +306,11 @@ impl Syncs {
     /// The place of a segment from byte `got` of it on; `None` if it is not wanted any more.
     pub fn place(&mut self, landed: &Landed, got: usize, cx: &Context) -> Option<&mut [u8]> {
         let sync = self.current.as_mut().filter(|sync| sync.number == landed.number)?;
-        let wanted = sync.fetch.as_mut()?.hears(landed.block, landed.ticket, landed.offset + got, cx.now);
+        let (fetch, end) = (sync.fetch.as_mut()?, landed.offset + got);
+        let wanted = fetch.hears(landed.block, landed.ticket, end, cx.now);
+        if !wanted {
+            fetch.sunk(landed.from, landed.block, end, sync.held.block_len(landed.block), cx.now);
+        }
         wanted.then(|| sync.held.tensors.write(landed.block.0 as usize, landed.at + got, landed.len - got))
     }
 
@@ -315,6 +319,26 @@ impl Syncs {
         let sync = self.current.as_ref().filter(|sync| sync.number == landed.number)?;
         let wanted = sync.fetch.as_ref()?.wants(landed.block, landed.ticket);
         wanted.then(|| sync.held.tensors.read(landed.block.0 as usize, landed.at, landed.len))
+    }
+
+    /// A segment has ended that was wanted when it began.
+    pub fn block_sunk(&mut self, landed: &Landed, cx: &mut Context) {
+        let Some(sync) = self.current.as_mut().filter(|sync| sync.number == landed.number) else { return };
+        let Some(fetch) = &mut sync.fetch else { return };
+        let (end, block_len) = (landed.offset + landed.len, sync.held.block_len(landed.block));
+        fetch.sunk(landed.from, landed.block, end, block_len, cx.now);
+        // There may be room to ask for more.
+        self.pump(cx);
+    }
+
+    /// Bytes of a list of digests come.
+    pub fn hears_note(&mut self, from: PeerId, header: &FrameHeader, bytes: usize, now: Time) {
+        if header.kind == FrameKind::StateDigests
+            && let Some(sync) = self.current.as_mut().filter(|sync| sync.number.0 == header.key.epoch.0)
+            && let Some(fetch) = &mut sync.fetch
+        {
+            fetch.hears_part(from, header, bytes, now);
+        }
     }
 
     /// A segment is here whole. A void one: its source has given up, so whatever was asked of it is to come from others.

@@ -58,7 +58,11 @@ impl Stage {
     }
 
     fn say_with(&mut self, link: usize, header: FrameHeader, payload: &[u8], trailer: Trailer) -> &mut Stage {
-        let bytes = [&header.encode()[..], payload, &trailer.encode()].concat();
+        self.say_bytes(link, &[&header.encode()[..], payload, &trailer.encode()].concat())
+    }
+
+    /// A part of a frame, or several.
+    pub fn say_bytes(&mut self, link: usize, bytes: &[u8]) -> &mut Stage {
         self.says[link].borrow_mut().bytes.extend(bytes);
         self.engine.ready(LinkId(link as u64), self.now);
         self.take_outputs();

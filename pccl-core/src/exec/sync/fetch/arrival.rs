@@ -8,7 +8,6 @@ use crate::exec::fault::Fault;
 use crate::exec::sync::Landed;
 use crate::exec::sync::parts::is_part;
 use crate::kernel::hash;
-use crate::limits::STATE_LIFE_BYTES;
 use crate::state::{Condition, combined, tensor_digest};
 use crate::types::{Digest, FetchFailure, LinkId, Needs, PeerId, SyncNumber, Time};
 use crate::wire::frame::FrameHeader;
@@ -179,8 +178,8 @@ impl Fetch {
         Ok(Some(self.next_ticket))
     }
 
-    /// A segment, up to this place in its block, that is not wanted (any more). If it was asked for once, its source is not
-    /// silent, and has less to send.
+    /// Bytes, up to this place in their block, that are not wanted (any more). If they were asked for once, their source is not
+    /// silent, and in the end has less to send.
     pub fn sunk(&mut self, from: PeerId, block: Block, end: usize, block_len: usize, now: Time) {
         if let Some(source) = self.source_of(from) {
             self.sources[source].sent_late(block, end, block_len, now);
@@ -193,15 +192,21 @@ impl Fetch {
         landing.is_some_and(|(_, current, _)| current == ticket)
     }
 
-    /// The same for bytes that come now, from this place of the block on: enough of them, and their source is not silent.
+    /// The same for bytes that come now, from this place of the block on: their source is not silent.
     pub fn hears(&mut self, block: Block, ticket: u64, at: usize, now: Time) -> bool {
         let landing = |asked: &&mut Asked| asked.landing.is_some_and(|(_, current, _)| current == ticket);
         let Some(asked) = self.asked.get_mut(&block).filter(landing) else { return false };
-        if at >= asked.counted + STATE_LIFE_BYTES {
-            asked.counted = at;
-            self.sources[asked.source].heard = now;
-        }
+        let new = at.saturating_sub(asked.counted);
+        asked.counted += new;
+        self.sources[asked.source].gets_on(new, now);
         true
+    }
+
+    /// Bytes of a part of a list come.
+    pub fn hears_part(&mut self, from: PeerId, header: &FrameHeader, bytes: usize, now: Time) {
+        if let Some(source) = self.source_of(from) {
+            self.sources[source].gets_on_with_part(header.key.tag.0, header.chunk, bytes, now);
+        }
     }
 
     /// A segment is here, and sound. True if that ends its block: then more can be asked for.

@@ -104,7 +104,7 @@ impl Fetch {
         let back: Vec<Block> = asked.map(|(block, _)| *block).collect();
         for block in back.into_iter().rev() {
             if let Some(asked) = self.asked.remove(&block) {
-                self.sources[asked.source].is_late_with(block);
+                self.sources[asked.source].is_late_with(block, asked.counted);
             }
             self.queue(held.may_differ(block.0)).push_front(block);
         }
