@@ -23,7 +23,8 @@
  * Codes that any function can return beside those it names: pcclInvalidArgument (NULL, a number out of range), pcclInternalError
  * (a bug of the library; no panic and no exception crosses the border), those that make, take or stand for a communicator
  * pcclNotInitialized (before pcclInit), and all that take a handle, but for its destruction, pcclInvalidUsage in a forked child: its
- * handles fail, also those that the parent had destroyed, may be destroyed, and leave the parent's alone. Phases and operations that
+ * handles fail (whatever number came with the fork, of whatever kind and also if the parent had destroyed it), may be destroyed once
+ * each, and leave the parent's alone. Phases and operations that
  * block: pcclMasterConnectionFailed, if the master is lost for good (a restarted one is found again) or has put this peer out of the
  * run; pcclInvalidUsage before pcclConnect.
  *

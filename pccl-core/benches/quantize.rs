@@ -85,8 +85,12 @@ fn read(span: &mut [u8]) {
     black_box(words.iter().fold([0; 4], |a, b| std::array::from_fn(|i| a[i] ^ b[i])));
 }
 
+/// With ordinary stores, as the kernels have them: memory that is filled with one byte is written without being fetched first.
 fn write(span: &mut [u8]) {
-    span.fill(black_box(1));
+    let words: &mut [[u64; 4]] = bytemuck::cast_slice_mut(span);
+    for (i, word) in words.iter_mut().enumerate() {
+        *word = [i as u64; 4];
+    }
 }
 
 fn change(span: &mut [u8]) {

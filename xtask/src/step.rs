@@ -35,25 +35,27 @@ impl Steps {
         passed
     }
 
-    /// Runs all of them, two at a time: programs that keep one core busy each. Their output comes mixed.
+    /// Runs all of them, two at a time: programs that keep one core busy each. Their output comes mixed, their outcomes in order.
     pub fn run_in_pairs(&mut self, commands: Vec<(String, Command)>, limit: Duration) {
-        let todo = Mutex::new(commands.into_iter());
+        let todo = Mutex::new(commands.into_iter().enumerate());
         let done = Mutex::new(Vec::new());
         let next = || todo.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
-            while let Some((name, mut command)) = next() {
+            while let Some((at, (name, mut command))) = next() {
                 println!("\n── {name}: {}", spelled(&command));
                 let started = Instant::now();
                 let result = watched(&mut command, limit);
                 let outcome = Outcome { name, result, took: started.elapsed() };
-                done.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+                done.lock().unwrap_or_else(PoisonError::into_inner).push((at, outcome));
             }
         };
         thread::scope(|threads| {
             threads.spawn(work);
             threads.spawn(work);
         });
-        self.outcomes.extend(done.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_by_key(|(at, _)| *at);
+        self.outcomes.extend(done.into_iter().map(|(_, outcome)| outcome));
     }
 
     /// Notes a step that was decided without running a command of its own.

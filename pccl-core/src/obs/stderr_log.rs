@@ -1,7 +1,7 @@
 //! The log of programs that have no logger to give it to: those in C and Python. Nothing is on the heap between two lines,
 //! so a library that is unloaded leaves nothing of it behind.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -14,8 +14,11 @@ const OURS: &str = "pccl";
 struct StderrLog;
 
 static LOG: StderrLog = StderrLog;
-/// No lock, as none is in all of this: a forked child would wait for a thread of its parent.
-static STARTED: AtomicBool = AtomicBool::new(false);
+/// `NOBODY`, the process that is about to start it, or `DONE`. Nobody waits for what a thread of another process would have to do: a
+/// forked child has no such thread.
+static STARTED: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = 0;
+const DONE: u32 = u32::MAX;
 /// Whether `LOG` is the process's logger. Else it is not ours to set levels.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -33,13 +36,15 @@ impl Log for StderrLog {
     fn flush(&self) {}
 }
 
-/// In one go, so that lines of several threads and processes do not mix, and past the lock of `std`'s handle: in a forked child
+/// In one go, so that lines of several threads and processes do not mix (short ones, as far as the system keeps together what is written to
+/// a pipe), and past the lock of `std`'s handle: in a forked child
 /// that may be held by a thread that is not there. If it fails there is nobody to tell.
 #[cfg(unix)]
 fn write(mut line: &[u8]) {
     use nix::errno::Errno;
     while !line.is_empty() {
         match nix::unistd::write(std::io::stderr(), line) {
+            Ok(0) => return,
             Ok(written) => line = line.get(written..).unwrap_or_default(),
             Err(Errno::EINTR) => {}
             Err(_) => return,
@@ -70,10 +75,26 @@ fn line(now: SystemTime, record: &Record<'_>) -> String {
 }
 
 /// Sends the library's log to standard error from now on, as much of it as `PCCL_LOG_LEVEL` says. Only the first call does
-/// something, and it does nothing where the process has a logger (of the crate `log`) or a subscriber (of `tracing`) already.
+/// something, and it does nothing where the process has a logger (of the crate `log`) or a subscriber (of `tracing`) already. It is done
+/// when any call returns, but in a process that was forked in its middle.
 pub fn log_to_stderr() {
+    let me = std::process::id();
+    match STARTED.compare_exchange(NOBODY, me, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {
+            start();
+            STARTED.store(DONE, Ordering::Release);
+        }
+        Err(_) => {
+            while STARTED.load(Ordering::Acquire) == me {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+fn start() {
     // A subscriber of `tracing` gets everything, and this nothing.
-    if STARTED.swap(true, Ordering::AcqRel) || log::set_logger(&LOG).is_err() {
+    if log::set_logger(&LOG).is_err() {
         return;
     }
     INSTALLED.store(true, Ordering::Release);
