@@ -124,6 +124,139 @@ def test_a_host_of_which_a_rank_never_comes_gives_up_in_words_and_the_others_go_
         rank.comm.destroy()
 
 
+def whole_hosts(grid, hosts):
+    ranks = [Rank(grid, host, rank) for host in hosts for rank in range(RANKS)]
+    for rank in ranks:
+        assert rank.is_whole.wait(60), rank.error
+    return ranks
+
+
+def leave_half(grid, ranks, member, newcomer, half_waits=True):
+    """Of the second host one rank is lost, and the other stays until a third host has come to the door and was let in by those
+    that wait. Gives what `member(rank)` and `newcomer(rank)` gave to those who are left.
+
+    `half_waits`: with the others; else it stands still, as in a collective of its host."""
+    lost, half = ranks[2:]
+    lost.comm.destroy()
+    came = []
+
+    def come():
+        if half_waits:
+            until(lambda: half.host._round[1] >= 1)
+        came.extend(Rank(grid, 2, rank) for rank in range(RANKS))
+        if half_waits:
+            until(lambda: half.comm.world_size == 5)
+        half.comm.destroy()
+        for one in came:
+            assert one.is_whole.wait(60), one.error
+        return together(*(lambda one=one: newcomer(one) for one in came))
+
+    def wait_in_vain():
+        if not half_waits:
+            return
+        with pytest.raises(pccl.PCCLError):
+            member(half)
+
+    first, second, new, _ = together(*(lambda one=one: member(one) for one in ranks[:2]), come, wait_in_vain)
+    for one in (*ranks[:2], *came):
+        one.comm.destroy()
+    return [first, second], new
+
+
+def test_members_hear_of_a_host_that_came_while_they_waited_for_another(master):
+    grid = Grid(master)
+    ranks = whole_hosts(grid, (0, 1))
+    members, _ = leave_half(grid, ranks, lambda rank: recipes.admit(rank.comm, host=rank.host), lambda rank: None)
+    # Nobody was at the door when they began.
+    assert members == [True, True]
+
+
+RECIPES_WITH_HOSTS = {
+    "diloco": lambda comm, model, host: recipes.DiLoCo(comm, model, every=1, host=host, sync_every=0),
+    "async": lambda comm, model, host: recipes.AsyncDiLoCo(comm, model, every=1, host=host, sync_every=0),
+    "streaming": lambda comm, model, host: recipes.StreamingDiLoCo(
+        comm, model, every=2, fragments=2, overlap=0, host=host, sync_every=0
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RECIPES_WITH_HOSTS)
+def test_recipes_that_compare_nothing_by_themselves_take_in_a_host_that_came_late(master, kind):
+    """`sync_every=0`: only that somebody came makes members give newcomers what they hold."""
+    grid = Grid(master)
+    ranks = whole_hosts(grid, (0, 1))
+
+    def made(rank):
+        model = torch.nn.Linear(3, 2)
+        torch.nn.init.constant_(model.weight, float(ranks.index(rank) if rank in ranks else 100))
+        rank.diloco = RECIPES_WITH_HOSTS[kind](rank.comm, model, rank.host)
+
+    together(*(lambda rank=rank: made(rank) for rank in ranks))
+
+    joined_at = []
+
+    def go_on(rank):
+        # Nobody gets further than one step without the newcomers.
+        while not joined_at or rank.diloco.outer_steps < joined_at[0] + 3:
+            with torch.no_grad():
+                rank.diloco.model.weight += 0.5
+            rank.diloco.step()
+        if kind == "async":
+            rank.diloco.finish()
+        return rank.diloco.outer_steps, [anchor.tolist() for anchor in rank.diloco._anchors]
+
+    def newcomer(rank):
+        made(rank)
+        joined_at.append(rank.diloco.outer_steps)
+        return go_on(rank)
+
+    # An AsyncDiLoCo looks at its hosts only when somebody is at the door.
+    members, new = leave_half(grid, ranks, go_on, newcomer, half_waits=kind != "async")
+    assert members == new
+
+
+def test_a_store_may_have_several_hosts_in_turn(master):
+    """At one membership, and afterwards the first again at the next one."""
+    grid = Grid(master, limit_s=5.0)
+    ranks = whole_hosts(grid, (0,))
+    seconds = [grid.host(0, rank) for rank in range(RANKS)]
+    together(*(lambda one=one: seconds[one].wait_until_whole(ranks[one].comm) for one in range(RANKS)))
+    more = [Rank(grid, 1, rank) for rank in range(RANKS)]
+
+    def go_on(rank):
+        while rank.comm.world_size < 4:
+            recipes.admit(rank.comm, host=rank.host)
+
+    together(*(lambda rank=rank: go_on(rank) for rank in ranks))
+    for rank in more:
+        assert rank.is_whole.wait(60), rank.error
+    for rank in (*ranks, *more):
+        rank.comm.destroy()
+
+
+def test_what_an_earlier_run_left_in_the_store_is_not_believed():
+    """A master begins to count again; the store of torchrun's agent is what it was, with a verdict in it."""
+    store = dist.HashStore()
+    for attempt in range(2):
+        with pccl.MasterNode("127.0.0.1:0") as node:
+            node.run()
+            grid = Grid(node)
+            grid.stores[0] = store
+            if attempt == 0:
+                for rank in whole_hosts(grid, (0,)):
+                    rank.comm.destroy()
+                continue
+            # One rank in each group, of two hosts; and the other of ours never comes.
+            other = Rank(grid, 1, 1)
+            until(lambda: other.is_looking(1))
+            grid.options["limit_s"] = 0.2
+            first = Rank(grid, 0, 0)
+            first.thread.join(60)
+            assert isinstance(first.error, TimeoutError) and "for rank 1 of 2 to be let in" in str(first.error)
+            for rank in (first, other):
+                rank.comm.destroy()
+
+
 def test_a_rank_out_of_range_is_refused():
     with pytest.raises(ValueError, match="rank 2 of 2"):
         recipes.Host(dist.HashStore(), 2, 2)

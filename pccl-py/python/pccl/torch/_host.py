@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+import uuid
 from typing import Any, Callable, Optional
 
 from .. import _pccl
@@ -24,29 +26,39 @@ class Host:
     else. Rank `rank` of `ranks` is a peer of peer group `rank`, and all ranks of all hosts use it. A host whose ranks were let
     in only in part may not go on, nor may the others with it: they wait until the rest is in. After `limit_s` seconds the
     ranks of such a host give up with a `TimeoutError`; end them all then, and the others go on.
+
+    A store may have several, one after another or in turn, if all its ranks use the same one at a time; and it may outlive its
+    ranks.
     """
 
     def __init__(self, store: Any, rank: int, ranks: int, *, limit_s: float = 120.0, settle_s: float = 2.0) -> None:
         if not 0 <= rank < ranks:
             raise ValueError(f"rank {rank} of {ranks}")
         self._store, self.rank, self.ranks, self.limit_s = store, rank, ranks, limit_s
+        # What others have left in the store, those before us or another of this rank, is not for this one.
+        self._name = uuid.uuid4().hex
+        self._store.set(_name_key(rank), self._name)
         # How long a sibling may take from its being let in to the next line. Too little costs a round, nothing else.
         self._settle_s = settle_s
         self._whole_epoch: Optional[int] = None
         # The epoch that hosts were last looked at in, and how often in it.
         self._round: tuple[int, int] = (0, 0)
 
-    def wait_until_whole(self, comm: Communicator) -> None:
-        """Every peer of the run calls it, with the same membership. Returns when all hosts in it are complete."""
+    def wait_until_whole(self, comm: Communicator) -> bool:
+        """Every peer of the run calls it, with the same membership. Returns when all hosts in it are complete: whether it has let
+        in who waited meanwhile, the same at all peers."""
         begun = time.monotonic()
+        has_let_in = False
         while comm._comm.epoch() != self._whole_epoch:
             epoch = comm._comm.epoch()
             if self._are_all_complete(comm, epoch):
                 self._whole_epoch = epoch
-                return
+                break
             self._give_up_late(comm, time.monotonic() - begun)
             _pccl.pause(_BETWEEN_LOOKS_MS)
             comm.update_topology()
+            has_let_in = True
+        return has_let_in
 
     def _give_up_late(self, comm: Communicator, waited: float) -> None:
         epoch, number = self._round
@@ -54,7 +66,7 @@ class Host:
         if waited <= self.limit_s or number < 3:
             return
         peers = comm.get_attribute(Attribute.GLOBAL_WORLD_SIZE)
-        absent = [rank for rank in range(self.ranks) if self._store.add(f"pccl/{epoch}/seen/{rank}", 0) == 0]
+        absent = [rank for rank in range(self.ranks) if self._store.add(_seen_key(epoch, rank, self._name), 0) == 0]
         if absent:
             raise TimeoutError(
                 f"rank {self.rank} of this host has waited {waited:.0f} s for rank {', '.join(map(str, absent))} of {self.ranks} to be "
@@ -70,29 +82,41 @@ class Host:
         """The same answer at every peer of the run, whatever is lost meanwhile."""
         number = self._round[1] + 1 if self._round[0] == epoch else 0
         self._round = (epoch, number)
-        self._store.add(f"pccl/{epoch}/seen/{self.rank}", 1)
+        self._store.set(_name_key(self.rank), self._name)
+        # To each of the others by its name: ranks that are no more have not seen ours.
+        for name in self._names():
+            self._store.add(_seen_key(epoch, self.rank, name), 1)
         peers = comm.get_attribute(Attribute.GLOBAL_WORLD_SIZE)
         if peers != self.ranks * comm.get_attribute(Attribute.LARGEST_PEER_GROUP_WORLD_SIZE):
             return False
         # Equally large groups may still be halves of several hosts.
-        prefix = f"pccl/{epoch}/{number}"
-        is_complete = self._is_host_complete(prefix)
+        prefix, is_complete = self._meet(epoch, number)
         of_group = _least(comm, is_complete)
         # Each rank has heard of the hosts in its group; a host of which a rank is in any group is seen by one of us.
         return is_complete and self._is_said_by_all(prefix, of_group)
 
-    def _is_host_complete(self, prefix: str) -> bool:
-        """Whether all ranks of this host are members now; all that are get the same answer."""
-        here, verdict = f"{prefix}/here", f"{prefix}/verdict"
+    def _meet(self, epoch: int, number: int) -> tuple[str, bool]:
+        """Whether all ranks of this host are members now; all that are get the same answer. And where they have met."""
         until = time.monotonic() + self._settle_s
-        present = self._store.add(here, 1)
+        prefix = ""
         while True:
-            if present == self.ranks:
-                return self._decided(verdict, "complete")
-            if self._store.check([verdict]) or time.monotonic() > until:
-                return self._decided(verdict, "part")
-            _pccl.pause(1)
-            present = self._store.add(here, 0)
+            # First where we stand: who has decided there may go on, and look again under another name.
+            if prefix:
+                present = self._store.add(f"{prefix}/here", 0)
+                if present == self.ranks:
+                    return prefix, self._decided(f"{prefix}/verdict", "complete")
+                if self._store.check([f"{prefix}/verdict"]) or time.monotonic() > until:
+                    return prefix, self._decided(f"{prefix}/verdict", "part")
+                _pccl.pause(1)
+            # Under the names of all. While one is missing, or of a rank that is no more, not all come to this place.
+            place = f"pccl/{epoch}/{number}/{hashlib.sha256(' '.join(self._names()).encode()).hexdigest()}"
+            if place != prefix:
+                prefix = place
+                self._store.add(f"{prefix}/here", 1)
+
+    def _names(self) -> list[str]:
+        keys = [_name_key(rank) for rank in range(self.ranks)]
+        return [bytes(self._store.get(key)).decode() if self._store.check([key]) else "" for key in keys]
 
     def _decided(self, key: str, proposal: str) -> bool:
         """Who proposes first decides."""
@@ -114,6 +138,14 @@ class Host:
                     "end all ranks of a host when one ends"
                 )
             _pccl.pause(1)
+
+
+def _name_key(rank: int) -> str:
+    return f"pccl/name/{rank}"
+
+
+def _seen_key(epoch: int, rank: int, name: str) -> str:
+    return f"pccl/{epoch}/seen/{rank}/{name}"
 
 
 def _least(comm: Communicator, flag: bool) -> bool:

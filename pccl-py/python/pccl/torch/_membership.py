@@ -13,7 +13,8 @@ _T = TypeVar("_T")
 
 
 def admit(comm: Communicator, *, host: Optional[Host] = None) -> bool:
-    """Lets in whoever waits; whether somebody did. Every peer of the run calls it between two steps, with nothing under way.
+    """Lets in whoever waits; whether somebody may have come. Every peer of the run calls it between two steps, with nothing
+    under way; all get the same answer.
 
     `host`: where several ranks make up a host. Then it returns when all hosts are complete.
     """
@@ -21,7 +22,8 @@ def admit(comm: Communicator, *, host: Optional[Host] = None) -> bool:
     if came:
         comm.update_topology()
     if host is not None:
-        host.wait_until_whole(comm)
+        # While it waits it lets in others, too.
+        came = host.wait_until_whole(comm) or came
     return came
 
 
