@@ -125,9 +125,16 @@ def test_what_cannot_work_is_refused_before_anybody_waits():
 
 
 def test_own_shares_that_cannot_be_are_refused():
-    for share in (-0.1, float("nan")):
+    for share in (-0.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="own_share"):
             recipes.AsyncDiLoCo(None, torch.nn.Linear(2, 2), every=2, own_share=share)
+
+
+def test_late_news_has_the_outer_momentum_that_was_measured(peers_of):
+    """docs/guide-python.md has the figures."""
+    peer = peers_of(1)[0]
+    for make, momentum in [(recipes.AsyncDiLoCo, 0.3), (recipes.DiLoCo, 0.9)]:
+        assert make(peer, torch.nn.Linear(2, 2), every=2)._outer.param_groups[0]["momentum"] == momentum
 
 
 def test_fragments_cover_everything_in_order_and_about_equally():

@@ -237,3 +237,44 @@ def test_a_newcomer_of_a_streaming_diloco_shares_in_the_next_round(two, master):
     for diloco in dilocos:
         assert anchors(diloco) == near(*(outer.anchor for outer in outers))
     comm.destroy()
+
+
+HALF_PRECISION = {
+    "diloco": lambda comm, model: recipes.DiLoCo(comm, model, every=1, outer_lr=0.25, outer_momentum=0.0),
+    "async": lambda comm, model: recipes.AsyncDiLoCo(comm, model, every=1, outer_lr=0.25, outer_momentum=0.0),
+    **{
+        f"streaming, mixing {mixing}": lambda comm, model, mixing=mixing: recipes.StreamingDiLoCo(
+            comm, model, every=2, fragments=2, overlap=0, mixing=mixing, quantize=None, outer_lr=0.25, outer_momentum=0.0
+        )
+        for mixing in (0.0, 0.5)
+    },
+}
+
+
+@pytest.mark.parametrize("kind", HALF_PRECISION)
+@pytest.mark.parametrize("dtype, ulp", [(torch.bfloat16, 2**-7), (torch.float16, 2**-10)])
+def test_what_half_precision_cannot_hold_stays_in_the_anchors(two, kind, dtype, ulp):
+    """One of two peers moves by one ulp, and then nobody: the quarter of it that is everybody's is not taken back."""
+    dilocos = each(two, lambda peer, i: HALF_PRECISION[kind](peer, Two(1.0).to(dtype)))
+    is_streaming = "streaming" in kind
+    dilocos[0].model.move(ulp)
+    seen = []
+    for _ in range(8):
+        for _ in range(2 if is_streaming else 1):
+            each(two, lambda _, i: dilocos[i].step())
+        seen.append(anchors(dilocos[0])[0])
+        assert anchors(dilocos[0]) == anchors(dilocos[1])
+    if kind == "async":
+        each(two, lambda _, i: dilocos[i].finish())
+        seen = [*seen[1:], anchors(dilocos[0])[0]]
+    first = 1.0 + ulp / 2 / 4
+    if "0.5" not in kind:
+        assert seen == [first] * 8
+        return
+    # What a peer keeps of its own way counts again, as at full precision.
+    expected = 1.0
+    place = [1.0 + ulp, 1.0]
+    for anchor in seen:
+        expected += (sum(place) / 2 - expected) / 4
+        place = [(own + expected) / 2 for own in place]
+        assert anchor == pytest.approx(expected, abs=1e-6)

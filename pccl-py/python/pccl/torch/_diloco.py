@@ -81,7 +81,8 @@ class DiLoCo:
         parameters = list(sharded(model).named_parameters())
         self._named = [(name, p) for name, p in parameters if p.requires_grad]
         self._frozen = [(name, p) for name, p in parameters if not p.requires_grad]
-        # Where all were after the last outer step. Half-precision numbers would swallow small steps.
+        # Where all were after the last outer step. Half-precision numbers would swallow small steps, so a way is measured from
+        # what such a parameter was set to: rounding is no part of it.
         self._anchors = [_precise(local(parameter)) for _, parameter in self._named]
         make = outer_optimizer or (lambda params: _nesterov(params, outer_lr, outer_momentum))
         self._outer = make(self._anchors)
@@ -216,7 +217,7 @@ class DiLoCo:
     def _ways(self, which: range) -> list[torch.Tensor]:
         """How far this peer went from the anchors, as gradients: from where it is to where it was."""
         sharded(self.model)
-        return [self._anchors[i].detach() - local(self._named[i][1]) for i in which]
+        return [as_held(self._anchors[i].detach(), self._named[i][1]) - local(self._named[i][1]) for i in which]
 
     def _advance(self, which: range, ways: list[torch.Tensor]) -> None:
         """One step of the outer optimizer, for these parameters only: the others have no gradient."""
@@ -301,6 +302,11 @@ def _precise(tensor: torch.Tensor) -> torch.Tensor:
     copy = torch.empty(tensor.shape, dtype=kind, device=tensor.device)
     copy.copy_(tensor)
     return copy.requires_grad_()
+
+
+def as_held(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """What is left of it in such a parameter."""
+    return value.to(parameter.dtype).to(value.dtype)
 
 
 def _nesterov(parameters: list[torch.Tensor], lr: float, momentum: float) -> torch.optim.Optimizer:

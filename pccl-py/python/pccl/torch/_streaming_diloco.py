@@ -42,6 +42,8 @@ class StreamingDiLoCo(DiLoCo):
             raise ValueError(f"overlap is {overlap}: one fragment must be here before the next one, {every // fragments} steps on")
         if not 0.0 <= mixing < 1.0:
             raise ValueError(f"mixing is {mixing}: a share below 1 is needed")
+        # What rounding has left over when a half-precision parameter was set.
+        self._rests: dict[int, torch.Tensor] = {}
         super().__init__(comm, model, inner_optimizer, every=every, quantize=quantize, **options)
         self._parts = _fragments([anchor.numel() for anchor in self._anchors], fragments)
         # Each has its own: they are of other sizes.
@@ -73,12 +75,32 @@ class StreamingDiLoCo(DiLoCo):
         super()._restart()
         self._inner_steps = self._overlap
 
+    def _follow(self, which: range) -> None:
+        super()._follow(which)
+        for i in which:
+            mine, anchor = local(self._named[i][1]), self._anchors[i].detach()
+            if mine.dtype is not anchor.dtype:
+                self._rests[i] = anchor - mine
+
     def _mix(self, part: range) -> None:
         """The model goes on between the anchors and where it has got to meanwhile."""
         sharded(self.model)
         for i in part:
-            mine = local(self._named[i][1])
-            mine.lerp_(self._anchors[i].detach().to(mine.dtype), 1.0 - self._mixing)
+            mine, anchor = local(self._named[i][1]), self._anchors[i].detach()
+            if i in self._rests:
+                place = self._rests[i].add_(mine).lerp_(anchor, 1.0 - self._mixing)
+                mine.copy_(place)
+                place.sub_(mine)
+            else:
+                mine.lerp_(anchor, 1.0 - self._mixing)
+
+    def _ways(self, which: range) -> list[torch.Tensor]:
+        sharded(self.model)
+        return [self._way(i) for i in which]
+
+    def _way(self, i: int) -> torch.Tensor:
+        way = self._anchors[i].detach() - local(self._named[i][1])
+        return way.sub_(self._rests[i]) if i in self._rests else way
 
 
 def _fragments(sizes: list[int], count: int) -> list[range]:
