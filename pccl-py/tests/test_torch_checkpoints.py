@@ -132,6 +132,28 @@ def test_a_state_of_another_kind_is_refused_in_words_and_changes_nothing(peers_o
         assert are_equal(before[kind], parts(dilocos[kind]))
 
 
+def test_a_checkpoint_takes_the_place_of_what_was_received_in_part(peers_of):
+    peer = peers_of(1)[0]
+    diloco = KINDS["diloco"](peer, model_of(1))
+    train(diloco, 2, 1)
+    saved = diloco.state_dict()
+
+    def broken(state, strategy):
+        state._note(["mixed"] * len(state.tensor_infos), False)
+        raise pccl.PCCLError("sync_shared_state", pccl.Result.MASTER_CONNECTION_FAILED, "the master is gone")
+
+    peer.sync_shared_state = broken
+    with pytest.raises(pccl.PCCLError, match="the master is gone"):
+        train(diloco, 2, 1)
+    del peer.sync_shared_state
+    with pytest.raises(pccl.PCCLError, match="Load a checkpoint here"):
+        train(diloco, 2, 1)
+    diloco.load_state_dict(saved)
+    assert diloco.outer_steps == 1
+    train(diloco, 2, 1)
+    assert diloco.outer_steps == 2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_error_feedback_is_used_and_saved(peers_of, kind):
     peers = peers_of(2)

@@ -5,7 +5,7 @@ import threading
 import weakref
 
 import pytest
-from conftest import each, join
+from conftest import each, interrupted, join, until_it_waits
 
 import pccl
 
@@ -300,6 +300,76 @@ def test_a_model_received_in_part_is_an_error_and_no_model(master, torch_script)
         state.revision = 4
         assert state.sync(comm).rx_bytes == 0
     done.set()
+
+
+class Ending:
+    """A communicator whose master dies when half of the first tensor has come. To choose that moment, the answer is made up."""
+
+    def sync_shared_state(self, state, strategy):
+        state.tensor_infos[0]._made_from.view(-1)[:2] = 7.0
+        state._note(["mixed", *["kept"] * (len(state.tensor_infos) - 1)], False)
+        raise pccl.PCCLError("sync_shared_state", pccl.Result.MASTER_CONNECTION_FAILED, "the master is gone")
+
+
+def test_a_model_received_in_part_stays_none_when_the_master_dies(peers_of):
+    model = torch.nn.Linear(3, 2)
+    # With strides of its own, so that it is received into a copy.
+    model.weight.data = torch.zeros(3, 2).t()
+    state = recipes.SharedModelState(model)
+    with pytest.raises(pccl.PCCLError, match="the master is gone"):
+        state.sync(Ending())
+    assert int((model.weight == 7.0).sum()) == 2
+    peer = peers_of(1)[0]
+    for _ in range(2):
+        with pytest.raises(pccl.PCCLError, match="master is gone.*in part only.*1 of 2 tensors .model.weight."):
+            state.sync(peer)
+    state.revision = 4
+    assert state.sync(peer).rx_bytes == 0
+
+
+def end_by_a_signal(state, peer):
+    interrupted(lambda: state.sync(peer))
+
+
+def end_by_leaving(state, peer):
+    def sync():
+        with pytest.raises(pccl.PCCLError):
+            state.sync(peer)
+
+    waiting = threading.Thread(target=sync)
+    waiting.start()
+    until_it_waits(waiting)
+    peer.destroy()
+    waiting.join(60)
+
+
+@pytest.mark.parametrize("end", [end_by_a_signal, end_by_leaving])
+def test_of_a_synchronization_that_was_broken_off_nobody_knows_what_it_has_received(two, master, end):
+    state = recipes.SharedModelState(torch.nn.Linear(3, 2))
+    end(state, two[0])
+    for peer in two:
+        peer.destroy()
+    with pccl.Communicator(master.address) as comm:
+        comm.connect()
+        with pytest.raises(pccl.PCCLError, match="in part only.*2 of 2 tensors"):
+            state.sync(comm)
+        with pccl.Communicator(master.address) as holder:
+            join(holder, [comm])
+            whole = recipes.SharedModelState(torch.nn.Linear(3, 2))
+            whole.push_revision()
+            each([comm, holder], lambda peer, i: (state, whole)[i].sync(peer))
+        comm.update_topology()
+        assert state.sync(comm).rx_bytes == 0
+
+
+def test_a_call_that_never_began_leaves_a_model_whole(two):
+    state = recipes.SharedModelState(torch.nn.Linear(3, 2))
+    left = two[1]
+    left.destroy()
+    with pytest.raises(pccl.PCCLError, match="destroyed"):
+        state.sync(left)
+    two[0].update_topology()
+    assert state.sync(two[0]).rx_bytes == 0
 
 
 def test_the_conditions_of_a_broken_synchronization_are_kept():

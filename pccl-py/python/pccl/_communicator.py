@@ -17,6 +17,8 @@ from ._handle import AsyncReduceHandle
 from ._state import Lent, SharedState
 
 _BETWEEN_ATTEMPTS_MS = 1000
+# Of a call that was refused before it touched anything.
+_NOT_BEGUN = (Result.INVALID_USAGE, Result.INVALID_ARGUMENT)
 # What the next attempt may find otherwise.
 _MAY_PASS = (Result.MASTER_CONNECTION_FAILED, Result.RANK_CONNECTION_FAILED)
 
@@ -71,17 +73,22 @@ class Communicator:
     ) -> SharedStateSyncInfo:
         """Blocks until all peers of the group hold the same tensors; they all must call it, with the same names and types.
 
-        `RANK_CONNECTION_LOST` if it could not be finished: call it again, it goes on where it stood.
+        `RANK_CONNECTION_LOST` if it could not be finished: call it again, it goes on where it stood. What an ended call has left
+        is in `conditions` of the state.
         """
         lent = Lent(shared_state)
-        outcome, conditions = _errors.call(
-            "sync_shared_state",
-            self._comm.synchronize,
-            shared_state.revision,
-            SharedStateSyncStrategy(strategy).value,
-            lent.tensors,
-            lent.owner,
-        )
+        code = SharedStateSyncStrategy(strategy).value
+        try:
+            outcome, conditions = _errors.call(
+                "sync_shared_state", self._comm.synchronize, shared_state.revision, code, lent.tensors, lent.owner
+            )
+        except BaseException as error:
+            if not (isinstance(error, _errors.PCCLError) and error.result in _NOT_BEGUN):
+                # Interrupted, or destroyed: it has not told what it has received.
+                unknown = ["mixed"] * len(lent.tensors)
+                shared_state._note(unknown, False)
+                lent.finish(unknown)
+            raise
         code, reason, revision, tx_bytes, rx_bytes = outcome
         shared_state._note(conditions, code == 0)
         lent.finish(conditions)

@@ -111,10 +111,10 @@ class SharedState:
     @property
     def conditions(self) -> dict[str, str]:
         """What is in each tensor since the last synchronization that succeeded, or after those that failed: `kept`, what was
-        there before; `elected`, wholly what was elected; or `mixed`, which a later call repairs."""
+        there before; `elected`, wholly what was elected; or `mixed`, which a later call repairs. All are `mixed` after
+        a call that was interrupted, as nobody knows."""
         left = self._conditions + ["kept"] * (len(self.tensor_infos) - len(self._conditions))
         return {info.name: condition for info, condition in zip(self.tensor_infos, left)}
-
 
     def _note(self, conditions: list[str], succeeded: bool) -> None:
         if not succeeded and self._failed:

@@ -131,7 +131,11 @@ class DiLoCo:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint. All peers of the run call it at the same place, each with its own or with what
-        `state_dict` gives; the one that is furthest counts, and all go on from its anchors."""
+        `state_dict` gives; the one that is furthest counts, and all go on from its anchors.
+
+        It also takes the place of what was received in part (an error of `step` says so). Frozen parameters, buffers and the
+        inner optimizer are not in a state: load them before.
+        """
         self._check(state)
         self._restart()
         for (name, _), anchor in zip(self._named, self._anchors):
@@ -140,6 +144,7 @@ class DiLoCo:
         self._outer_steps.fill_(state["outer_steps"])
         for feedback, saved in zip(self._feedbacks, state["error_feedback"]):
             feedback.load_state_dict(saved)
+        self._broken = ""
         if state["late"] is not None:
             self._land(state["late"]["part"], list(state["late"]["ways"]))
         if self._host is not None:

@@ -23,8 +23,9 @@ class SharedModelState:
     """What all peers of a group are to hold alike: parameters, buffers, the optimizer's tensors, and `extra` ones.
 
     The tensors are looked up in each `sync`, so the optimizer may replace its own. A newcomer's optimizer, which has none
-    before its first step, gets those of the others; what nobody has yet, nobody has afterwards. Numbers beside the tensors, such as learning rates, do not travel: derive
-    them from `revision`, or put them into a tensor of `extra`. Of a `DTensor` the local part is meant.
+    before its first step, gets those of the others; what nobody has yet, nobody has afterwards. Numbers beside the tensors,
+    such as learning rates, do not travel: derive them from `revision`, or put them into a tensor of `extra`. Of a `DTensor` the
+    local part is meant.
 
     `optimizer_may_differ`: each peer keeps its own optimizer's tensors, and only newcomers receive somebody's.
     """
@@ -67,9 +68,10 @@ class SharedModelState:
     ) -> SharedStateSyncInfo:
         """Blocks until all peers of the group hold the same, also if some are lost on the way; they all must call it.
 
-        Afterwards `revision` is the one all hold. Alone there is nothing to do; unless all others were lost on the way and this
-        peer has received a part: that is a `PCCLError`, also in later calls, until others have come with a whole state, or
-        `revision` is set for what was put here instead.
+        Afterwards `revision` is the one all hold. Alone there is nothing to do; unless a synchronization ended, however it did,
+        when this peer had received a part: that is a `PCCLError`, also in later calls, until others have come with a whole
+        state, or `revision` is set for what was put here instead. Of a call that was interrupted, or whose communicator was
+        destroyed, nobody knows what it has received: all of it counts as a part.
         """
         with Places(self._optimizer) as places:
             everything = list(self._tensors())
@@ -104,7 +106,7 @@ class Gathered:
     copies."""
 
     def __init__(self, tensors: Iterable[Named], revision: int, broken: str = "") -> None:
-        # Why what is here may not be used, if an earlier synchronization has left it so.
+        # Why what is here may not be used, if a synchronization has left it so: until another one succeeds.
         self.broken = broken
         self._copies: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self.shared = SharedState([self._info(*one) for one in tensors])
@@ -129,22 +131,27 @@ class Gathered:
         """None: alone, nothing was compared, and what is here is whole."""
         try:
             info = lasting(lambda: comm.sync_shared_state(self.shared, strategy))
-            self.broken = ""
-            return info
-        except PCCLError as error:
-            if error.result is not Result.TOO_FEW_PEERS:
-                raise
-        finally:
+        except BaseException as error:
+            self._bring_back()
             conditions = self.shared.conditions
-            for name, (copy, tensor) in self._copies.items():
-                if conditions[name] != "kept":
-                    tensor.copy_(copy)
-        changed = [name for name, condition in conditions.items() if condition != "kept"]
-        if changed:
-            self.broken = _broken(changed, len(conditions))
-        if self.broken:
-            raise PCCLError("sync_shared_state", Result.TOO_FEW_PEERS, self.broken)
-        return None
+            changed = [name for name, condition in conditions.items() if condition != "kept"]
+            is_alone = isinstance(error, PCCLError) and error.result is Result.TOO_FEW_PEERS
+            if changed:
+                self.broken = _broken("" if is_alone else f"{error!r} ended the last synchronization. ", changed, len(conditions))
+            if not is_alone:
+                raise
+            if self.broken:
+                raise PCCLError("sync_shared_state", Result.TOO_FEW_PEERS, self.broken) from None
+            return None
+        self._bring_back()
+        self.broken = ""
+        return info
+
+    def _bring_back(self) -> None:
+        conditions = self.shared.conditions
+        for name, (copy, tensor) in self._copies.items():
+            if conditions[name] != "kept":
+                tensor.copy_(copy)
 
 
 def check_tensors(tensors: Iterable[Named]) -> None:
@@ -170,11 +177,11 @@ def _is_known(dtype: torch.dtype) -> bool:
     return True
 
 
-def _broken(names: list[str], count: int) -> str:
+def _broken(why: str, names: list[str], count: int) -> str:
     listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return (
-        f"all peers that held the state are gone, and this one has received it in part only: {len(names)} of {count} tensors "
-        f"({listed}) are not what they were, the others are. Load a checkpoint here, or start with a new model"
+        f"{why}All peers that held the state are gone, and this one has received it in part only: {len(names)} of {count} tensors "
+        f"({listed}) are not, or may not be, what they were, the others are. Load a checkpoint here, or start with a new model"
     )
 
 
