@@ -62,10 +62,11 @@ def test_leaving_ends_the_wait_of_another_thread_and_keeps_the_exception(script,
 
 def test_a_signals_handler_may_leave_what_its_own_thread_waits_in(script, master):
     text = """
-import signal
+import os, signal
 a, b = run_of_two()
 signal.signal(signal.SIGALRM, lambda *_: a.destroy())
-signal.setitimer(signal.ITIMER_REAL, 0.2)
+main = threading.main_thread()
+threading.Thread(target=lambda: (until_it_stands(main), os.kill(os.getpid(), signal.SIGALRM))).start()
 try:
     a.update_topology()
 except pccl.PCCLError as error:
