@@ -210,6 +210,56 @@ def test_an_optimizer_that_needs_a_closure_is_refused_before_anybody_waits():
             make()
 
 
+def test_an_optimizer_of_sparse_gradients_is_refused_before_the_run_is_joined(master):
+    with pccl.Communicator(master.address) as comm:
+        for steps in (0, 1):
+            model = torch.nn.Embedding(4, 2, sparse=True)
+            optimizer = torch.optim.SparseAdam(model.parameters())
+            for _ in range(steps):
+                model(torch.tensor([1, 2])).sum().backward()
+                optimizer.step()
+            for make in (
+                lambda: recipes.SharedModelState(model, optimizer),
+                lambda: recipes.DiLoCo(comm, model, optimizer, every=1),
+            ):
+                with pytest.raises(TypeError, match="SparseAdam makes no step with gradients of zeros"):
+                    make()
+                assert not comm.is_connected and len(optimizer.state) == steps
+
+
+def test_a_synchronization_runs_no_hooks_and_fills_an_optimizer_that_keeps_nothing_once(peers_of, monkeypatch):
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    peer = peers_of(1)[0]
+    fills, hooks = [], []
+    fill = recipes._optimizer._fill
+    monkeypatch.setattr(recipes._optimizer, "_fill", lambda *arguments: (fills.append(1), fill(*arguments)))
+    for name, after_the_first in [("plain sgd", 0), ("adamw", 1)]:
+        model, optimizer = trained(1, 0, OPTIMIZERS[name])
+        optimizer.register_step_pre_hook(lambda *_: hooks.append("before"))
+        optimizer.register_step_post_hook(lambda *_: hooks.append("after"))
+        anywhere = register_optimizer_step_post_hook(lambda *_: hooks.append("anywhere"))
+        state = recipes.SharedModelState(model, optimizer)
+        for _ in range(3):
+            fills.clear()
+            state.sync(peer)
+            assert len(fills) == after_the_first
+        anywhere.remove()
+    assert hooks == []
+
+
+def test_an_optimizer_that_begins_to_keep_something_is_looked_at_again(two):
+    pairs = [trained(seed, 0, OPTIMIZERS["plain sgd"]) for seed in (1, 2)]
+    states = [recipes.SharedModelState(*pair) for pair in pairs]
+    for _, optimizer in pairs:
+        optimizer.param_groups[0]["momentum"] = 0.5
+    pairs[0][0](torch.randn(8, 6)).square().sum().backward()
+    pairs[0][1].step()
+    states[0].push_revision()
+    each(two, lambda peer, i: states[i].sync(peer))
+    assert bits(*pairs[0]) == bits(*pairs[1])
+
+
 def test_tensors_of_any_strides_are_synchronized(two):
     """Channels last, with the optimizer's tensors alike; and what is no number to pccl, transposed."""
 

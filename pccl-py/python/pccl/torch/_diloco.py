@@ -12,7 +12,7 @@ from .._enums import ReduceOp, Result
 from .._errors import PCCLError
 from ._host import Host
 from ._membership import admit, lasting
-from ._optimizer import Places, check_optimizer, optimizer_tensors
+from ._optimizer import Places, optimizer_tensors
 from ._reduce import Average, ErrorFeedback, local
 from ._state import Gathered, Named, check_sharding, check_tensors, sharded
 
@@ -91,9 +91,7 @@ class DiLoCo:
         self._broken = ""
         self._inner_steps = 0
         # Whoever is a member holds all others up: what cannot work is refused before.
-        for optimizer in (self._outer, self._inner):
-            if optimizer is not None:
-                check_optimizer(optimizer)
+        self._outer_places, self._inner_places = Places(self._outer), Places(self._inner)
         check_tensors(self._tensors())
         if not comm.is_connected:
             comm.connect()
@@ -250,7 +248,7 @@ class DiLoCo:
     def _sync(self, *, is_outdated: bool = False) -> None:
         """All hold the same afterwards. `is_outdated`: this peer receives."""
         sharded(self.model)
-        with Places(self._outer) as outer, Places(self._inner) as inner:
+        with self._outer_places as outer, self._inner_places as inner:
             tensors = list(self._tensors())
             tensors.append(("outer.present", outer.flags, False))
             if self._inner is not None:

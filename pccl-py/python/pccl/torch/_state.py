@@ -12,7 +12,7 @@ from .._enums import DataType, Result, SharedStateSyncStrategy
 from .._errors import PCCLError
 from .._state import SharedState, TensorInfo
 from ._membership import lasting
-from ._optimizer import Places, check_optimizer, optimizer_tensors
+from ._optimizer import Places, optimizer_tensors
 from ._reduce import local
 
 # Name, tensor, whether each peer may have its own.
@@ -42,9 +42,8 @@ class SharedModelState:
         self._optimizer_may_differ = optimizer_may_differ
         self._revision = self._agreed = 0
         self._broken = ""
-        if optimizer is not None:
-            check_optimizer(optimizer)
         check_sharding(model)
+        self._places = Places(optimizer)
         check_tensors(self._tensors())
 
     @property
@@ -73,7 +72,7 @@ class SharedModelState:
         state, or `revision` is set for what was put here instead. Of a call that was interrupted, or whose communicator was
         destroyed, nobody knows what it has received: all of it counts as a part.
         """
-        with Places(self._optimizer) as places:
+        with self._places as places:
             everything = list(self._tensors())
             if self._optimizer is not None:
                 everything.append(("optimizer.present", places.flags, self._optimizer_may_differ))
