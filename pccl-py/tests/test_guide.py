@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import threading
 
 import pytest
 from conftest import each, together
@@ -69,7 +70,7 @@ def test_a_run(peers_of, master):
 
 
 def test_data_parallel_by_hand(two, master):
-    spaces = by_two("all_reduce_tensors(comm, [p.grad for p in model.parameters()])\n", two, master)
+    spaces = by_two("done: a tensor that counts steps", two, master)
     assert are_alike(spaces) and int(spaces[0]["done"]) == 4
 
 
@@ -78,46 +79,82 @@ def test_diloco(two, master):
     assert are_alike(spaces) and spaces[1]["diloco"].outer_steps == 3
 
 
-def test_a_checkpoint_of_a_model(peers_of, master, tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    saved = names(5, master)
-    torch.save({"model": saved["model"].state_dict(), "optimizer": saved["optimizer"].state_dict(), "done": 7}, path)
-    first, second = peers_of(1)[0], pccl.Communicator(master.address)
-    change = ("checkpoint.pt", str(path))
-    space = names(1, master, comm=first)
-    run(block('"checkpoint.pt"'), space, master, change, ("comm.connect()", "pass"))
-    assert torch.equal(space["model"].weight, saved["model"].weight) and int(space["done"]) == 7
-
-    def let_in():
-        while not first.are_peers_pending():
-            pass
-        first.update_topology()
-        space["state"].push_revision()
-        space["state"].sync(first)
-
-    # Another one with that checkpoint, or an older one, finds a run and receives.
-    late = names(2, master, comm=second)
-    together(lambda: run(block('"checkpoint.pt"'), late, master, change), let_in)
-    assert are_alike([space, late]) and int(late["done"]) == 7
-    second.destroy()
+def in_files(folder):
+    """Each peer's own, as each runs in a folder of its own."""
+    return [(f'"{name}"', repr(str(folder / name))) for name in ("checkpoint.pt", "checkpoint.new", "diloco.pt", "diloco.new")]
 
 
-def test_a_checkpoint_of_a_diloco(two, master, tmp_path):
-    path = tmp_path / "diloco.pt"
-    change = ('"diloco.pt"', "path")
-    earlier = names(9, master)
-    with pccl.MasterNode("127.0.0.1:0") as other:
-        other.run()
-        with pccl.Communicator(other.address) as comm:
-            alone = pccl.torch.DiLoCo(comm, earlier["model"], earlier["optimizer"], every=1)
-            alone.step()
-            torch.save(alone.state_dict(), path)
-    spaces = [names(i, master, comm=peer, path=tmp_path / f"{i}.pt") for i, peer in enumerate(two)]
-    for space in spaces:
-        space["path"].write_bytes(path.read_bytes())
-    each(two, lambda _, i: run(block('"diloco.pt"'), spaces[i], master, change))
-    assert are_alike(spaces) and spaces[0]["diloco"].outer_steps == 3
-    assert torch.load(tmp_path / "1.pt")["outer_steps"] == 3
+def test_a_checkpoint_of_a_model(master, tmp_path):
+    changes = [*in_files(tmp_path), ("int(done) % 100", "int(done) % 2")]
+    program = block('"checkpoint.pt"')
+    with pccl.Communicator(master.address) as comm:
+        # The first run has no file, and ends after a step that is not saved.
+        first = run(program, names(1, master, comm=comm), master, *changes, ("int(done) < 4", "int(done) < 3"))
+    assert int(first["done"]) == 3
+    saved = torch.load(tmp_path / "checkpoint.pt")
+    assert saved["done"] == 2 and not torch.equal(saved["model"]["weight"], first["model"].weight)
+    with pccl.Communicator(master.address) as comm, pccl.Communicator(master.address) as other:
+        # The second goes on from there, lets somebody in with what it then is, and that one's own checkpoint does not count.
+        second = names(2, master, comm=comm)
+        seen, has_begun = [], threading.Event()
+
+        def batch():
+            has_begun.set()
+            seen.append((int(second["done"]), second["model"].weight.detach().clone(), len(second["optimizer"].state)))
+            while len(seen) == 1 and not comm.are_peers_pending():
+                pass
+            return torch.randn(3, 4)
+
+        second["batch"] = batch
+        late = names(3, master, comm=other)
+        (tmp_path / "late").mkdir()
+        torch.save({**saved, "done": 0}, tmp_path / "late" / "checkpoint.pt")
+        theirs = [*in_files(tmp_path / "late"), ("int(done) % 100", "int(done) % 2")]
+        longer = ("int(done) < 4", "int(done) < 6")
+
+        def come_late():
+            assert has_begun.wait(60)
+            run(program, late, master, longer, *theirs)
+
+        together(lambda: run(program, second, master, longer, *changes), come_late)
+        assert seen[0][0] == 2 and torch.equal(seen[0][1], saved["model"]["weight"]) and seen[0][2] == 2
+        assert are_alike([second, late]) and [int(space["done"]) for space in (second, late)] == [6, 6]
+
+
+def test_a_checkpoint_of_a_diloco(peers_of, master, tmp_path):
+    def with_statistics(seed, **more):
+        space = names(seed, master, **more)
+        space["model"] = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+        space["optimizer"] = torch.optim.AdamW(space["model"].parameters(), lr=0.01)
+        return space
+
+    folders = [tmp_path / str(i) for i in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    program = block('"diloco.pt"')
+
+    def by(peers, places, *changes):
+        spaces = [with_statistics(i, comm=peer) for i, peer in enumerate(peers)]
+        each(peers, lambda _, i: run(program, spaces[i], master, *changes, *in_files(folders[places[i]])))
+        return spaces
+
+    # First without a file.
+    peers = peers_of(2)
+    first = by(peers, [0, 1])
+    assert [space["diloco"].outer_steps for space in first] == [3, 3]
+    for peer in peers:
+        peer.destroy()
+    # Then one comes with its file, and one that has none.
+    peers = peers_of(2)
+    steps = 5
+    again = by(peers, [1, 2], ("outer_steps < 3", f"outer_steps < {steps}"))
+    assert [space["diloco"].outer_steps for space in again] == [steps, steps]
+    weights = [space["model"][1].weight for space in again]
+    assert torch.equal(*weights)
+    saved = torch.load(folders[1] / "diloco.pt")
+    # Two steps a round, over both runs.
+    assert saved["diloco"]["outer_steps"] == steps and int(saved["optimizer"]["state"][0]["step"]) == 2 * steps
+    assert int(saved["model"]["0.num_batches_tracked"]) == 2 * steps
 
 
 def test_quantization(two, master):
