@@ -33,17 +33,42 @@ if role == "newcomer":
 diloco = make()
 print("in", flush=True)
 
-def die_under_way(self, *arguments, **options):
-    start(self, *arguments, **options)
+# An average that the dying one never gives to: the others have started theirs when this small operation of all is done.
+def die_under_way(*_arguments, **_options):
+    comm.all_reduce(bytearray(1), tag=5)
     die()
+
+def start_and_tell(self, *arguments, **options):
+    _reduce.Average.__init__ = start
+    start(self, *arguments, **options)
+    try:
+        comm.all_reduce(bytearray(1), tag=5)
+    except pccl.PCCLError:
+        # It was gone before this one heard of the end.
+        pass
 
 def die(*_arguments, **_options):
     os.kill(os.getpid(), signal.SIGKILL)
 
-start = _reduce.Average.__init__
+def counted(self):
+    global retries
+    wait(self)
+    retries += self.retries
+
+start, wait, retries, is_set = _reduce.Average.__init__, _reduce.Average.wait, 0, False
+_reduce.Average.wait = counted
 was_full, lost, left, at, full_steps = False, role == "newcomer", 3, diloco.outer_steps, 0
 if lost:
     left -= 1
+
+def is_time():
+    # All three have made two full steps: they count from where each came in.
+    said = bytearray([full_steps >= 2])
+    comm.all_reduce(said, op=pccl.ReduceOp.MIN, tag=6)
+    return bool(said[0])
+
+if not lost and comm.group_world_size == 3:
+    is_time()
 while left > 0:
     x = torch.randn(16, 4)
     loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
@@ -58,7 +83,11 @@ while left > 0:
     if not lost:
         was_full = was_full or world == 3
         full_steps += world == 3
-        if role == "dies" and full_steps == 2:
+        now = not is_set and world == 3 and is_time()
+        is_set = is_set or now
+        if now and role == "stays" and where == "average":
+            _reduce.Average.__init__ = start_and_tell
+        if now and role == "dies":
             if where == "average":
                 _reduce.Average.__init__ = die_under_way
             elif where == "sync":
@@ -81,6 +110,8 @@ for one in diloco._outer.state.values():
 if not kind.startswith("streaming"):
     for tensor in model.parameters():
         digest.update(tensor.detach().numpy().tobytes())
+if role == "stays":
+    print("retries", retries)
 print(diloco.outer_steps, digest.hexdigest(), flush=True)
 assert bool(torch.isfinite(loss))
 """
@@ -107,7 +138,9 @@ def test_one_dies_in_an_outer_step_and_another_comes(torch_script, master, kind,
     ends = [one.end(limit_s=120) for one in (*staying, newcomer)]
     assert [status for status, _, _ in ends] == [0, 0, 0], ends
     assert dying.end()[0] == -9
-    lines = {out for _, out, _ in ends}
+    retries = [out.splitlines()[0] for _, out, _ in ends[:2]]
+    assert retries == [f"retries {int(where == 'average')}"] * 2
+    lines = {out.splitlines()[-1] for _, out, _ in ends}
     assert len(lines) == 1 and int(lines.pop().split()[0]) >= 5
 
 

@@ -24,7 +24,8 @@ _MAY_PASS = (Result.MASTER_CONNECTION_FAILED, Result.RANK_CONNECTION_FAILED)
 
 
 class Communicator:
-    """A peer of a run. Every call that blocks lets other Python threads go on, and can be interrupted by Ctrl-C.
+    """A peer of a run. Every call that blocks lets other Python threads go on, and can be interrupted by Ctrl-C
+    (`destroy` cannot: it is short).
 
     `address` is the master's "host:port". Leaving the `with` block, `destroy`, or dropping the object leaves the run. What
     was waited for when Ctrl-C came goes on by itself and keeps its tensors; leave the run to end it.
@@ -154,7 +155,8 @@ class Communicator:
         """Runs all of these, at most `max_in_flight` at once, and repeats those that are aborted until all are done.
 
         Every peer of the group calls it with the same list. Byte counts are totals. `TOO_FEW_PEERS` when the group has one
-        peer left. What is repeated has the residual that it had before: nothing counts twice.
+        peer left. What is repeated has the residual that it had before: nothing counts twice. Until the end it holds a copy of
+        all that was reduced in place, to give it back if the list fails; tensors on a GPU are staged in pinned memory all at once.
         """
         reductions = [_reduction.of_descriptor(descriptor) for descriptor in descriptors]
         info = _errors.call(

@@ -40,7 +40,8 @@ class DiLoCo:
     what, say, a machine with other arithmetic has let drift; 0: only when somebody comes.
 
     `quantize` as in `Communicator.all_reduce`; with `error_feedback` what it loses is given in the next time. `first_tag`: the
-    operations have it and some after it, one for each 32 MiB of parameters; use others beside.
+    operations have it and some after it, one for each 32 MiB of parameters; use others beside. One communicator carries one
+    DiLoCo: each of two would let newcomers in by itself, at a place of which the other knows nothing.
     """
 
     # Whose checkpoints it takes.

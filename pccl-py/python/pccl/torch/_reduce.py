@@ -152,6 +152,7 @@ class Average:
         self._comm, self._first_tag, self._quantize, self._feedback = comm, first_tag, quantize, error_feedback
         self._buckets = buckets_of(tensors, bucket_bytes)
         self._handles: list[Optional[AsyncReduceHandle]] = [self._start(index) for index in range(len(self._buckets))]
+        # How often it was begun again, for whoever wants to know what losses cost.
         self.retries = 0
 
     def _start(self, index: int) -> Optional[AsyncReduceHandle]:
@@ -165,9 +166,6 @@ class Average:
             if error.result is not Result.TOO_FEW_PEERS:
                 raise
             return None
-
-    def is_done(self) -> bool:
-        return all(handle is None or handle.done() for handle in self._handles)
 
     def wait(self) -> None:
         """Afterwards the tensors hold the average. What a lost peer has aborted is started again, the same at all who are
@@ -190,6 +188,5 @@ def _was_aborted(handle: AsyncReduceHandle) -> bool:
     if is_success or result is Result.TOO_FEW_PEERS:
         return False
     if result is not Result.RANK_CONNECTION_LOST:
-        assert handle.error is not None
-        raise handle.error
+        raise handle.error or PCCLError("all_reduce_async", result, "the operation failed")
     return True
