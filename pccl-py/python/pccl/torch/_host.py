@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Any, Callable, Optional
 
-from .. import _pccl
+from .. import _errors, _pccl
 from .._communicator import Communicator
 from .._enums import Attribute, ReduceOp, Result
 from .._errors import PCCLError
@@ -49,8 +49,7 @@ class Host:
         in who waited meanwhile, the same at all peers."""
         begun = time.monotonic()
         has_let_in = False
-        while comm._comm.epoch() != self._whole_epoch:
-            epoch = comm._comm.epoch()
+        while (epoch := _errors.call("epoch", comm._comm.epoch)) != self._whole_epoch:
             if self._are_all_complete(comm, epoch):
                 self._whole_epoch = epoch
                 break
