@@ -19,7 +19,7 @@ def peer(arguments: argparse.Namespace) -> None:
     data, model = text(), GPT()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     with pccl.Communicator(arguments.master) as comm:
-        diloco = AsyncDiLoCo(comm, model, optimizer, every=20, outer_lr=0.5, outer_momentum=0.6)
+        diloco = AsyncDiLoCo(comm, model, optimizer, every=20, outer_lr=0.5)
         while diloco.outer_steps < arguments.steps:
             loss = inner_step(model, optimizer, batch(data, 16, draw))
             if diloco.step():
