@@ -111,7 +111,7 @@ fn digests_that_come_after_another_was_asked_for_them_count() {
     }
 }
 
-/// Who is the only one, and sends a little now and then, is of no use; nor is one that is linked anew again and again.
+/// Who is the only one, and sends a little now and then, is of no use.
 #[test]
 fn a_sole_source_that_sends_next_to_nothing_is_of_no_use() {
     let mut stage = Stage::with_sources(Needs::Content, &[0]);
