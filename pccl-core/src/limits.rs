@@ -131,7 +131,7 @@ pub const MAX_SAVE_EXCESS_BYTES: usize = 8 << 20;
 pub const SAVE_STRETCH_OPS: usize = 16;
 /// From here on areas ask for huge pages.
 pub const MIN_HUGE_SAVE_BYTES: usize = 4 << 20;
-/// Memory for saved input is given back when no operation began for so long.
+/// Memory for saved input is given back when no operation began or ended for so long.
 pub const SAVE_IDLE_MS: u64 = 5_000;
 
 /// Data connections of one pair.

@@ -131,9 +131,9 @@ pub struct Engine<L: Link> {
     conns: Vec<Option<Conn<L>>>,
     by_link: BTreeMap<LinkId, usize>,
     /// Counts the calls that move bytes.
-    pump: u64,
-    /// When the latest operation began.
-    started: Time,
+    pub(super) pump: u64,
+    /// When the latest operation began or ended.
+    busy: Time,
 }
 
 /// Links.
@@ -148,7 +148,7 @@ impl<L: Link> Engine<L> {
             conns: Vec::new(),
             by_link: BTreeMap::new(),
             pump: 0,
-            started: Time(0),
+            busy: Time(0),
         }
     }
 
@@ -307,7 +307,7 @@ impl<L: Link> Engine<L> {
         }
         let saves = if op.buffers.in_place() || op.buffers.has_feedback() { op.buffers.len() } else { 0 };
         self.core.cx.saves.trim(saves);
-        self.started = now;
+        (self.core.cx.now, self.busy) = (now, now);
         let slot = self.core.ops.free_slot();
         self.core.ops.insert(slot, Running::new(slot, op, &mut self.core.cx));
         self.core.ops.get_mut(slot).begin(&mut self.core.cx);
@@ -361,6 +361,8 @@ impl<L: Link> Engine<L> {
         }
     }
 }
+        // Of the last call that told the time. There is one with every heartbeat, and idle time is far longer.
+        self.busy = self.core.cx.now;
 
 /// Shared state.
 impl<L: Link> Engine<L> {
@@ -438,7 +440,7 @@ impl<L: Link> Engine<L> {
 
     /// When kept areas for saved input have been of no use for long enough.
     fn idle_deadline(&self) -> Option<Time> {
-        (!self.core.cx.saves.is_empty()).then(|| self.started.plus_ms(SAVE_IDLE_MS))
+        (!self.core.cx.saves.is_empty()).then(|| self.busy.plus_ms(SAVE_IDLE_MS))
     }
 
     /// Gives up links that stand still. When we come much too late ourselves (the process was frozen), the

@@ -1,7 +1,8 @@
 //! Operations that are given up.
 
 use super::world::{Shape, World, expected, inputs, key};
-use crate::types::{DType, Epoch, OpDescriptor, ReduceOp, ScheduleChoice};
+use crate::limits::{MIN_KEPT_SAVE_BYTES, SAVE_IDLE_MS};
+use crate::types::{DType, Epoch, OpDescriptor, ReduceOp, ScheduleChoice, Time};
 
 /// Pumps `before` times, stops everybody with `between` pumps after each, and checks that inputs are
 /// intact and stay so, and that the next operation works over the same links. False if the operation was
@@ -169,4 +170,43 @@ fn the_planted_bug_leaves_a_partial_sum_behind() {
     world.run();
     world.hosts[0].engine.stop(key(1, 0, 0)).unwrap();
     assert_ne!(world.memory[&(0, key(1, 0, 0))].input(), inputs[0]);
+}
+
+#[test]
+fn areas_for_saved_input_are_kept_for_a_while_after_an_operation_however_long_it_took() {
+    let shape = Shape {
+        piece_bytes: 1 << 20,
+        segment_bytes: 1 << 20,
+        pump_budget_bytes: 1 << 24,
+        step: 1 << 24,
+        capacity: 1 << 24,
+        ..Shape::default()
+    };
+    let descriptor = OpDescriptor::plain(MIN_KEPT_SAVE_BYTES as u64, DType::U8, ReduceOp::Sum);
+    let mut world = World::new(shape);
+    let inputs = inputs(descriptor, 2, 1);
+    world.start_all(key(1, 0, 0), descriptor, &inputs, true);
+    world.run();
+    // It takes twice the time before its verdict is here; heartbeats tell the time meanwhile.
+    world.now = Time(0).plus_ms(2 * SAVE_IDLE_MS);
+    let now = world.now;
+    world.each(|host, _| host.engine.on_deadline(now));
+    world.commit(key(1, 0, 0), &expected(descriptor, &inputs));
+    let given_back = now.plus_ms(SAVE_IDLE_MS);
+    world.each(|host, _| {
+        assert_eq!(host.engine.next_deadline(), Some(given_back));
+        host.engine.on_deadline(Time(given_back.0 - 1));
+        assert_eq!(host.engine.next_deadline(), Some(given_back), "it is kept");
+    });
+    // One that begins meanwhile counts as well.
+    world.now = Time(given_back.0 - 1);
+    world.start_all(key(1, 0, 1), descriptor, &inputs, true);
+    world.run();
+    world.commit(key(1, 0, 1), &expected(descriptor, &inputs));
+    let given_back = world.now.plus_ms(SAVE_IDLE_MS);
+    world.each(|host, _| {
+        assert_eq!(host.engine.next_deadline(), Some(given_back));
+        host.engine.on_deadline(given_back);
+        assert_eq!(host.engine.next_deadline(), None);
+    });
 }
