@@ -108,14 +108,16 @@ impl Op {
 
     /// Grants what has its place by nature, takes up early grants, and sets free what needs no contribution.
     pub fn begin(&mut self, cx: &mut Context) {
-        let mut senders = vec![false; self.partners.len()];
+        let mut told = vec![false; self.partners.len()];
         for chunk in &self.view.chunks {
-            for rank in chunk.reduce_children.iter().chain(&chunk.broadcast_parent) {
-                senders[usize::from(*rank)] = true;
+            // Those who send to us. And a parent that grants by name: until it has met us it withholds grants.
+            let grants = chunk.reduce_parent.as_ref().filter(|_| !chunk.only_child);
+            for rank in chunk.reduce_children.iter().chain(&chunk.broadcast_parent).chain(grants) {
+                told[usize::from(*rank)] = true;
             }
         }
         let ahead = self.windows.take_whole_pieces(&self.view, &mut self.pieces, &self.first_pieces);
-        for (rank, _) in senders.iter().enumerate().filter(|(_, sends)| **sends) {
+        for (rank, _) in told.iter().enumerate().filter(|(_, told)| **told) {
             cx.peers.queue_grant(self.partners[rank].peer, self.grant(FrameKind::OpGrant, 0, ahead));
         }
         self.widen(cx);

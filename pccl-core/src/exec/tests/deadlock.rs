@@ -1,10 +1,14 @@
 //! Nothing waits for ever: see "No byte without a place" in `docs/SCHEDULES.md`. Each test runs with no window at
 //! all, with windows for a piece or two, and with plenty, over one connection that holds less than a segment.
 
+use std::sync::Arc;
+
 use super::sums::shapes;
 use super::world::{Shape, World, expected, inputs, key};
 use crate::limits::WINDOW_OVERHEAD_BYTES;
-use crate::types::{DType, OpDescriptor, ReduceOp};
+use crate::types::{
+    Cost, DType, ForestKind, OpDescriptor, PackedTree, Planned, PlannedForest, Rank, ReduceOp, ScheduleChoice,
+};
 
 const WORLD: usize = 4;
 const BUDGETS: [usize; 3] = [0, 2 * (64 + WINDOW_OVERHEAD_BYTES), 1 << 20];
@@ -77,5 +81,49 @@ fn a_peer_that_announces_everything_a_second_later_stops_nobody_and_is_no_stalle
         (0..64).rev().for_each(|tag| start(&mut world, late, tag));
         world.run();
         (0..64).for_each(|tag| commit(&mut world, tag));
+    }
+}
+
+/// Three peers (ranks 0, 3 and 6), each of which gets its second child's contribution in one tree before it does in another.
+/// The way down is another one, so a child has nothing to grant to its parent.
+fn children_that_grant_nothing() -> Planned {
+    let trees = [0, 3, 6].map(|owner| {
+        let at = |step: Rank| (owner + step) % 9;
+        let mut reduce_parents = vec![0; 9];
+        // By steps around the ring: 1, 4 and 7 begin early, 2, 5 and 8 late.
+        let parents = [0, 0, 3, 0, 1, 2, 3, 1, 2];
+        for (step, parent) in parents.into_iter().enumerate() {
+            reduce_parents[usize::from(at(step as Rank))] = at(parent);
+        }
+        let down = |rank| if rank == owner || rank == at(1) { owner } else { at(1) };
+        PackedTree { owner, share: 1, reduce_parents, broadcast_parents: (0..9).map(down).collect() }
+    });
+    let trees = trees.to_vec();
+    let forest = PlannedForest { kind: ForestKind::Packed, cost: Cost::default(), trees };
+    assert_eq!(forest.check(9, &[]), Ok(()));
+    Planned { ring: Cost::NEVER, mesh: Cost::NEVER, forest: Some(forest) }
+}
+
+#[test]
+fn named_grants_are_withheld_for_a_while_only_also_where_a_child_has_nothing_to_grant_to_its_parent() {
+    let planned = Some(Arc::new(children_that_grant_nothing()));
+    for budget_bytes in BUDGETS {
+        let shape = Shape {
+            world_size: 9,
+            schedule: ScheduleChoice::Packed,
+            planned: planned.clone(),
+            budget_bytes,
+            ..Shape::default()
+        };
+        let descriptor = OpDescriptor::plain(12, DType::U32, ReduceOp::Sum);
+        let mut world = World::new(shape);
+        let inputs = inputs(descriptor, 9, 1);
+        for is_late in [false, true] {
+            for rank in (0..9).filter(|rank| (rank % 3 == 2) == is_late) {
+                world.start(rank, key(1, 0, 0), descriptor, &inputs[rank], false);
+            }
+            world.run();
+        }
+        world.commit(key(1, 0, 0), &expected(descriptor, &inputs));
     }
 }
