@@ -23,6 +23,8 @@ struct Link {
     /// A connection was lost since the group's epoch began, and maybe bytes with it: the epoch cannot hold.
     torn: bool,
     widen_at: Option<Time>,
+    /// A dial failed beside others that did not; it is tried again now and then, and told once.
+    short: bool,
     /// The other end was told to dial us, and none of its connections is here yet.
     theirs_due: bool,
     /// The least of its connections; 0 if unknown.
@@ -112,6 +114,7 @@ impl Peer {
             reported_down: false,
             torn,
             widen_at: in_vain.then(|| self.seen.plus_ms(WIDEN_AFTER_MS)),
+            short: false,
             theirs_due: both_dial,
             rtt_us: 0,
             pool: limits::DEFAULT_POOL_CONNECTIONS,
@@ -204,6 +207,7 @@ impl Peer {
     }
 
     pub(super) fn on_dial_failed(&mut self, peer: PeerId, generation: u32, reason: String) {
+        let (now, own) = (self.seen, self.id());
         let Some(link) = self.links.links.get_mut(&peer).filter(|l| l.address.generation == generation)
         else {
             return;
@@ -212,7 +216,14 @@ impl Peer {
         if link.up == 0 && !std::mem::replace(&mut link.reported_failed, true) {
             self.log(format!("no data link to peer {peer} from here: {reason}"));
             self.send(PeerMessage::LinkFailed { peer, generation, reason });
-        } else {
+            return;
+        }
+        if link.up > 0 && !link.reported_down {
+            // Not by both ends at once.
+            let delay_ms = limits::RELINK_RETRY_MS + if own < peer { 0 } else { WIDEN_AFTER_MS };
+            link.widen_at.get_or_insert(now.plus_ms(delay_ms));
+        }
+        if !std::mem::replace(&mut link.short, true) {
             self.log(format!("one data connection to peer {peer} less: {reason}"));
         }
     }

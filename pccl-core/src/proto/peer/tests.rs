@@ -4,6 +4,7 @@
 mod syncs;
 
 use super::*;
+use crate::limits::RELINK_RETRY_MS;
 use crate::types::{DType, GroupId, OpDescriptor, Quantization, ReduceOp, Tag};
 use crate::wire::message::{Incarnation, Join, LinkToken, MasterMessage, RunId};
 
@@ -246,6 +247,30 @@ fn the_place_of_a_connection_that_never_comes_is_filled() {
     }
     peer.on_deadline(Time(1_000_000));
     assert_eq!(dialled(&mut peer), 1);
+}
+
+#[test]
+fn a_pool_that_has_lost_its_last_dials_is_filled_later() {
+    for (id, delay_ms) in [(1, RELINK_RETRY_MS), (3, RELINK_RETRY_MS + 1_000)] {
+        let mut peer = linking(id, 4);
+        peer.handle(up(true), Time(0));
+        peer.handle(up(false), Time(0));
+        peer.on_deadline(Time(1_000_000));
+        assert_eq!(dialled(&mut peer), 1 + 2);
+        let (failed, retry) = (Time(5_000_000), Time(5_000_000).plus_ms(delay_ms));
+        for _ in 0..2 {
+            let reason = String::from("timed out");
+            peer.handle(Input::DialFailed { peer: PeerId([2; 16]), generation: 1, reason }, failed);
+        }
+        peer.on_deadline(Time(retry.0 - 1));
+        assert_eq!(dialled(&mut peer), 0);
+        peer.on_deadline(retry);
+        assert_eq!(dialled(&mut peer), 2, "peer {id}");
+        peer.handle(up(true), retry);
+        peer.handle(up(true), retry);
+        peer.on_deadline(retry.plus_ms(10 * delay_ms));
+        assert_eq!(dialled(&mut peer), 0, "it is full");
+    }
 }
 
 #[test]
