@@ -41,6 +41,7 @@ fn the_whole_matrix_is_measured_checked_and_shown() {
     assert_eq!(report["ok"], true);
     for row in rows {
         assert_eq!((&row["wrong"], &row["iterations"]), (&0.into(), &5.into()), "{row:#}");
+        assert_eq!(row["pool"], 8, "it has waited until all connections are there");
         let number = |name: &str| row[name].as_f64().unwrap();
         let factor = 2.0 * (number("world") - 1.0) / number("world");
         assert!((number("busbw_gb_s") / number("algbw_gb_s") - factor).abs() < 1e-9);
@@ -52,6 +53,16 @@ fn the_whole_matrix_is_measured_checked_and_shown() {
     let table = text(&out.stdout);
     assert_eq!(table.lines().filter(|line| !line.starts_with('#')).count(), rows.len(), "{table}");
     assert!(table.ends_with("# wrong elements: 0 OK\n"), "{table}");
+}
+
+#[test]
+fn small_operations_are_measured_while_a_large_one_is_under_way() {
+    let (out, report) = measured("-b 4KiB -N 3 -n 5 -w 1 --behind 16MiB --seconds 0.1", "behind.json");
+    let row = &report["rows"][0];
+    assert_eq!((&row["size_bytes"], &row["behind_bytes"]), (&4096.into(), &(16 << 20).into()));
+    assert!(row["iterations"].as_u64() >= Some(5) && row["wrong"] == 0, "{row:#}");
+    assert!(row["cpu_s_per_gb"].is_null(), "the large one's would be in it");
+    assert!(text(&out.stdout).contains("# while an all-reduce of 16777216 bytes is under way"));
 }
 
 #[test]

@@ -28,6 +28,7 @@ Examples:
   pccl bench                                         4 KiB to 64 MiB, world 2, on this machine
   pccl bench -b 1MiB -e 256MiB -N 2,4 --schedule ring,mesh --plot bench.svg
   pccl bench -b 256MiB --tags 1,64                   the same bytes as 1 and as 64 operations
+  pccl bench -b 4KiB --behind 1GiB                   small operations while a large one is under way
   pccl bench -b 64MiB --baseline sockets             beside what plain sockets do, in turns
   pccl bench -b 64MiB -N 4 --optimize                by the plan made of measured links, beside its prediction
   pccl bench -b 4MiB -d f32,bf16 -o sum,avg --place out,in --json bench.json
@@ -87,6 +88,9 @@ pub struct BenchArgs {
     /// Measure, in turns with ours, what moving the same bytes costs otherwise
     #[arg(long, value_enum)]
     baseline: Option<Baseline>,
+    /// Measure while an operation of this size is under way all the time: how long is what begins behind it held up?
+    #[arg(long, value_parser = bytes, value_name = "SIZE", conflicts_with = "baseline")]
+    behind: Option<u64>,
     /// Call optimize_topology first: the links are measured, the plan chooses, and a column has what it predicted
     #[arg(long)]
     optimize: bool,
@@ -118,7 +122,7 @@ enum Place {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Baseline {
-    /// Plain blocking sockets between neighbours, as many connections as the pool, a thread each way
+    /// Plain blocking sockets between neighbours, as many connections as our pairs have, a thread each way
     Sockets,
 }
 
@@ -173,6 +177,7 @@ impl BenchArgs {
             seconds: self.seconds.as_secs_f64(),
             check: self.check == 1,
             sockets: self.baseline.is_some(),
+            behind_bytes: self.behind,
             optimize: self.optimize,
             cases: cases.to_vec(),
         }

@@ -84,6 +84,8 @@ pub struct Job {
     pub seconds: f64,
     pub check: bool,
     pub sockets: bool,
+    /// Of an operation that is under way all the time.
+    pub behind_bytes: Option<u64>,
     /// Whether the links are measured first.
     pub optimize: bool,
     pub cases: Vec<Case>,
@@ -117,9 +119,12 @@ pub struct Row {
     pub op: String,
     pub in_place: bool,
     pub schedule: String,
-    pub pool: u16,
+    /// Connections of the pair that has most, as they were.
+    pub pool: u32,
     pub world: u32,
     pub tags: u32,
+    /// Of an operation that was under way all the time.
+    pub behind_bytes: Option<u64>,
     pub iterations: u32,
     pub time_us: Spread,
     /// size / median time.
@@ -208,6 +213,7 @@ pub fn row_for_tests(size_bytes: u64, schedule: &str, busbw_gb_s: f64) -> Row {
         pool: 8,
         world: 2,
         tags: 1,
+        behind_bytes: None,
         iterations: 5,
         time_us: Spread { median: 10.0, min: 9.0, max: 12.0 },
         algbw_gb_s: busbw_gb_s,

@@ -15,6 +15,10 @@ use super::worker::Worker;
 const MIN_ITERATIONS: u32 = 5;
 const MAX_ITERATIONS: u32 = 1000;
 const ADDS: u32 = 3;
+/// Of the operation behind which others are measured; theirs are lower.
+const BEHIND_TAG: Tag = Tag(1 << 20);
+/// So many of it may end without having had a measured one beside it.
+const MAX_IN_VAIN: u32 = 3;
 
 pub fn measure(worker: &Worker<'_>, case: &Case) -> Result<Row, String> {
     match case.dtype()? {
@@ -107,18 +111,23 @@ impl<T: Number> Cell<'_, T> {
         let iterations = self.iterations(warm.times_us.last().copied().unwrap_or(0.0))?;
         usage::forget_peak_memory();
         let (mut ours, mut theirs) = (Samples::default(), Samples::default());
-        for _ in 0..iterations {
-            if self.worker.sockets.is_some() {
-                // After the other's turn windows and caches are cold: each has a lap to warm up.
-                self.iteration(&mut Samples::default())?;
-            }
-            self.iteration(&mut ours)?;
-            self.socket_iteration(&mut theirs)?;
+        match self.worker.job.behind_bytes {
+            Some(bytes) => ours = self.behind(bytes, iterations as usize)?,
+            None => (0..iterations).try_for_each(|_| self.in_turns(&mut ours, &mut theirs))?,
         }
         let peak_bytes = usage::peak_memory_bytes();
         let add_cpu_s = self.add_cpu_s()?;
         let found = if self.worker.job.check { Some(self.found()?) } else { None };
         self.row(ours, theirs, add_cpu_s, peak_bytes, found)
+    }
+
+    fn in_turns(&mut self, ours: &mut Samples, theirs: &mut Samples) -> Result<(), String> {
+        if self.worker.sockets.is_some() {
+            // After the other's turn windows and caches are cold: each has a lap to warm up.
+            self.iteration(&mut Samples::default())?;
+        }
+        self.iteration(ours)?;
+        self.socket_iteration(theirs)
     }
 
     /// All concurrent operations, once. In place the input is written anew first, outside of the time.
@@ -128,6 +137,49 @@ impl<T: Number> Cell<'_, T> {
             self.worker.barrier()?;
         }
         samples.take(|| self.reduce().map_err(|e| format!("all-reduce: {e}")))
+    }
+
+    /// The iterations' times while a large operation is under way; one follows the other until there are enough, or time is up.
+    fn behind(&mut self, bytes: u64, iterations: usize) -> Result<Samples, String> {
+        let (worker, begun) = (self.worker, Instant::now());
+        let large = vec![1f32; bytes as usize / size_of::<f32>()];
+        let mut sum = vec![0f32; large.len()];
+        let (mut samples, mut in_vain) = (Samples::default(), 0);
+        loop {
+            let before = samples.times_us.len();
+            worker.barrier()?;
+            worker.communicator.scope(|scope| {
+                let failed = |e: Error| format!("the all-reduce of {bytes} bytes: {e}");
+                let work = scope.all_reduce(&large, &mut sum, ReduceOp::Sum, BEHIND_TAG).map_err(failed)?;
+                // Now all have begun it.
+                worker.barrier()?;
+                loop {
+                    let mut sample = Samples::default();
+                    self.iteration(&mut sample)?;
+                    // It may have come to its end meanwhile: then this one was behind nothing.
+                    let mut over = [u8::from(work.is_done())];
+                    worker.reduce(&mut over, ReduceOp::Max)?;
+                    if over != [0] {
+                        return work.wait().map(|_| ()).map_err(failed);
+                    }
+                    samples.times_us.append(&mut sample.times_us);
+                }
+            })?;
+            in_vain = if samples.times_us.len() > before { 0 } else { in_vain + 1 };
+            if in_vain > MAX_IN_VAIN {
+                return Err(format!(
+                    "an operation of {bytes} bytes ends before one that begins behind it: ask for more"
+                ));
+            }
+            let mut elapsed_s = [begun.elapsed().as_secs_f64()];
+            worker.reduce(&mut elapsed_s, ReduceOp::Max)?;
+            let (there, time_is_up) = (samples.times_us.len(), elapsed_s[0] >= worker.job.seconds);
+            if there >= iterations || (there >= MIN_ITERATIONS as usize && time_is_up) {
+                // The large one's is in it.
+                samples.cpu_s = f64::NAN;
+                return Ok(samples);
+            }
+        }
     }
 
     fn reduce(&mut self) -> Result<(), Error> {
@@ -223,7 +275,8 @@ impl<T: Number> Cell<'_, T> {
     fn own_buffer_bytes(&self) -> u64 {
         let sockets = self.worker.sockets.as_ref();
         let recv = size_of_val(self.recv.as_slice()) as u64;
-        self.size_bytes() + recv + sockets.map_or(0, |s| s.buffer_bytes(self.sent_by_each()))
+        let behind = 2 * self.worker.job.behind_bytes.unwrap_or(0);
+        self.size_bytes() + recv + behind + sockets.map_or(0, |s| s.buffer_bytes(self.sent_by_each()))
     }
 
     /// Everybody's figures become one row.
@@ -279,9 +332,10 @@ impl<T: Number> Cell<'_, T> {
             op: self.case.op.clone(),
             in_place: self.case.in_place,
             schedule: worker.job.schedule.clone(),
-            pool: worker.pool(),
+            pool: worker.pool,
             world,
             tags: self.case.tags,
+            behind_bytes: worker.job.behind_bytes,
             iterations: ours.times_us.len() as u32,
             time_us,
             algbw_gb_s,

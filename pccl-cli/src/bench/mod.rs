@@ -27,7 +27,8 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, String> {
     let mut printer = Printer { report: Report::new(args.loopback()), bar: bar(lines), failed: None };
     let sockets = jobs.iter().any(|(_, job)| job.sockets);
     if args.prints() {
-        printer.print(&table::head(&printer.report, sockets));
+        let behind_bytes = jobs.first().and_then(|(_, job)| job.behind_bytes);
+        printer.print(&table::head(&printer.report, sockets, behind_bytes));
     }
     for (schedule, job) in &jobs {
         printer.announce(job);

@@ -2,9 +2,12 @@
 
 use super::case::{Report, Row};
 
-pub fn head(report: &Report, sockets: bool) -> String {
+pub fn head(report: &Report, sockets: bool, behind_bytes: Option<u64>) -> String {
     let (cores, place) = (report.cores, report.place);
     let mut out = format!("# pccl bench {}: all-reduce, {place}, {cores} cores here\n", report.version);
+    if let Some(bytes) = behind_bytes {
+        out += &format!("# while an all-reduce of {bytes} bytes is under way\n");
+    }
     let names = [
         "size", "count", "type", "op", "place", "schedule", "pool", "world", "tags", "iters", "time", "min",
         "max", "algbw", "busbw", "CPU", "memory", "wrong", "cc", "quantize", "error", "predict",
@@ -114,7 +117,7 @@ mod tests {
             cpu_ratio: Some(1.0),
         };
         for sockets in [None, Some(sockets)] {
-            let head = head(&Report::new(true), sockets.is_some());
+            let head = head(&Report::new(true), sockets.is_some(), None);
             let row = row(&Row { sockets, ..row_for_tests(1 << 20, "ring", 1.0) });
             let columns = head.lines().nth(1).unwrap();
             assert_eq!(columns.len(), row.len(), "{head}\n{row}");

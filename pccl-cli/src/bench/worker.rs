@@ -17,6 +17,12 @@ const OWN_TAG: Tag = Tag(0);
 const LONELY: Duration = Duration::from_millis(2);
 /// How long to wait for the others: hosts are started by hand.
 const JOIN_LOOPBACK: Duration = Duration::from_secs(20);
+/// Pools widen in the background: they are taken to be as large as they get when nothing has come for so long, and four round
+/// trips. One end of a pair waits for the other's connections for a second.
+const POOL_QUIET: Duration = Duration::from_millis(300);
+const POOL_QUIET_SMALL: Duration = Duration::from_millis(1_500);
+const POOL_LIMIT: Duration = Duration::from_secs(10);
+const POOL_LOOK: Duration = Duration::from_millis(10);
 /// For the master's answer.
 const INSPECT_MS: u64 = 10_000;
 const JOIN_HOSTS: Duration = Duration::from_secs(120);
@@ -25,18 +31,22 @@ pub struct Worker<'a> {
     pub job: &'a Job,
     pub communicator: Communicator,
     pub sockets: Option<Sockets>,
+    /// Connections of the pair that has most, once pools are full.
+    pub pool: u32,
     /// Of the schedules that operations may go by, if the links were measured.
     costs: Vec<Cost>,
 }
 
 /// Every participant gets every row, with the figures of all.
 pub fn run(job: &Job, mut emit: impl FnMut(Row)) -> Result<(), String> {
-    let mut worker = Worker { job, communicator: communicator(job)?, sockets: None, costs: Vec::new() };
+    let mut worker =
+        Worker { job, communicator: communicator(job)?, sockets: None, pool: 0, costs: Vec::new() };
     worker.join()?;
     worker.compare_jobs()?;
     if job.optimize {
         worker.costs = worker.optimize()?;
     }
+    worker.pool = worker.full_pool()?;
     if job.sockets {
         worker.sockets = Some(worker.open_sockets()?);
     }
@@ -141,19 +151,42 @@ impl Worker<'_> {
         door.connect(right, &self.like(), rank, world).map_err(failed)
     }
 
-    /// Connections of a pair: what was asked for, or what a path gets that is not long. Pools may still be widening.
-    pub fn pool(&self) -> u16 {
-        match self.communicator.settings().pool {
-            0 => DEFAULT_POOL_CONNECTIONS,
-            asked => asked,
+    /// Waits until pools have their size. All participants get the same figure: neighbours are to agree on the baseline's
+    /// connections.
+    fn full_pool(&self) -> Result<u32, String> {
+        let until = Instant::now() + POOL_LIMIT;
+        let (mut seen, mut since) = (Vec::new(), Instant::now());
+        loop {
+            let links = self.communicator.stats().links;
+            let least = links.iter().map(|link| link.connections).min().unwrap_or(0);
+            let rtt_us = links.iter().map(|link| link.rtt_us).max().unwrap_or(0);
+            let counts: Vec<u32> = links.iter().map(|link| link.connections).collect();
+            let now = Instant::now();
+            if counts != seen {
+                (seen, since) = (counts, now);
+            }
+            let full = match self.job.pool {
+                0 => false,
+                asked => least >= u32::from(asked),
+            };
+            let quiet =
+                if least < u32::from(DEFAULT_POOL_CONNECTIONS) { POOL_QUIET_SMALL } else { POOL_QUIET };
+            let quiet = quiet + 4 * Duration::from_micros(rtt_us.into());
+            if full || now - since >= quiet || now >= until {
+                break;
+            }
+            std::thread::sleep(POOL_LOOK);
         }
+        let mut most = [self.links().connections];
+        self.reduce(&mut most, ReduceOp::Max)?;
+        Ok(most[0])
     }
 
     /// What the baseline is to have in common with our connections.
     fn like(&self) -> Like {
         // Where they differ there is none to follow.
         let congestion = Some(self.links().congestion).filter(|name| !name.contains(','));
-        Like { connections: self.pool().into(), congestion: congestion.unwrap_or_default() }
+        Like { connections: self.pool, congestion: congestion.unwrap_or_default() }
     }
 
     /// Our connections as they are, to the peer that has most.
