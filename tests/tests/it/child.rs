@@ -30,6 +30,8 @@ fn role() {
         "until-broken" => crate::abort::until_broken(&address),
         #[cfg(target_os = "linux")]
         "gibibyte" => crate::memory::a_gibibyte(&address),
+        #[cfg(target_os = "linux")]
+        "three-in-a-mesh" => crate::memory::three_in_a_mesh(&address),
         "in-time" => crate::no_deadlock::in_time(&address),
         "schedule" => crate::schedules::forced(&address),
         "no-link" => crate::schedules::a_pair_has_no_link(&address),

@@ -1,8 +1,8 @@
 //! What a process takes besides the caller's buffers: 64 MiB for an operation of any size, in place a payload more.
 
-use pccl_core::api::{ReduceOp, Tag};
+use pccl_core::api::{Communicator, Quantization, ReduceOp, ScheduleChoice, Tag};
 
-use crate::harness::{Process, connect, master, wait_for_world};
+use crate::harness::{Process, connect, master, master_with, wait_for_world};
 
 const MIB: usize = 1 << 20;
 const PAYLOAD_BYTES: usize = 1024 * MIB;
@@ -53,5 +53,52 @@ pub fn a_gibibyte(address: &str) {
 fn a_gibibyte_takes_64_mib_besides_the_buffers_and_in_place_a_payload_more() {
     let (_master, address) = master();
     let peers = [0; 2].map(|_| Process::start("gibibyte", &address));
+    assert!(peers.into_iter().all(Process::succeeds));
+}
+
+const THREE_BYTES: usize = 256 * MIB;
+
+/// Where two children's contributions meet there are windows: for shares that are not so large that turns suffice, as one
+/// operation or as many.
+pub fn three_in_a_mesh(address: &str) {
+    let peer = connect(address, 4);
+    wait_for_world(&peer, 3);
+    let send = vec![3u64; THREE_BYTES / 8];
+    let mut recv = vec![1u64; THREE_BYTES / 8];
+    for (count, operations) in [(THREE_BYTES / 8, 1), (64 * MIB / 8, 1), (THREE_BYTES / 8, 64)] {
+        recv.fill(1);
+        let taken = growth(|| at_once(&peer, &send[..count], &mut recv[..count], operations));
+        let all = count * 8 / MIB;
+        assert!(taken <= MOST_BESIDES_BYTES, "{all} MiB as {operations} took {} MiB", taken / MIB);
+        assert!(recv[..count].iter().all(|sum| *sum == 9));
+    }
+    drop((send, recv));
+
+    // In place, and the residual is saved as well.
+    const COUNT: usize = 64 * MIB / 4;
+    let (mut data, mut residual) = (vec![1.5f32; COUNT], vec![0.25f32; COUNT]);
+    let taken = growth(|| {
+        let quantization = Quantization::Bits4;
+        peer.all_reduce_with_feedback(&mut data, &mut residual, ReduceOp::Sum, quantization, Tag(1)).unwrap();
+    });
+    let most = 2 * COUNT * 4 + MOST_BESIDES_BYTES;
+    assert!(taken <= most, "with error feedback 64 MiB took {} MiB", taken / MIB);
+}
+
+fn at_once(peer: &Communicator, send: &[u64], recv: &mut [u64], operations: usize) {
+    let each = send.len() / operations;
+    peer.scope(|scope| {
+        let pairs = send.chunks(each).zip(recv.chunks_mut(each)).enumerate();
+        let works: Vec<_> = pairs
+            .map(|(tag, (send, recv))| scope.all_reduce(send, recv, ReduceOp::Sum, Tag(tag as u64)).unwrap())
+            .collect();
+        works.into_iter().for_each(|work| drop(work.wait().unwrap()));
+    });
+}
+
+#[test]
+fn windows_are_within_the_64_mib_too_and_error_feedback_takes_two_payloads_more() {
+    let (_master, address) = master_with(|master| master.schedule(ScheduleChoice::Mesh));
+    let peers = [0; 3].map(|_| Process::start("three-in-a-mesh", &address));
     assert!(peers.into_iter().all(Process::succeeds));
 }
