@@ -44,6 +44,22 @@ fn a_connection_cut_after_any_number_of_bytes_aborts_everywhere_and_the_retry_gi
 }
 
 #[test]
+fn a_small_operation_cut_after_each_of_its_bytes_aborts_and_the_retry_gives_the_sum() {
+    let crew = Crew::new(2, Wire::default(), |master| master);
+    crew.wire.arm(At::Byte(u64::MAX), Act::Cut(0), None);
+    crew.reduce(2, 0, true);
+    let whole = crew.wire.passed();
+    let mut aborts = 0;
+    for cut in 0..whole {
+        crew.wire.arm(At::Byte(cut), Act::Cut(0), None);
+        aborts += crew.reduce(2, 1 + cut, cut % 2 == 0);
+        assert!(crew.wire.fired().is_some(), "byte {cut} of {whole} did not pass");
+        crew.update();
+    }
+    assert!(2 * aborts as u64 >= whole, "of {whole} cuts only {aborts} were seen by an operation");
+}
+
+#[test]
 fn operations_of_all_sizes_in_flight_at_once_survive_cuts_and_damage() {
     let mut fired = 0;
     for seed in Seed::each(4) {
