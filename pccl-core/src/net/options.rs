@@ -65,6 +65,22 @@ pub fn check_send_buffer(bytes: u32) -> Result<(), String> {
     }
     Err(format!(
         "tcp_send_buffer_bytes={bytes}: would end the system's own tuning, which goes up to {tuned} bytes (tcp_wmem), \
+/// `TCP_NOTSENT_LOWAT` as in force; `None` where the system does not tell.
+pub fn notsent_lowat_bytes(stream: &TcpStream) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return SockRef::from(stream).tcp_notsent_lowat().ok();
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = stream;
+        None
+    }
+}
+
+/// The send buffer as it is now.
+pub fn send_buffer_bytes(stream: &TcpStream) -> Option<u32> {
+    u32::try_from(SockRef::from(stream).send_buffer_size().ok()?).ok()
+}
+
          for {granted} bytes (wmem_max is {most}); leave it at 0, or ask for more and raise net.core.wmem_max"
     ))
 }

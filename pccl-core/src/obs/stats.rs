@@ -37,6 +37,11 @@ pub struct LinkStats {
     pub rtt_us: u32,
     /// As the system estimates it now, queues included: the least of the connections. 0 if unknown.
     pub rtt_now_us: u32,
+    /// Unsent bytes that a connection's system takes before it says that it is full (`TCP_NOTSENT_LOWAT`), as in force: the least of
+    /// the connections. 0 where the system does not tell.
+    pub notsent_lowat_bytes: u32,
+    /// Send buffer of a connection as it is now, tuned by the system or set (`SO_SNDBUF`): the least of the connections.
+    pub send_buffer_bytes: u32,
     /// Segments sent again.
     pub retransmitted: u64,
     /// All that these connections have carried, framing included.

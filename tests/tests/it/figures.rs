@@ -1,7 +1,7 @@
 //! What `stats` tells, from outside: counts that need no clock, links as they are, and threads.
 
 use pccl_core::api::{Communicator, Counters, ErrorKind, LinkStats, ReduceOp, ScheduleChoice, Tag};
-use pccl_core::limits::{FAR_SEGMENT_BYTES, MAX_SEGMENT_BYTES};
+use pccl_core::limits::{DEFAULT_NOTSENT_LOWAT_BYTES, FAR_SEGMENT_BYTES, MAX_SEGMENT_BYTES};
 use pccl_core::wire::frame::{FRAME_HEADER_BYTES, TRAILER_BYTES};
 
 use crate::harness::{connect, loopback, master, master_with, reduce, until, wait_for_world};
@@ -127,6 +127,8 @@ fn the_hosts_own_congestion_control_is_used_on_a_short_path_and_another_one_on_d
     for (wanted, expected) in [("auto", own.trim()), ("reno", "reno")] {
         for link in links_of_two(2, wanted) {
             assert_eq!(link.congestion, expected);
+            assert_eq!(link.notsent_lowat_bytes, DEFAULT_NOTSENT_LOWAT_BYTES);
+            assert!(link.send_buffer_bytes > 0, "{link:?}");
             assert!(link.rtt_us > 0 && link.rtt_now_us > 0, "{link:?}");
         }
     }
