@@ -3,7 +3,8 @@
 use super::context::Context;
 use super::engine::Output;
 use super::frames::Core;
-use super::link::{Link, LinkIo};
+use super::link::{Answers, Link, LinkIo};
+use super::patience::Patience;
 use super::rx::{Rx, Speaker};
 use super::tx::Tx;
 use crate::mem::Pool;
@@ -16,8 +17,7 @@ pub(super) struct Conn<L> {
     tx: Tx,
     /// The link took less than it was given; nothing more is tried until it is said to be ready.
     blocked: bool,
-    /// Since when the link takes nothing although there is something to write.
-    stuck_since: Option<Time>,
+    pub(super) patience: Patience,
     /// `Again` was put out, and the host has not come back yet.
     again: bool,
     /// The share of writing was used up; nothing more is written until the host comes back.
@@ -39,11 +39,11 @@ impl<L: Link> Conn<L> {
     pub fn new(link: LinkId, id: PeerId, peer: usize, segment_bytes: usize, io: L) -> Conn<L> {
         Conn {
             speaker: Speaker { link, id, peer, last: None },
-            io,
             rx: Rx::new(),
             tx: Tx::new(segment_bytes),
             blocked: false,
-            stuck_since: None,
+            patience: Patience::new(io.answers().is_some()),
+            io,
             again: false,
             paused: false,
             written: (0, 0),
@@ -97,14 +97,14 @@ impl<L: Link> Conn<L> {
             match self.tx.write(&mut self.io, core) {
                 LinkIo::Moved(0) | LinkIo::Blocked => {
                     self.blocked = true;
-                    self.stuck_since.get_or_insert(now);
+                    self.patience.took_nothing(now);
                     core.cx.outputs.push_back(Output::WatchWritable { link: self.speaker.link });
                     return Ok(Wrote::Nothing);
                 }
                 LinkIo::Moved(moved) => {
                     self.written.1 += moved;
                     core.cx.counters.bytes_written += moved as u64;
-                    self.stuck_since = None;
+                    self.patience.took(now);
                 }
                 LinkIo::Closed(reason) => return Err(reason),
             }
@@ -121,13 +121,13 @@ impl<L: Link> Conn<L> {
         }
     }
 
-    /// Since when this link makes no progress, if it should.
-    pub fn stuck_since(&self) -> Option<Time> {
-        self.stuck_since
+    pub fn answers(&self) -> Option<Answers> {
+        self.io.answers()
     }
 
-    pub fn restart_patience(&mut self, now: Time) {
-        self.stuck_since = self.stuck_since.map(|_| now);
+    /// The other end is known to have all that this link took, and there is no more that it does not take.
+    pub fn has_all(&self) -> bool {
+        !self.blocked && self.answers().is_some_and(|answers| answers.all)
     }
 
     /// The operation in this slot is over.
@@ -152,7 +152,7 @@ impl<L: Link> Conn<L> {
     fn rest(&mut self) {
         if !self.tx.under_way() {
             self.blocked = false;
-            self.stuck_since = None;
+            self.patience.has_nothing();
         }
     }
 

@@ -127,8 +127,8 @@ pub enum Output {
 /// Moves the bytes of all operations over all links of one peer. Never blocks, and decides nothing: when an
 /// operation ends is the master's decision, carried out by `stop` or `finish`.
 pub struct Engine<L: Link> {
-    core: Core,
-    conns: Vec<Option<Conn<L>>>,
+    pub(super) core: Core,
+    pub(super) conns: Vec<Option<Conn<L>>>,
     by_link: BTreeMap<LinkId, usize>,
     /// Counts the calls that move bytes.
     pub(super) pump: u64,
@@ -235,7 +235,7 @@ impl<L: Link> Engine<L> {
         Some(link)
     }
 
-    fn lose(&mut self, slot: usize, reason: String) {
+    pub(super) fn lose(&mut self, slot: usize, reason: String) {
         let Some(peer) = self.conns[slot].as_ref().map(|conn| conn.speaker.id) else { return };
         if let Some(link) = self.drop_conn(slot) {
             self.core.cx.counters.links_lost += 1;
@@ -346,6 +346,8 @@ impl<L: Link> Engine<L> {
         // No news of an operation comes after its end.
         self.core.cx.outputs.retain(|output| *output != Output::Done { key });
         self.detach(slot);
+        // Of the last call that told the time. There is one with every heartbeat, and idle time is far longer.
+        self.busy = self.core.cx.now;
         self.core.ops.remove(slot)
     }
 
@@ -361,8 +363,6 @@ impl<L: Link> Engine<L> {
         }
     }
 }
-        // Of the last call that told the time. There is one with every heartbeat, and idle time is far longer.
-        self.busy = self.core.cx.now;
 
 /// Shared state.
 impl<L: Link> Engine<L> {
@@ -424,18 +424,10 @@ impl<L: Link> Engine<L> {
         !self.core.ops.is_empty()
     }
 
-    fn stall_deadline(&self, conn: &Conn<L>) -> Option<Time> {
-        conn.stuck_since().map(|since| since.plus_ms(self.core.cx.config.stall_ms))
-    }
-
     pub fn next_deadline(&self) -> Option<Time> {
         let core = &self.core;
         let of_core = [core.syncs.next_deadline(), core.probes.next_deadline()];
         [self.next_stall(), self.idle_deadline()].into_iter().chain(of_core).flatten().min()
-    }
-
-    fn next_stall(&self) -> Option<Time> {
-        self.conns.iter().flatten().filter_map(|conn| self.stall_deadline(conn)).min()
     }
 
     /// When kept areas for saved input have been of no use for long enough.
@@ -443,42 +435,15 @@ impl<L: Link> Engine<L> {
         (!self.core.cx.saves.is_empty()).then(|| self.busy.plus_ms(SAVE_IDLE_MS))
     }
 
-    /// Gives up links that stand still. When we come much too late ourselves (the process was frozen), the
-    /// time says nothing about the others, and they get it anew.
+    /// Gives up links that stand still, and memory that is of no use.
     pub fn on_deadline(&mut self, now: Time) {
         if self.idle_deadline().is_some_and(|at| at <= now) {
             self.core.cx.saves.clear();
         }
-        let late = now.since_us(self.next_stall().unwrap_or(now)) > self.core.cx.config.stall_ms * 500;
-        for slot in 0..self.conns.len() {
-            let Some(conn) = &mut self.conns[slot] else { continue };
-            if late {
-                conn.restart_patience(now);
-            }
-            if self.conns[slot].as_ref().and_then(|c| self.stall_deadline(c)).is_some_and(|at| at <= now) {
-                self.judge(slot, now);
-            }
-        }
         self.core.cx.now = now;
+        self.judge_links(now);
         self.core.syncs.tick(&mut self.core.cx);
         self.core.probes.tick(&mut self.core.cx);
         self.flush(now);
-    }
-
-    /// One last attempt: the host may have been too busy to tell us that the link takes bytes again.
-    fn judge(&mut self, slot: usize, now: Time) {
-        self.pump += 1;
-        let Some(conn) = &mut self.conns[slot] else { return };
-        conn.wake();
-        let outcome = conn.write(&mut self.core, self.pump, now);
-        let stuck = self.conns[slot].as_ref().and_then(|conn| self.stall_deadline(conn));
-        match outcome {
-            Err(reason) => self.lose(slot, reason),
-            Ok(_) if stuck.is_some_and(|at| at <= now) => {
-                let stall_ms = self.core.cx.config.stall_ms;
-                self.lose(slot, format!("stalled: took nothing for {stall_ms} ms with bytes to send"));
-            }
-            Ok(_) => {}
-        }
     }
 }

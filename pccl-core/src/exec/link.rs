@@ -13,6 +13,15 @@ pub enum LinkIo {
     Closed(String),
 }
 
+/// What the other end's system says of the bytes it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// It has all of them.
+    pub all: bool,
+    /// How long ago it last said anything.
+    pub quiet_ms: u64,
+}
+
 /// A full-duplex stream of bytes to one peer that never blocks: a socket in the product, a pipe of few bytes
 /// in the simulator.
 pub trait Link {
@@ -20,6 +29,10 @@ pub trait Link {
     fn try_read(&mut self, places: &mut [IoSliceMut<'_>]) -> LinkIo;
     /// Copies from the given places in order; what is taken may be overwritten afterwards.
     fn try_write(&mut self, places: &[IoSlice<'_>]) -> LinkIo;
+    /// `None`, always, where the system does not tell.
+    fn answers(&self) -> Option<Answers> {
+        None
+    }
     /// Ends both directions at once. Bytes under way may be lost.
     fn shutdown(&mut self);
 }

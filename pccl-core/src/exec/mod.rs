@@ -21,6 +21,7 @@ mod observe;
 mod op;
 mod ops;
 mod peers;
+mod patience;
 mod piece;
 mod probe;
 mod queue;
@@ -37,5 +38,5 @@ mod tests;
 #[cfg(feature = "seeded-bugs")]
 pub use engine::SeededBug;
 pub use engine::{Engine, EngineConfig, Kept, OpStart, OpTraffic, Output};
-pub use link::{Link, LinkIo};
+pub use link::{Answers, Link, LinkIo};
 pub use sync::{SyncEnd, SyncStart};

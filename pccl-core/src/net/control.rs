@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::link::{end, note_read, ready_in_turn};
+use super::options::set_patience;
 use crate::limits::{MAX_CONTROL_QUEUE_BYTES, MAX_LINGER_BYTES, MAX_LINGER_MS};
 use crate::wire::{EncodeError, FrameAssembler, WireError};
 
@@ -39,6 +40,12 @@ struct Outgoing {
 impl ControlLink {
     pub fn new(stream: TcpStream) -> Rc<ControlLink> {
         Rc::new(ControlLink { stream, out: RefCell::default(), wake: Notify::new() })
+    }
+
+    /// The run's silence time, heard over this very connection: a longer one than it was made with is of no use while the
+    /// system ends it earlier.
+    pub fn set_silence(&self, silence_ms: u32) {
+        set_patience(&self.stream, silence_ms.into());
     }
 
     /// Appends a frame to what goes out with the next `flush`. A failure ends the connection by way of `run`.

@@ -12,7 +12,8 @@ use socket2::SockRef;
 use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 
-use crate::exec::{Link, LinkIo};
+use super::round_trip::answers;
+use crate::exec::{Answers, Link, LinkIo};
 
 /// One TCP connection. Whoever waits for its readiness holds the other reference to the stream.
 #[derive(Debug)]
@@ -59,6 +60,10 @@ impl Link for TcpLink {
                 result => return counted(outcome(result), &self.carried.written),
             }
         }
+    }
+
+    fn answers(&self) -> Option<Answers> {
+        answers(&self.stream)
     }
 
     fn shutdown(&mut self) {
@@ -150,6 +155,21 @@ mod tests {
         assert_eq!((&a, &b[..6]), (b"hel", &b"lo you"[..]));
         let carried = |link: &TcpLink| (link.carried().written.get(), link.carried().read.get());
         assert_eq!((carried(&ours), carried(&theirs)), ((0, 9), (9, 0)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_the_other_end_has_is_told() {
+        let (mut ours, ready, theirs) = pair().await;
+        let fresh = ours.answers().unwrap();
+        assert!(fresh.all && fresh.quiet_ms < 60_000, "{fresh:?}");
+        ready.writable().await.unwrap();
+        assert_eq!(ours.try_write(&[IoSlice::new(b"hello")]), LinkIo::Moved(5));
+        theirs.readable().await.unwrap();
+        // Its acknowledgement may be on its way.
+        while !ours.answers().unwrap().all {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::congestion::{self, Congestion};
+use crate::limits::STALL_FACTOR_AMONG_OTHERS;
 
 /// What data connections are given beyond what all connections are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +29,29 @@ pub fn set_control_options(stream: &TcpStream, silence_ms: u32) {
     #[cfg(target_os = "linux")]
     let keep_alive = keep_alive.with_interval(Duration::from_secs(5)).with_retries(3);
     note("SO_KEEPALIVE", socket.set_tcp_keepalive(&keep_alive));
+    set_patience(stream, silence_ms.into());
+}
+
+/// How long bytes may go unacknowledged before the system ends the connection; of effect at once.
+pub fn set_patience(stream: &TcpStream, patience_ms: u64) {
     #[cfg(target_os = "linux")]
-    note("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(Duration::from_millis(silence_ms.into()))));
+    {
+        let patience = Duration::from_millis(patience_ms);
+        note("TCP_USER_TIMEOUT", SockRef::from(stream).set_tcp_user_timeout(Some(patience)));
+    }
     #[cfg(not(target_os = "linux"))]
-    let _ = silence_ms;
+    let _ = (stream, patience_ms);
+}
+
+/// For one of several connections of a pair. The engine notices earlier when all of them are silent.
+pub fn set_data_patience(stream: &TcpStream, silence_ms: u32) {
+    set_patience(stream, u64::from(silence_ms) * STALL_FACTOR_AMONG_OTHERS);
 }
 
 /// For connections that carry tensors, over a path with this round trip.
 pub fn set_data_options(stream: &TcpStream, silence_ms: u32, options: &DataOptions, rtt_us: u32) {
     set_control_options(stream, silence_ms);
+    set_data_patience(stream, silence_ms);
     #[cfg(target_os = "linux")]
     if options.notsent_lowat_bytes > 0 {
         let set = SockRef::from(stream).set_tcp_notsent_lowat(options.notsent_lowat_bytes);
@@ -48,6 +63,22 @@ pub fn set_data_options(stream: &TcpStream, silence_ms: u32, options: &DataOptio
     if let Some(name) = options.congestion.choose(rtt_us) {
         note("TCP_CONGESTION", congestion::set(stream, name));
     }
+}
+
+/// `TCP_NOTSENT_LOWAT` as in force; `None` where the system does not tell.
+pub fn notsent_lowat_bytes(stream: &TcpStream) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return SockRef::from(stream).tcp_notsent_lowat().ok();
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = stream;
+        None
+    }
+}
+
+/// The send buffer as it is now.
+pub fn send_buffer_bytes(stream: &TcpStream) -> Option<u32> {
+    u32::try_from(SockRef::from(stream).send_buffer_size().ok()?).ok()
 }
 
 /// A buffer that is set is not tuned any more, so it must be larger than what tuning could reach. The text says why
@@ -65,22 +96,6 @@ pub fn check_send_buffer(bytes: u32) -> Result<(), String> {
     }
     Err(format!(
         "tcp_send_buffer_bytes={bytes}: would end the system's own tuning, which goes up to {tuned} bytes (tcp_wmem), \
-/// `TCP_NOTSENT_LOWAT` as in force; `None` where the system does not tell.
-pub fn notsent_lowat_bytes(stream: &TcpStream) -> Option<u32> {
-    #[cfg(target_os = "linux")]
-    return SockRef::from(stream).tcp_notsent_lowat().ok();
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = stream;
-        None
-    }
-}
-
-/// The send buffer as it is now.
-pub fn send_buffer_bytes(stream: &TcpStream) -> Option<u32> {
-    u32::try_from(SockRef::from(stream).send_buffer_size().ok()?).ok()
-}
-
          for {granted} bytes (wmem_max is {most}); leave it at 0, or ask for more and raise net.core.wmem_max"
     ))
 }
@@ -116,6 +131,7 @@ mod tests {
         let seconds = Duration::from_secs;
         for data in [None, Some(options())] {
             let stream = stream().await;
+            let patience_ms = if data.is_some() { 4 * 1_234 } else { 1_234 };
             match data {
                 Some(options) => set_data_options(&stream, 1_234, &options, 0),
                 None => set_control_options(&stream, 1_234),
@@ -126,7 +142,7 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(15));
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(5));
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
-            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(1_234)));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(patience_ms)));
         }
     }
 

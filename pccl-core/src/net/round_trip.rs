@@ -1,8 +1,10 @@
-//! How long a connection's path is, as measured.
+//! How long a connection's path is, as measured, and what else the system knows of it.
 
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+
+use crate::exec::Answers;
 
 /// The round trip of a fresh connection in microseconds, 0 if it is not known. The system has timed it, and whoever
 /// dialled knows how long that took: either may have been held up, so the less counts.
@@ -18,6 +20,8 @@ mod info {
     /// As much of `struct tcp_info` as every Linux has, up to `tcpi_total_retrans`.
     pub type Words = [u32; 26];
 
+    pub const UNACKED: usize = 6;
+    pub const LAST_ACK_RECV: usize = 14;
     pub const RTT: usize = 17;
     pub const TOTAL_RETRANS: usize = 25;
 
@@ -36,6 +40,14 @@ pub fn retransmitted(stream: &TcpStream) -> u64 {
     word(stream, info::TOTAL_RETRANS).unwrap_or(0).into()
 }
 
+/// Segments that were sent and not acknowledged, and how long ago an acknowledgement came. Bytes the other end has no room for
+/// were not sent yet: they count as nothing.
+#[cfg(target_os = "linux")]
+pub fn answers(stream: &TcpStream) -> Option<Answers> {
+    let words = nix::sys::socket::getsockopt(stream, info::TcpInfo).ok()?;
+    Some(Answers { all: words[info::UNACKED] == 0, quiet_ms: words[info::LAST_ACK_RECV].into() })
+}
+
 #[cfg(target_os = "linux")]
 fn word(stream: &TcpStream, index: usize) -> Option<u32> {
     nix::sys::socket::getsockopt(stream, info::TcpInfo).ok().map(|words| words[index])
@@ -43,6 +55,11 @@ fn word(stream: &TcpStream, index: usize) -> Option<u32> {
 
 #[cfg(not(target_os = "linux"))]
 pub fn smoothed_us(_: &TcpStream) -> Option<u32> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn answers(_: &TcpStream) -> Option<Answers> {
     None
 }
 

@@ -21,7 +21,7 @@ use crate::limits::{DEFAULT_SILENCE_MS, MAX_LINGER_MS};
 use crate::net::control::ControlLink;
 use crate::net::door::Door;
 use crate::net::link::TcpLink;
-use crate::net::options::DataOptions;
+use crate::net::options::{DataOptions, set_data_patience};
 use crate::proto::peer::{Done, State};
 use crate::types::{Epoch, LinkId, Severity, WorkId};
 use crate::wire::message::MasterMessage;
@@ -316,6 +316,13 @@ impl PeerLoop {
     pub(super) fn overhear(&self, message: &MasterMessage) {
         if let MasterMessage::Welcome { silence_ms, .. } = message {
             self.silence_ms.set(*silence_ms);
+            // Connections are made before the master has said it, or under a master that said another.
+            if let Some(control) = &*self.control.borrow() {
+                control.set_silence(*silence_ms);
+            }
+            for watch in self.links.borrow().values() {
+                set_data_patience(&watch.stream, *silence_ms);
+            }
             self.node.borrow_mut().set_stall_ms(u64::from(*silence_ms));
         }
     }

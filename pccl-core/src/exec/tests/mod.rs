@@ -8,6 +8,7 @@ mod feedback;
 mod landing;
 mod links;
 mod parked;
+mod patience;
 mod pipe;
 mod probe;
 mod quantized;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::rc::Rc;
 
-use crate::exec::{Link, LinkIo};
+use crate::exec::{Answers, Link, LinkIo};
 
 /// One direction of a link, for the test to look into.
 #[derive(Debug, Default)]
@@ -20,6 +20,10 @@ pub struct Pipe {
     /// Bytes written so far, and reads that found some.
     pub total: usize,
     pub reads: usize,
+    /// Takes so many bytes, and no more until this is changed.
+    pub stands_at: Option<usize>,
+    /// What the system of the end that writes says of the other.
+    pub answers: Option<Answers>,
     /// Flips a bit of the byte at this position.
     pub damage_at: Option<usize>,
     /// The connection ends, both ways, when so many bytes have been written.
@@ -91,8 +95,9 @@ impl Link for PipeEnd {
         if pipe.closed {
             return LinkIo::Closed("the other end is gone".into());
         }
-        let until_cut = pipe.cut_at.map_or(usize::MAX, |at| at.saturating_sub(pipe.total));
-        let room = pipe.step.min(pipe.capacity - pipe.bytes.len()).min(until_cut);
+        let until = |at: Option<usize>| at.map_or(usize::MAX, |at| at.saturating_sub(pipe.total));
+        let until_end = until(pipe.cut_at).min(until(pipe.stands_at));
+        let room = pipe.step.min(pipe.capacity - pipe.bytes.len()).min(until_end);
         if room == 0 {
             return LinkIo::Blocked;
         }
@@ -106,6 +111,10 @@ impl Link for PipeEnd {
         drop(pipe);
         self.cut();
         LinkIo::Moved(moved)
+    }
+
+    fn answers(&self) -> Option<Answers> {
+        self.to.borrow().answers
     }
 
     fn shutdown(&mut self) {

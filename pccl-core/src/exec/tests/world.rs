@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::pipe::{PipeEnd, PipeRef, pipe};
-use crate::exec::{Engine, EngineConfig, OpStart, Output};
+use crate::exec::{Answers, Engine, EngineConfig, OpStart, Output};
 use crate::kernel;
 use crate::limits::MAX_EAGER_BYTES_PER_PEER;
 use crate::mem::{Budget, TestMemory};
@@ -28,6 +28,8 @@ pub struct Shape {
     /// Bytes a link takes or gives at once, and bytes on their way at most.
     pub step: usize,
     pub capacity: usize,
+    /// What links say of the other end; see `Pipe::answers`.
+    pub answers: Option<Answers>,
     /// Budget of each host.
     pub budget_bytes: usize,
     pub seed: u64,
@@ -47,6 +49,7 @@ impl Default for Shape {
             pump_budget_bytes: 200,
             step: 7,
             capacity: 100,
+            answers: None,
             budget_bytes: 1 << 20,
             seed: 1,
         }
@@ -157,6 +160,9 @@ impl World {
     /// A new link; gives its id at `a`, that at `b` is the next one.
     pub fn connect(&mut self, a: usize, b: usize) -> LinkId {
         let (end_a, end_b, [there, back]) = pipe(self.shape.capacity, self.shape.step);
+        for pipe in [&there, &back] {
+            pipe.borrow_mut().answers = self.shape.answers;
+        }
         let ids = [LinkId(self.pipes.len() as u64), LinkId(self.pipes.len() as u64 + 1)];
         self.pipes.insert(ids[0], there);
         self.pipes.insert(ids[1], back);
