@@ -256,11 +256,23 @@ impl<L: Link> Engine<L> {
         }
     }
 
+    /// What waits on a blocked link goes first, over the one that may be free.
+    fn relieve(&mut self, peer: usize, slot: usize) {
+        for &other in self.core.cx.peers.links(peer) {
+            if let Ok([Some(conn), Some(other)]) = self.conns.get_disjoint_mut([slot, other])
+                && conn.take_over(other)
+            {
+                return;
+            }
+        }
+    }
+
     /// One piece for each link in turn, until none of them takes any more.
     fn flush_peer(&mut self, peer: usize, now: Time) {
         let mut idle = 0;
         while idle < self.core.cx.peers.links(peer).len() {
             let Some(slot) = self.core.cx.peers.next_link(peer) else { return };
+            self.relieve(peer, slot);
             let Some(conn) = &mut self.conns[slot] else { return };
             match conn.write(&mut self.core, self.pump, now) {
                 Ok(Wrote::Whole) => idle = 0,

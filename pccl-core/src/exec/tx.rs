@@ -7,7 +7,7 @@ use super::link::{Link, LinkIo};
 use super::piece::Item;
 use super::sync::{Note, OutgoingBlock};
 use crate::types::{LinkId, PeerId};
-use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, TRAILER_BYTES, Trailer};
+use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 
 /// Grants that leave with one write.
 const GRANTS_AT_ONCE: usize = 16;
@@ -15,7 +15,7 @@ const GRANTS_AT_ONCE: usize = 16;
 /// Written again and again where more is needed.
 static FILLER: [u8; 64 << 10] = [0; 64 << 10];
 
-/// What is under way. It stays on this link to its end.
+/// What is under way. Once a byte of it is out it stays on this link to its end.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Piece(OutgoingPiece),
@@ -99,6 +99,37 @@ impl Tx {
         self.sent < self.total()
     }
 
+    /// Nothing is under way, and no piece goes on here.
+    pub fn is_idle(&self) -> bool {
+        self.outgoing.is_none() && !self.under_way()
+    }
+
+    /// Takes what is ready on another link of the same peer, as far as that one has not begun to send it: grants, and
+    /// what is behind them. Only while this one is idle. False if there is nothing of that kind.
+    pub fn take_over(&mut self, other: &mut Tx) -> bool {
+        // A grant that was begun is ended where it was begun.
+        let begun = other.sent.next_multiple_of(FRAME_HEADER_BYTES).min(other.grants_bytes);
+        let whole =
+            other.sent <= other.grants_bytes && other.outgoing.as_ref().is_some_and(Outgoing::is_fresh);
+        let end = if whole { other.head.len() } else { other.grants_bytes };
+        if other.sent > other.grants_bytes || begun == end {
+            return false;
+        }
+        self.clear();
+        self.head.extend(other.head.drain(begun..end));
+        self.grants_bytes = other.grants_bytes - begun;
+        other.grants_bytes = begun;
+        if whole {
+            self.outgoing = other.outgoing.take();
+            self.body = std::mem::replace(&mut other.body, Body::None);
+            self.trailer = other.trailer;
+        }
+        if !other.under_way() {
+            other.clear();
+        }
+        true
+    }
+
     /// Makes the next bytes ready, if there is anything to send: grants go first, then the piece goes on,
     /// then a new piece is begun.
     pub fn stage(&mut self, peer: usize, link: LinkId, core: &mut Core) -> bool {
@@ -173,6 +204,7 @@ impl Tx {
 
     fn clear(&mut self) {
         self.head.clear();
+        self.grants_bytes = 0;
         self.body = Body::None;
         self.sent = 0;
     }
@@ -211,6 +243,16 @@ impl Tx {
 }
 
 impl Outgoing {
+    /// Nothing of it was sent, and any link to the peer will do. Measurements are those of one link.
+    fn is_fresh(&self) -> bool {
+        match self {
+            Outgoing::Piece(out) => out.offset == 0,
+            Outgoing::Block(out) => out.offset == 0,
+            Outgoing::Note(note) => note.header.kind != FrameKind::Probe,
+            Outgoing::Load(_) => false,
+        }
+    }
+
     /// The next segment: its header and its payload.
     fn segment<'a>(&'a self, segment_bytes: usize, core: &'a Core) -> (FrameHeader, &'a [u8]) {
         match self {

@@ -16,6 +16,7 @@ mod small;
 mod state_late;
 mod state_stranger;
 mod stranger;
+mod striping;
 mod sums;
 mod sync;
 mod windows;
