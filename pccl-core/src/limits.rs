@@ -69,9 +69,12 @@ pub const MAX_PEER_ADDRESSES: usize = 4;
 pub const MAX_SEGMENT_BYTES: usize = 1 << 20;
 /// The same on links that are not near: at 10 Mbit/s filler takes 50 ms.
 pub const FAR_SEGMENT_BYTES: usize = 64 << 10;
-/// Of a contribution, what is read at once and added while it is hot. Less costs more calls and wake-ups (128 KiB: 5 % of
-/// the time of 128 MiB between two near peers), more leaves the cache.
-pub const HOT_BYTES: usize = 512 << 10;
+/// Of what arrives, so much is read at once, then added or summed while it is hot. Less costs more calls and wake-ups (128 KiB: a
+/// tenth of the time of 256 MiB between two near peers and more), more leaves the second-level cache.
+pub const HOT_BYTES: usize = 256 << 10;
+/// Of what is sent, so much is summed and given to the system before the next: it should still be in the second-level cache,
+/// which has 512 KiB on many hosts, when the system copies it.
+pub const CHECKED_AT_ONCE_BYTES: usize = 256 << 10;
 /// Up to this round trip peers are near: in one building, or on one host. Links have longer frames, groups longer pieces,
 /// and their large payloads a ring: beyond it paths between pairs are the limit, not the hosts' own links, and a mesh uses
 /// all of them at once. A power of two, since epochs carry a group's round trip rounded up to one.

@@ -94,18 +94,18 @@ impl Core {
         let key = header.key;
         if header.kind.is_state() {
             let landing = self.syncs.begin_frame(speaker, &header, &mut self.cx)?;
-            return Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }));
+            return Ok(Some(Segment::new(&header, landing)));
         }
         if header.kind == FrameKind::Probe {
             let landing = Landing::Probe(self.probes.begin_frame(speaker, &header));
-            return Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }));
+            return Ok(Some(Segment::new(&header, landing)));
         }
         let is_grant = header.kind.is_grant();
         // Only who has started an operation speaks of it.
         self.cx.peers.allowance(speaker.peer).met(key);
         if header.kind == FrameKind::Eager {
             let landing = self.begin_eager(speaker, &header)?;
-            return Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }));
+            return Ok(Some(Segment::new(&header, landing)));
         }
         let landing = match (self.find(speaker, &header)?, is_grant) {
             (Found::Stale, _) => {
@@ -132,7 +132,7 @@ impl Core {
             self.cx.counters.grants_received += 1;
             return Ok(None);
         }
-        Ok(Some(Segment { key, len: header.len as usize, got: 0, landing }))
+        Ok(Some(Segment::new(&header, landing)))
     }
 
     /// Takes a place for a whole contribution, where it may be wanted.
@@ -176,7 +176,7 @@ impl Core {
 
     /// A payload is here with its trailer: counts if it is sound.
     pub fn end_segment(&mut self, segment: Segment, trailer: &[u8; TRAILER_BYTES]) -> Result<(), Fault> {
-        let Segment { key, len, landing, .. } = segment;
+        let Segment { key, crc, landing, .. } = segment;
         let crc32 = match &landing {
             Landing::Sink => return Ok(()),
             Landing::Probe(probed) => {
@@ -193,10 +193,7 @@ impl Core {
             Landing::Note { bytes, .. } => crc32fast::hash(bytes),
             Landing::Sum(sum) => sum.crc32(),
             Landing::Eager { bytes, .. } => crc32fast::hash(bytes),
-            Landing::Window { target, bytes } => crc32fast::hash(&bytes[target.offset..target.offset + len]),
-            Landing::Result { target } => {
-                crc32fast::hash(self.ops.get(target.op).forest().buffers.result(target.at, len))
-            }
+            Landing::Window { .. } | Landing::Result { .. } => crc.finalize(),
         };
         let checked = check(key, trailer, crc32);
         if let Landing::Eager { peer, digest, bytes } = landing {

@@ -3,6 +3,8 @@
 
 use std::io::IoSliceMut;
 
+use crc32fast::Hasher;
+
 use super::fault::Fault;
 use super::frames::Core;
 use super::landing::Landing;
@@ -30,7 +32,15 @@ pub(super) struct Segment {
     pub key: OpKey,
     pub len: usize,
     pub got: usize,
+    /// Of what has landed where it stays, summed while it is hot. A sum has its own, other landings are short.
+    pub crc: Hasher,
     pub landing: Landing,
+}
+
+impl Segment {
+    pub fn new(header: &FrameHeader, landing: Landing) -> Segment {
+        Segment { key: header.key, len: header.len as usize, got: 0, crc: Hasher::new(), landing }
+    }
 }
 
 pub(super) struct Rx {
@@ -57,9 +67,9 @@ impl Rx {
             return moved;
         };
         let rest = segment.len - segment.got;
-        // A part that passes through the hot scratch ends with it, or with the frame.
+        // What is added or summed at once is looked at again while it is hot.
         let part = match segment.landing {
-            Landing::Sum(_) => rest.min(HOT_BYTES),
+            Landing::Sum(_) | Landing::Result { .. } | Landing::Window { .. } => rest.min(HOT_BYTES),
             _ => rest,
         };
         let payload = match &mut segment.landing {
@@ -69,11 +79,9 @@ impl Rx {
                 &mut bytes[segment.got..segment.len]
             }
             Landing::Block(landed) => core.block_place(landed, segment.got),
-            Landing::Window { target, bytes } => {
-                &mut bytes[target.offset + segment.got..target.offset + segment.len]
-            }
+            Landing::Window { target, bytes } => &mut bytes[target.offset + segment.got..][..part],
             Landing::Result { target } => {
-                core.ops.get_mut(target.op).forest_mut().buffers.result_mut(target.at + segment.got, rest)
+                core.ops.get_mut(target.op).forest_mut().buffers.result_mut(target.at + segment.got, part)
             }
         };
         let moved = if part < rest {
@@ -82,8 +90,16 @@ impl Rx {
             io.try_read(&mut [IoSliceMut::new(payload), IoSliceMut::new(control)])
         };
         if let LinkIo::Moved(bytes) = moved {
-            segment.got += bytes.min(part);
+            let landed = segment.got..segment.got + bytes.min(part);
+            segment.got = landed.end;
             match &mut segment.landing {
+                Landing::Result { target } => {
+                    let buffers = &core.ops.get(target.op).forest().buffers;
+                    segment.crc.update(buffers.result(target.at + landed.start, landed.len()));
+                }
+                Landing::Window { target, bytes } => {
+                    segment.crc.update(&bytes[target.offset + landed.start..target.offset + landed.end]);
+                }
                 Landing::Sum(sum) => core.add_part(sum, bytes.min(part)),
                 Landing::Note { from, header, .. } => {
                     core.syncs.hears_note(*from, header, bytes.min(part), core.cx.now);

@@ -2,10 +2,13 @@
 
 use std::io::IoSlice;
 
+use crc32fast::Hasher;
+
 use super::frames::Core;
 use super::link::{Link, LinkIo};
 use super::piece::Item;
 use super::sync::{Note, OutgoingBlock};
+use crate::limits::CHECKED_AT_ONCE_BYTES;
 use crate::types::{LinkId, PeerId};
 use crate::wire::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, TRAILER_BYTES, Trailer};
 
@@ -63,6 +66,26 @@ impl Body {
     }
 }
 
+/// How much of the payload is summed. No more is given to the link: part by part, just before the system copies it, it comes
+/// from memory once.
+#[derive(Default)]
+struct Checked {
+    crc: Hasher,
+    bytes: usize,
+}
+
+impl Checked {
+    /// Takes up the next part once the link has most of what is. At the payload's end gives its sum.
+    fn go_on(&mut self, payload: &[u8], taken: usize) -> Option<u32> {
+        if self.bytes.saturating_sub(taken) <= CHECKED_AT_ONCE_BYTES / 2 {
+            let end = payload.len().min(self.bytes + CHECKED_AT_ONCE_BYTES);
+            self.crc.update(&payload[self.bytes..end]);
+            self.bytes = end;
+        }
+        (self.bytes == payload.len()).then(|| self.crc.clone().finalize())
+    }
+}
+
 pub(super) struct Tx {
     /// Payload of one frame.
     segment_bytes: usize,
@@ -72,6 +95,7 @@ pub(super) struct Tx {
     grants_bytes: usize,
     body: Body,
     trailer: [u8; TRAILER_BYTES],
+    checked: Checked,
     /// Bytes of head, body and trailer that the link took.
     sent: usize,
     outgoing: Option<Outgoing>,
@@ -85,6 +109,7 @@ impl Tx {
             grants_bytes: 0,
             body: Body::None,
             trailer: [0; TRAILER_BYTES],
+            checked: Checked::default(),
             sent: 0,
             outgoing: None,
         }
@@ -150,10 +175,9 @@ impl Tx {
         }
         if let Some(out) = &self.outgoing {
             let (header, payload) = out.segment(self.segment_bytes, core);
-            let crc32 = crc32fast::hash(payload);
             self.body = Body::Payload(payload.len());
             self.head.extend_from_slice(&header.encode());
-            self.trailer = Trailer { crc32, void: false }.encode();
+            self.checked = Checked::default();
         }
         self.under_way()
     }
@@ -162,7 +186,15 @@ impl Tx {
     pub fn write<L: Link>(&mut self, io: &mut L, core: &mut Core) -> LinkIo {
         let (mut skip, mut whole) = (self.sent, true);
         let payload = match (self.body, &self.outgoing) {
-            (Body::Payload(len), Some(out)) => out.payload(len, core),
+            (Body::Payload(len), Some(out)) => {
+                let payload = out.payload(len, core);
+                let taken = self.sent.saturating_sub(self.head.len());
+                if let Some(crc32) = self.checked.go_on(payload, taken) {
+                    self.trailer = Trailer { crc32, void: false }.encode();
+                }
+                whole = self.checked.bytes == len;
+                &payload[..self.checked.bytes]
+            }
             (Body::Filler(len), _) => {
                 let filled = self.sent.saturating_sub(self.head.len()).min(len);
                 skip -= filled;
@@ -310,5 +342,38 @@ impl Outgoing {
                 true
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_summed_in_parts_however_the_link_takes_it() {
+        let payload: Vec<u8> = (0..5 * CHECKED_AT_ONCE_BYTES / 2 + 3).map(|i| (i * 7 % 251) as u8).collect();
+        for at_once in [1 << 13, CHECKED_AT_ONCE_BYTES / 3, CHECKED_AT_ONCE_BYTES, payload.len()] {
+            let (mut checked, mut taken) = (Checked::default(), 0);
+            while taken < payload.len() {
+                let sum = checked.go_on(&payload, taken);
+                assert_eq!(
+                    sum.is_some(),
+                    checked.bytes == payload.len(),
+                    "the sum is known with the last part"
+                );
+                let ready = checked.bytes - taken;
+                assert!(0 < ready && ready <= 3 * CHECKED_AT_ONCE_BYTES / 2, "{ready} bytes are ready");
+                taken += ready.min(at_once);
+            }
+            // The trailer follows, and may be taken in parts as well.
+            for beyond in 0..=TRAILER_BYTES {
+                assert_eq!(
+                    checked.go_on(&payload, taken + beyond),
+                    Some(crc32fast::hash(&payload)),
+                    "{at_once}"
+                );
+            }
+        }
+        assert_eq!(Checked::default().go_on(&[], 0), Some(crc32fast::hash(&[])));
     }
 }
