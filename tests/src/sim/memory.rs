@@ -59,12 +59,18 @@ pub struct CallMemory {
     send: Slab,
     /// `None` in place.
     recv: Option<Slab>,
+    /// `None` without error feedback.
+    residual: Option<Slab>,
 }
 
 impl CallMemory {
     pub fn new(input: &[u8], in_place: bool) -> CallMemory {
         let recv = (!in_place).then(|| Slab::new(input.iter().map(|byte| !byte)));
-        CallMemory { send: Slab::new(input.iter().copied()), recv }
+        CallMemory { send: Slab::new(input.iter().copied()), recv, residual: None }
+    }
+
+    pub fn with_residual(self, residual: Option<&[u8]>) -> CallMemory {
+        CallMemory { residual: residual.map(|residual| Slab::new(residual.iter().copied())), ..self }
     }
 
     pub fn lend(&self) -> Buffers {
@@ -72,7 +78,11 @@ impl CallMemory {
         // SAFETY: both slabs are valid for `len` bytes, live in boxes that are not moved or freed while the node
         // may use them, and by the contract above nobody touches them until then.
         let buffers = unsafe { Buffers::new(self.send.base(), recv, self.send.len) };
-        buffers.expect("two boxes are neither null nor overlap")
+        let buffers = buffers.expect("two boxes are neither null nor overlap");
+        let Some(residual) = &self.residual else { return buffers };
+        // SAFETY: as above; it is as long as the others.
+        let buffers = unsafe { buffers.with_feedback(residual.base()) };
+        buffers.expect("another box overlaps neither")
     }
 
     pub fn in_place(&self) -> bool {
@@ -87,22 +97,30 @@ impl CallMemory {
         self.recv.as_ref().unwrap_or(&self.send).content()
     }
 
+    pub fn residual(&self) -> Option<&[u8]> {
+        self.residual.as_ref().map(Slab::content)
+    }
+
+    fn slabs(&self) -> impl Iterator<Item = &Slab> {
+        [Some(&self.send), self.recv.as_ref(), self.residual.as_ref()].into_iter().flatten()
+    }
+
     pub fn guards_intact(&self) -> bool {
-        self.send.guards_intact() && self.recv.as_ref().is_none_or(Slab::guards_intact)
+        self.slabs().all(Slab::guards_intact)
     }
 
     /// What the program does with memory it has back.
     pub fn poison(&mut self) {
         self.send.poison();
-        if let Some(recv) = &mut self.recv {
-            recv.poison();
+        for slab in [&mut self.recv, &mut self.residual].into_iter().flatten() {
+            slab.poison();
         }
     }
 
     /// Whether nobody wrote since `poison`.
     pub fn untouched(&self) -> bool {
         let poisoned = |slab: &Slab| slab.content().iter().all(|byte| *byte == POISON);
-        self.guards_intact() && poisoned(&self.send) && self.recv.as_ref().is_none_or(poisoned)
+        self.guards_intact() && self.slabs().all(poisoned)
     }
 }
 
@@ -117,6 +135,12 @@ mod tests {
         memory.poison();
         assert!(memory.untouched());
         late.result_mut(2, 1)[0] = 7;
+        assert!(!memory.untouched());
+        let mut memory = CallMemory::new(&[1, 2, 3, 4], false).with_residual(Some(&[5; 4]));
+        let mut late = memory.lend();
+        memory.poison();
+        assert!(memory.untouched());
+        late.result_and_residual_mut(2, 1).1.expect("it was lent")[0] = 7;
         assert!(!memory.untouched());
     }
 }

@@ -326,12 +326,13 @@ impl World {
             }
             Call::Reduce { step, index, spec, in_place } => {
                 let input = self.scenario.input(process as u64, *step, *index, spec);
-                let lent = CallMemory::new(&input, *in_place);
+                let residual = self.scenario.residual(process as u64, *step, *index, spec);
+                let lent = CallMemory::new(&input, *in_place).with_residual(residual.as_deref());
                 let (tag, descriptor) = (spec.tag, spec.descriptor);
                 let buffers = lent.lend();
                 memory = Some(lent);
                 if expect.is_none() {
-                    let contribution = Contribution { descriptor, exact: spec.exact, input };
+                    let contribution = Contribution { descriptor, exact: spec.exact, input, residual };
                     this.latest.insert(tag, contribution);
                 }
                 Request::AllReduce { tag, descriptor, buffers }
@@ -386,7 +387,8 @@ impl World {
         let this = &self.processes[process];
         let what = || format!("{this}, operation {index} of step {step}, {}", spec.descriptor);
         let input = self.scenario.input(process as u64, *step, *index, spec);
-        g3_inputs::check(&memory, &input, outcome.is_ok(), what)?;
+        let residual = self.scenario.residual(process as u64, *step, *index, spec);
+        g3_inputs::check(&memory, &input, residual.as_deref(), outcome.is_ok(), what)?;
         g5_crosstalk::nothing_beside(&memory, what)?;
         if let (Ok(Done::Reduced(info)), None) = (outcome, call.expect) {
             self.reduced(process, &call.call, *info, memory.result())?;

@@ -35,21 +35,23 @@ pub fn input_seed(parts: &[u64], exact: bool) -> u64 {
     mix_all(parts) & !1 | u64::from(!exact)
 }
 
-/// Why `result` is not what reducing `inputs` must give.
+/// Why `result` is not what reducing `inputs` must give, to which `residuals` are added.
 pub fn check(
     descriptor: &OpDescriptor,
     inputs: &[Vec<u8>],
+    residuals: &[Vec<u8>],
     exact: bool,
     result: &[u8],
 ) -> Result<(), String> {
     let size = descriptor.dtype.size_bytes();
-    let quantized = quantization_bound(descriptor, inputs);
+    let quantized = quantization_bound(descriptor, inputs, residuals);
     for (at, got) in result.chunks_exact(size).enumerate() {
         let column = inputs.iter().map(|input| &input[at * size..(at + 1) * size]);
         let right = match float(descriptor.dtype, got) {
             None => whole(descriptor, column.clone()) == got,
             Some(got) => {
-                let want = float_reference(descriptor, column.clone());
+                let owed = residuals.iter().map(|residual| &residual[at * size..(at + 1) * size]);
+                let want = float_reference(descriptor, column.clone(), owed);
                 let exact = exact && descriptor.op != ReduceOp::Avg && quantized == 0.0;
                 if exact {
                     got == want
@@ -68,7 +70,7 @@ pub fn check(
 
 /// The most by which quantization may move an element: each of up to N encodings on its way is of a sum that is at most the
 /// sum of the largest magnitudes.
-fn quantization_bound(descriptor: &OpDescriptor, inputs: &[Vec<u8>]) -> f64 {
+fn quantization_bound(descriptor: &OpDescriptor, inputs: &[Vec<u8>], residuals: &[Vec<u8>]) -> f64 {
     let step = match descriptor.quantization {
         Quantization::None => return 0.0,
         Quantization::MinMax(DType::U16 | DType::I16)
@@ -85,7 +87,7 @@ fn quantization_bound(descriptor: &OpDescriptor, inputs: &[Vec<u8>]) -> f64 {
         let numbers = input.chunks_exact(size).filter_map(|bytes| float(descriptor.dtype, bytes));
         numbers.fold(0.0, |largest: f64, number| largest.max(number.abs()))
     };
-    let sum: f64 = inputs.iter().map(largest).sum();
+    let sum: f64 = inputs.iter().chain(residuals).map(largest).sum();
     let encodings = inputs.len() as i32;
     f64::from(encodings) * (step * sum * (1.0 + step).powi(encodings) + tolerance(descriptor, sum))
 }
@@ -110,13 +112,18 @@ fn float(dtype: DType, bytes: &[u8]) -> Option<f64> {
     }
 }
 
-fn float_reference<'a>(descriptor: &OpDescriptor, column: impl Iterator<Item = &'a [u8]>) -> f64 {
+fn float_reference<'a>(
+    descriptor: &OpDescriptor,
+    column: impl Iterator<Item = &'a [u8]>,
+    owed: impl Iterator<Item = &'a [u8]>,
+) -> f64 {
     let values: Vec<f64> = column.filter_map(|bytes| float(descriptor.dtype, bytes)).collect();
     let first = values[0];
     let rest = values[1..].iter().copied();
+    let owed: f64 = owed.filter_map(|bytes| float(descriptor.dtype, bytes)).sum();
     match descriptor.op {
-        ReduceOp::Sum => rest.fold(first, |a, b| a + b),
-        ReduceOp::Avg => rest.fold(first, |a, b| a + b) / values.len() as f64,
+        ReduceOp::Sum => rest.fold(first, |a, b| a + b) + owed,
+        ReduceOp::Avg => (rest.fold(first, |a, b| a + b) + owed) / values.len() as f64,
         ReduceOp::Prod => rest.fold(first, |a, b| a * b),
         ReduceOp::Max => rest.fold(first, f64::max),
         ReduceOp::Min => rest.fold(first, f64::min),
@@ -159,9 +166,19 @@ mod tests {
         let inputs = [vec![0xfd, 0xff, 9, 0], vec![0xfe, 0xff, 2, 0]];
         // (−3 − 2) / 2 = −2 (towards zero), (9 + 2) / 2 = 5
         let mut result = vec![0xfe, 0xff, 5, 0];
-        assert_eq!(check(&descriptor, &inputs, true, &result), Ok(()));
+        assert_eq!(check(&descriptor, &inputs, &[], true, &result), Ok(()));
         result[2] ^= 1;
-        assert!(check(&descriptor, &inputs, true, &result).is_err());
+        assert!(check(&descriptor, &inputs, &[], true, &result).is_err());
+    }
+
+    #[test]
+    fn what_is_owed_belongs_to_the_sum() {
+        let quantization = Quantization::MinMax(DType::U16);
+        let descriptor = OpDescriptor { quantization, ..OpDescriptor::plain(1, DType::F32, ReduceOp::Avg) };
+        let bytes = |number: f32| number.to_le_bytes().to_vec();
+        let (inputs, residuals) = ([bytes(1.0), bytes(2.0)], [bytes(0.5)]);
+        assert_eq!(check(&descriptor, &inputs, &residuals, false, &bytes(1.75)), Ok(()));
+        assert!(check(&descriptor, &inputs, &residuals, false, &bytes(1.5)).is_err());
     }
 
     #[test]

@@ -291,6 +291,14 @@ impl Scenario {
         reference::input(seed, &spec.descriptor)
     }
 
+    /// What `process` holds of the losses of earlier calls: some keep none, and nobody does where nothing is lost.
+    pub fn residual(&self, process: u64, step: u64, index: u64, spec: &OpSpec) -> Option<Vec<u8>> {
+        let OpDescriptor { op, quantization, .. } = spec.descriptor;
+        let is_lossy = quantization != Quantization::None && matches!(op, ReduceOp::Sum | ReduceOp::Avg);
+        let whim = mix_all(&[self.seed, 21, process, step, index]);
+        (is_lossy && !whim.is_multiple_of(3)).then(|| reference::input(whim | 1, &spec.descriptor))
+    }
+
     pub fn step_spec() -> OpSpec {
         let descriptor = OpDescriptor::plain(1, DType::U64, ReduceOp::Max);
         OpSpec { tag: STEP_TAG, descriptor, exact: true }

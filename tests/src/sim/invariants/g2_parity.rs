@@ -15,6 +15,8 @@ pub struct Contribution {
     pub descriptor: OpDescriptor,
     pub exact: bool,
     pub input: Vec<u8>,
+    /// What quantization lost before, if it keeps that.
+    pub residual: Option<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -39,10 +41,13 @@ impl Parity {
                 format!("{instance} ({}): {at} holds {result:02x?}, another one {first:02x?}", own.descriptor)
             });
         }
-        let mut inputs = Vec::new();
+        let (mut inputs, mut residuals) = (Vec::new(), Vec::new());
         for (member, contribution) in contributions {
             match contribution {
-                Some(theirs) if theirs.descriptor == own.descriptor => inputs.push(theirs.input.clone()),
+                Some(theirs) if theirs.descriptor == own.descriptor => {
+                    inputs.push(theirs.input.clone());
+                    residuals.extend(theirs.residual.clone());
+                }
                 theirs => {
                     let theirs = theirs.map(|theirs| theirs.descriptor.to_string());
                     let text = format!(
@@ -53,7 +58,7 @@ impl Parity {
                 }
             }
         }
-        let right = reference::check(&own.descriptor, &inputs, own.exact, result);
+        let right = reference::check(&own.descriptor, &inputs, &residuals, own.exact, result);
         ensure(right.is_ok(), G2, || format!("{instance} at {at}: {}", right.err().unwrap_or_default()))?;
         self.results.insert(instance, result.to_vec());
         Ok(())
