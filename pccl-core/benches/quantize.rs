@@ -62,14 +62,14 @@ fn main() {
             });
             fill(dtype, &mut elements);
             row(&rows[2], &mut elements, change, |span| {
-                codec.reduce_into(ReduceOp::Max, span, &wire);
+                codec.reduce_into(ReduceOp::Sum, span, &wire);
             });
             // Or zeros would have become subnormal numbers, which are slow.
             fill(dtype, &mut elements);
             let mut travels = vec![0; SPAN_BYTES];
             row(&rows[3], &mut elements, read, |span| {
                 let sum = Unfinished { piece: &mut travels, before: Some(span), divide_by: None };
-                codec.encode_sum(ReduceOp::Max, sum, 0..SPAN_BYTES, &wire);
+                codec.encode_sum(ReduceOp::Sum, sum, 0..SPAN_BYTES, &wire);
             });
         }
     }
