@@ -182,6 +182,10 @@ fn no_result_is_farther_off_than_the_bounds_that_add_up_along_its_schedule() {
     for world_size in 2..=16 {
         for (shape, count) in shapes_and_counts(world_size) {
             for (quantization, dtype) in ALL.into_iter().flat_map(|q| FLOATS.map(|dtype| (q, dtype))) {
+                // All types where the schedules differ most, one in between.
+                if dtype != DType::F32 && ![2, 3, 5, 16].contains(&world_size) {
+                    continue;
+                }
                 for op in [ReduceOp::Sum, ReduceOp::Avg, ReduceOp::Max, ReduceOp::Min] {
                     if quantization.refusal(dtype, op).is_some() {
                         continue;
