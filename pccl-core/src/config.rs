@@ -133,6 +133,7 @@ pub struct PeerSettings {
     pub tcp_congestion: String,
     pub tcp_notsent_lowat_bytes: u32,
     pub tcp_send_buffer_bytes: u32,
+    pub tcp_pacing: bool,
     pub hash_threads: u32,
 }
 
@@ -150,6 +151,7 @@ impl Default for PeerSettings {
             tcp_congestion: "auto".into(),
             tcp_notsent_lowat_bytes: limits::DEFAULT_NOTSENT_LOWAT_BYTES,
             tcp_send_buffer_bytes: 0,
+            tcp_pacing: true,
             hash_threads: 0,
         }
     }
@@ -231,6 +233,12 @@ impl Settings for PeerSettings {
             help: "SO_SNDBUF of data connections; 0: tuned by the system",
             get: |s| s.tcp_send_buffer_bytes.to_string(),
             set: |s, v| number(v, 0, limits::MAX_SOCKET_BYTES).map(|v| s.tcp_send_buffer_bytes = v),
+        },
+        Key {
+            name: "tcp_pacing",
+            help: "whether the bbr connections of a wide-area pair are paced to what the pair carries together",
+            get: |s| u8::from(s.tcp_pacing).to_string(),
+            set: |s, v| switch(v).map(|v| s.tcp_pacing = v),
         },
         Key {
             name: "transport",

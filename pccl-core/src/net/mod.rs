@@ -8,6 +8,7 @@ pub mod dial;
 pub mod door;
 pub mod link;
 pub mod options;
+pub mod pacing;
 pub mod pool;
 pub mod round_trip;
 pub mod strangers;

@@ -17,6 +17,8 @@ pub struct DataOptions {
     pub notsent_lowat_bytes: u32,
     /// 0 leaves it to the system's own tuning.
     pub send_buffer_bytes: u32,
+    /// Whether the connections of a wide-area pair are paced to what it carries.
+    pub pacing: bool,
 }
 
 /// For the connection that carries messages.
@@ -123,6 +125,7 @@ mod tests {
             congestion: Congestion::new("auto").unwrap(),
             notsent_lowat_bytes: 100_000,
             send_buffer_bytes: 0,
+            pacing: true,
         }
     }
 

@@ -6,6 +6,7 @@ mod master_loop;
 pub mod node;
 mod node_sync;
 mod observe;
+mod pacing;
 mod peer_links;
 mod peer_loop;
 mod slot;

@@ -14,8 +14,9 @@ use super::node::Input;
 use super::peer_loop::PeerLoop;
 use crate::limits::{
     DEFAULT_LINK_TIMEOUT_MS, MAX_CONTROL_FRAME_BYTES, MAX_PARKED_CONNECTIONS, UNKNOWN_CONNECTION_TIMEOUT_MS,
+    WIDE_AREA_RTT_US,
 };
-use crate::net::congestion::in_force;
+use crate::net::congestion::{in_force, withstands_loss};
 use crate::net::control::ControlLink;
 use crate::net::dial::{Dialled, dial, dial_until_answered, resolve};
 use crate::net::door::{Visitor, accept, refuse};
@@ -37,6 +38,10 @@ pub(super) struct Watch {
     pub(super) peer: PeerId,
     pub(super) rtt_us: u32,
     pub(super) carried: Rc<Carried>,
+    /// Its pair is paced when there is more to send than it takes.
+    pub(super) is_paced: bool,
+    /// What it is limited to, in bytes a second.
+    pub(super) pace: Cell<Option<u64>>,
     writable: Cell<bool>,
     again: Cell<bool>,
     over: Cell<bool>,
@@ -47,6 +52,10 @@ impl Watch {
     pub(super) fn want_writable(&self) {
         self.writable.set(true);
         self.wake.notify_one();
+    }
+
+    pub(super) fn is_writable_wanted(&self) -> bool {
+        self.writable.get()
     }
 
     pub(super) fn want_again(&self) {
@@ -241,7 +250,9 @@ impl PeerLoop {
     fn add_link(self: &Rc<Self>, stream: TcpStream, claim: Claim, connect_time: Option<Duration>) {
         let (dialled, rtt_us) = (connect_time.is_some(), round_trip_us(&stream, connect_time));
         set_data_options(&stream, self.silence_ms.get(), &self.data, rtt_us);
-        let pool = connections(rtt_us, &in_force(&stream));
+        let congestion = in_force(&stream);
+        let pool = connections(rtt_us, &congestion);
+        let is_paced = self.data.pacing && rtt_us >= WIDE_AREA_RTT_US && withstands_loss(&congestion);
         let link = LinkId(self.next_link.get());
         self.next_link.set(link.0 + 1);
         let stream = Rc::new(stream);
@@ -252,6 +263,8 @@ impl PeerLoop {
             peer,
             rtt_us,
             carried: io.carried(),
+            is_paced,
+            pace: Cell::new(None),
             writable: Cell::new(false),
             again: Cell::new(false),
             over: Cell::new(false),

@@ -21,6 +21,7 @@ fn peer_loop(master: String) -> Rc<PeerLoop> {
             congestion: Congestion::ByPath { paced: false },
             notsent_lowat_bytes: 0,
             send_buffer_bytes: 0,
+            pacing: true,
         },
         listener: None,
     };

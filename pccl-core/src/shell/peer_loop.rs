@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::clock::{Clock, Timer};
 use super::node::{Input, Node, NodeConfig, Output, Request};
 use super::observe::Observed;
+use super::pacing::Pacing;
 use super::peer_links::Watch;
 use super::slot::Completer;
 use super::status::{Snapshot, Status};
@@ -23,7 +24,7 @@ use crate::net::door::Door;
 use crate::net::link::TcpLink;
 use crate::net::options::{DataOptions, set_data_patience};
 use crate::proto::peer::{Done, State};
-use crate::types::{Epoch, LinkId, Severity, WorkId};
+use crate::types::{Epoch, LinkId, PeerId, Severity, WorkId};
 use crate::wire::message::MasterMessage;
 
 /// The runtime looks at sockets and timers after so many turns of tasks: a turn of a busy link moves a pump's budget,
@@ -55,6 +56,8 @@ pub enum Command {
 struct Awaited {
     completer: Completer,
     is_operation: bool,
+    /// Its bytes go over data connections.
+    moves_data: bool,
 }
 
 /// What a communicator's thread needs to know.
@@ -90,7 +93,12 @@ pub(super) struct PeerLoop {
     pub(super) connect_timeout_ms: u32,
     pub(super) data: DataOptions,
     pub(super) status: Arc<Status>,
-    clock: Clock,
+    /// Calls under way whose bytes go over data connections.
+    pub(super) moving: Cell<usize>,
+    /// What is known of the ways to peers.
+    pub(super) pacing: RefCell<BTreeMap<PeerId, Pacing>>,
+    pub(super) paced: Notify,
+    pub(super) clock: Clock,
     timer: Timer,
     /// Set while the node works: still set afterwards if it panicked.
     broken: Cell<bool>,
@@ -154,6 +162,9 @@ impl PeerLoop {
             connect_timeout_ms: config.connect_timeout_ms,
             data: config.data,
             status,
+            moving: Cell::new(0),
+            pacing: RefCell::default(),
+            paced: Notify::new(),
             clock,
             timer: Timer::default(),
             broken: Cell::new(false),
@@ -167,6 +178,7 @@ impl PeerLoop {
             let (this, log) = (self.clone(), door.log());
             spawn_local(door.serve(move |visitor| this.visit(visitor, &log)));
         }
+        spawn_local(self.clone().keep_pace());
         let this = self.clone();
         spawn_local(async move {
             let again = this.clone();
@@ -180,7 +192,9 @@ impl PeerLoop {
             match command {
                 Some(Command::Call { work, request, completer }) => {
                     let is_operation = matches!(request, Request::AllReduce { .. });
-                    self.works.borrow_mut().insert(work, Awaited { completer, is_operation });
+                    let moves_data = is_operation || matches!(request, Request::Synchronize(_));
+                    self.moving.set(self.moving.get() + usize::from(moves_data));
+                    self.works.borrow_mut().insert(work, Awaited { completer, is_operation, moves_data });
                     self.feed(Input::Request { work, request });
                 }
                 Some(Command::Blocked { work, alone }) => self.feed(Input::Blocked { work, alone }),
@@ -263,7 +277,10 @@ impl PeerLoop {
             }
             Output::Dial { to, connections } => self.dial(to, connections),
             Output::LinkClosed { link } => self.forget_link(link),
-            Output::WatchWritable { link } => self.with_watch(link, Watch::want_writable),
+            Output::WatchWritable { link } => self.with_watch(link, |watch| {
+                watch.want_writable();
+                self.held_up(watch);
+            }),
             Output::Again { link } => self.with_watch(link, Watch::want_again),
             Output::Complete { work, outcome } => self.complete(work, outcome),
             Output::Log { severity: Severity::Warn, text } => tracing::warn!("{text}"),
@@ -279,7 +296,9 @@ impl PeerLoop {
 
     fn complete(&self, work: WorkId, outcome: Result<Done>) {
         self.tell_membership(true);
-        let Some(Awaited { completer, is_operation }) = self.works.borrow_mut().remove(&work) else { return };
+        let Some(awaited) = self.works.borrow_mut().remove(&work) else { return };
+        let Awaited { completer, is_operation, moves_data } = awaited;
+        self.moving.set(self.moving.get() - usize::from(moves_data));
         self.status.update(|snapshot| snapshot.note(&outcome, is_operation));
         completer.complete(outcome);
     }

@@ -184,6 +184,7 @@ fn data_options(settings: &PeerSettings) -> std::result::Result<DataOptions, Str
         congestion: Congestion::new(&settings.tcp_congestion)?,
         notsent_lowat_bytes: settings.tcp_notsent_lowat_bytes,
         send_buffer_bytes: settings.tcp_send_buffer_bytes,
+        pacing: settings.tcp_pacing,
     })
 }
 
