@@ -147,6 +147,7 @@ impl Tx {
         if whole {
             self.outgoing = other.outgoing.take();
             self.body = std::mem::replace(&mut other.body, Body::None);
+            self.checked = std::mem::take(&mut other.checked);
             self.trailer = other.trailer;
         }
         if !other.under_way() {
