@@ -15,6 +15,9 @@ pub struct Leavings {
     pub mixed: BTreeMap<usize, Vec<u8>>,
     /// All that was elected, and its revision.
     pub holds: Option<(Model, u64)>,
+    /// The program has written there during a call, or named a tensor otherwise: what its node takes for left need not be
+    /// what lies there.
+    pub is_unsure: bool,
 }
 
 impl Leavings {

@@ -36,6 +36,8 @@ pub struct Brings {
     /// What it does to its answers, where others ask it for what it holds.
     pub mischief: Option<Mischief>,
     pub oddity: Option<Oddity>,
+    /// Its tensors are what a broken transfer has left there: it has no vote.
+    pub held_back: bool,
 }
 
 /// How an unruly program's call differs from those of the others, so that somebody has to go.
@@ -71,8 +73,8 @@ pub struct StateMemory {
     before: Vec<Vec<u8>>,
     revision: u64,
     report: SyncReport,
-    /// Whether it is what a broken transfer has left.
-    held_back: bool,
+    /// Whether it may be what a broken transfer has left.
+    may_be_held_back: bool,
 }
 
 impl Scenario {
@@ -156,7 +158,19 @@ impl App {
             Some(Oddity::OtherTensors) | None => {}
         }
         let moved_on = worked_at.is_none() && self.rng.percent(30);
-        let brings = Brings { revision, strategy, worked_at, corrupt, moved_on, scribbles, mischief, oddity };
+        // What lies in its tensors the world knows.
+        let held_back = false;
+        let brings = Brings {
+            revision,
+            strategy,
+            worked_at,
+            corrupt,
+            moved_on,
+            scribbles,
+            mischief,
+            oddity,
+            held_back,
+        };
         let work = self.call(Call::Synchronize(brings));
         self.stage = Stage::Syncing(work);
         self.probe_in_sync(work);
@@ -215,15 +229,17 @@ impl World {
             self.states.harmed(group);
         }
         let own_revision = brings.revision;
-        let leavings = &self.processes[process].leavings;
+        let renamed = brings.oddity == Some(Oddity::OtherTensors);
+        let leavings = &mut self.processes[process].leavings;
+        leavings.is_unsure |= renamed;
         let held =
             leavings.holds.as_ref().filter(|(model, _)| *model == before).map(|(_, revision)| *revision);
-        let brings =
-            Brings { revision: held.map_or(brings.revision, |held| held.max(brings.revision)), ..brings };
+        let revision = held.map_or(brings.revision, |held| held.max(brings.revision));
+        let (held_back, is_unsure) = (leavings.hold_back(&before), leavings.is_unsure);
+        let brings = Brings { revision, held_back: held_back && !is_unsure, ..brings };
         self.processes[process].brings = Some(brings);
         self.processes[process].choice = None;
         let tensors: Vec<CallMemory> = before.iter().map(|bytes| CallMemory::new(bytes, true)).collect();
-        let renamed = brings.oddity == Some(Oddity::OtherTensors);
         let key = |(at, kind): (usize, &TensorKind)| TensorKey {
             // Not in the order of names.
             name: format!("t{}{}", (at * 7 + 3) % 10, if renamed && at == 0 { "?" } else { "" }),
@@ -242,8 +258,8 @@ impl World {
         }
         let report = SyncReport::default();
         let Brings { revision, strategy, .. } = brings;
-        let held_back = self.processes[process].leavings.hold_back(&before);
-        let memory = StateMemory { tensors, before, revision, report: report.clone(), held_back };
+        let may_be_held_back = held_back || is_unsure;
+        let memory = StateMemory { tensors, before, revision, report: report.clone(), may_be_held_back };
         // The node knows by itself what it holds.
         (SyncRequest { revision: own_revision, strategy, tensors: lent, survey, report }, memory)
     }
@@ -256,7 +272,7 @@ impl World {
         memory: StateMemory,
         outcome: &Outcome,
     ) -> Verdict {
-        let StateMemory { tensors, before, revision, report, held_back } = memory;
+        let StateMemory { tensors, before, revision, report, may_be_held_back } = memory;
         let group = self.processes[process].group;
         self.processes[process].mood.set(None);
         let kinds = self.scenario.tensors(group);
@@ -286,7 +302,7 @@ impl World {
             if !scribbled {
                 found.success(&at, number, *info, &choice, self.scenario.block_bytes)?;
                 found.keeps_no_mixture(&at, &this.leavings.mixed, &choice)?;
-                if revision == info.revision && !held_back {
+                if revision == info.revision && !may_be_held_back {
                     found.keeps_what_may_differ(&at)?;
                 }
             }
@@ -298,13 +314,14 @@ impl World {
         self.processes[process].leavings = match heard.filter(|_| !succeeded) {
             Some(choice) => {
                 let mut leavings = std::mem::take(&mut self.processes[process].leavings);
-                let outdated = held_back || revision < choice.election.revision;
+                let outdated = may_be_held_back || revision < choice.election.revision;
                 let here = |tensor: usize| {
                     after[tensor] == choice.model[tensor] || kinds[tensor].may_differ && !outdated
                 };
                 leavings.follow(&after, &conditions, &choice, (0..after.len()).all(here));
                 if scribbled {
                     leavings.mixed.clear();
+                    leavings.is_unsure = true;
                 }
                 leavings
             }

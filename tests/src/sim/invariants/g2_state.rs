@@ -38,8 +38,9 @@ pub struct Choice {
 
 impl Choice {
     pub fn may_win(&self, at: &At<'_>) -> Verdict {
-        let Brings { revision, strategy, .. } = self.brings;
-        let may = strategy != SyncStrategy::ReceiveOnly && revision == self.election.revision;
+        let Brings { revision, strategy, held_back, .. } = self.brings;
+        let has_vote = strategy != SyncStrategy::ReceiveOnly && !held_back;
+        let may = has_vote && revision == self.election.revision;
         ensure(may, G2, || {
             format!("{:?}, heard by {}, was won with {:?}", self.election.number, at.peer, self.brings)
         })
@@ -117,7 +118,8 @@ impl Found<'_> {
     }
 
     /// After a success nothing is what a broken transfer had made of it, but where just that was elected: what a source has
-    /// sent that was not what it had offered, say, and offers now. `mixed`: the mixtures that were there.
+    /// sent that was not what it had offered, say, and offers now. That no mixture was elected `may_win` says. `mixed`: the
+    /// mixtures that were there.
     pub fn keeps_no_mixture(
         &self,
         at: &At<'_>,
@@ -229,6 +231,7 @@ mod tests {
             scribbles: false,
             mischief: None,
             oddity: None,
+            held_back: false,
         };
         Choice { election, brings, model }
     }
@@ -296,6 +299,10 @@ mod tests {
         assert!(choice.may_win(&AT).is_err());
         choice.brings = Brings { revision: 4, strategy: SyncStrategy::ReceiveOnly, ..choice.brings };
         assert!(choice.may_win(&AT).is_err());
+        choice.brings = Brings { strategy: SyncStrategy::SendOnly, held_back: true, ..choice.brings };
+        assert!(choice.may_win(&AT).is_err(), "a mixture");
+        choice.brings.held_back = false;
+        assert!(choice.may_win(&AT).is_ok());
         let mut states = States::default();
         assert!(states.may_kick(&AT, "shared state: a broken transfer has left a mixture").is_ok());
         assert!(states.may_kick(&AT, "silent").is_ok() && states.may_kick(&AT, "shared state: odd").is_err());
