@@ -10,7 +10,8 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Seeds of the simulator in one test run: always the same ones, so that a failure is not luck.
 const SEEDS: &str = "2000";
 
-const SEEDED_BUGS: [&str; 4] = ["commit-early", "partial-sum", "old-epoch", "state-block"];
+const SEEDED_BUGS: [&str; 6] =
+    ["commit-early", "partial-sum", "old-epoch", "state-block", "state-lie", "state-mixture"];
 
 pub const KINDS: [&str; 7] = ["rust", "doc", "sim", "seeded-bugs", "stress", "c", "python"];
 
@@ -68,7 +69,7 @@ fn rust(steps: &mut Steps) {
 }
 
 fn simulator(steps: &mut Steps) {
-    let seeds = ["--start", "0", "--count", SEEDS, "--jobs", "2"];
+    let seeds = ["--start", "0", "--count", SEEDS, "--jobs", "2", "--every-mischief"];
     steps.run("simulator seeds", LIMIT, sim::command(false, &seeds));
     steps.run("simulator crowd", LIMIT, sim::command(false, &["--peers", "200"]));
 }

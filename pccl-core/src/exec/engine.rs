@@ -51,6 +51,10 @@ pub enum SeededBug {
     OldEpochAccepted,
     /// The last block of a shared state's tensor counts as received from the start.
     StateBlockForgotten,
+    /// A block of a shared state counts as the elected one whatever its digest.
+    StateBlockBelieved,
+    /// What a broken transfer has left of a shared state counts as the program's.
+    MixtureVotes,
 }
 
 impl Default for EngineConfig {
@@ -400,6 +404,10 @@ impl<L: Link> Engine<L> {
     /// No byte of the tensors is touched any more. `None` if none was begun.
     pub fn end_sync(&mut self) -> Option<SyncEnd> {
         let end = self.core.syncs.end()?;
+        #[cfg(feature = "seeded-bugs")]
+        let is_mixture = end.is_mixture && self.core.cx.config.bug != Some(SeededBug::MixtureVotes);
+        #[cfg(feature = "seeded-bugs")]
+        let end = SyncEnd { is_mixture, ..end };
         // No news of a synchronization comes after its end.
         self.core.cx.outputs.retain(|output| !matches!(output, Output::StateDone { .. }));
         for conn in self.conns.iter_mut().flatten() {

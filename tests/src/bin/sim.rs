@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pccl_tests::sim::{Bug, Options, Report, Violation, crowd, run_seed};
+use pccl_tests::sim::{Bug, Mischief, Options, Report, Violation, crowd, run_seed};
 
 const USAGE: &str = "\
-usage: sim [--start S] [--count N] [--jobs J] [--keep-going]
-           [--bug commit-early|partial-sum|old-epoch|state-block]
+usage: sim [--start S] [--count N] [--jobs J] [--keep-going] [--every-mischief]
+           [--bug commit-early|partial-sum|old-epoch|state-block|state-lie|state-mixture]
        sim --seed S [--trace] [--bug …]
        sim --peers N          a world of N peers with churn, and the cost of its master
 
 Runs the seeds S to S + N − 1, one run each (default: --start 0 --count 2000 --jobs 1). With --bug (a build with
-the feature `seeded-bugs`) it succeeds only if a violation is found.";
+the feature `seeded-bugs`) it succeeds only if a violation is found; with --every-mischief only if hostile sources
+have done each kind of mischief at least once.";
 
 struct Arguments {
     start: u64,
@@ -23,12 +24,21 @@ struct Arguments {
     jobs: u64,
     peers: Option<usize>,
     keep_going: bool,
+    every_mischief: bool,
     options: Options,
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let options = Options::default();
-    let mut parsed = Arguments { start: 0, count: 2000, jobs: 1, peers: None, keep_going: false, options };
+    let mut parsed = Arguments {
+        start: 0,
+        count: 2000,
+        jobs: 1,
+        peers: None,
+        keep_going: false,
+        every_mischief: false,
+        options,
+    };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
@@ -38,6 +48,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--jobs" => parsed.jobs = number(value()?)?.clamp(1, 256),
             "--peers" => parsed.peers = Some(number(value()?)? as usize),
             "--keep-going" => parsed.keep_going = true,
+            "--every-mischief" => parsed.every_mischief = true,
             "--trace" => parsed.options.trace = true,
             "--seed" => (parsed.start, parsed.count) = (number(value()?)?, 1),
             "--bug" => parsed.options.bug = Some(bug(&value()?)?),
@@ -52,7 +63,8 @@ fn bug(name: &str) -> Result<Bug, String> {
     if !cfg!(feature = "seeded-bugs") {
         return Err("--bug needs a build with --features seeded-bugs".into());
     }
-    let bugs = [Bug::CommitEarly, Bug::PartialSum, Bug::OldEpoch, Bug::StateBlock];
+    use Bug::*;
+    let bugs = [CommitEarly, PartialSum, OldEpoch, StateBlock, StateLie, StateMixture];
     let known = bugs.into_iter().find(|bug| bug_name(*bug) == name);
     known.ok_or_else(|| format!("no bug is called {name}\n{USAGE}"))
 }
@@ -63,6 +75,8 @@ fn bug_name(bug: Bug) -> &'static str {
         Bug::PartialSum => "partial-sum",
         Bug::OldEpoch => "old-epoch",
         Bug::StateBlock => "state-block",
+        Bug::StateLie => "state-lie",
+        Bug::StateMixture => "state-mixture",
     }
 }
 
@@ -85,6 +99,7 @@ impl Total {
         self.report.synchronized += report.synchronized;
         self.report.epochs += report.epochs;
         self.report.plans += report.plans;
+        self.report.forged.iter_mut().zip(report.forged).for_each(|(all, one)| *all += one);
         if let Some(violation) = report.violation {
             self.violations.push((seed, violation));
             self.violations.sort_by_key(|(seed, _)| *seed);
@@ -150,7 +165,7 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let total = run_all(&arguments);
     let seconds = began.elapsed().as_secs_f64();
-    let Report { events, virtual_us, steps, succeeded, aborted, synchronized, epochs, plans, .. } =
+    let Report { events, virtual_us, steps, succeeded, aborted, synchronized, epochs, plans, forged, .. } =
         total.report;
     let hours = virtual_us as f64 / 3.6e9;
     eprintln!(
@@ -159,6 +174,9 @@ fn main() -> ExitCode {
          {plans} plans",
         total.runs as f64 / seconds
     );
+    let kinds = || Mischief::ALL.iter().zip(forged);
+    let counted: Vec<String> = kinds().map(|(kind, frames)| format!("{kind} {frames}")).collect();
+    eprintln!("frames of hostile sources: {}", counted.join(", "));
     let found = total.violations.first();
     for (seed, violation) in total.violations.iter().skip(1) {
         eprintln!("seed {seed}: {violation}");
@@ -169,8 +187,13 @@ fn main() -> ExitCode {
     } else {
         println!("seeds {} violations 0", total.runs);
     }
+    let missing: Vec<String> = kinds().filter(|(_, n)| *n == 0).map(|(kind, _)| kind.to_string()).collect();
+    let is_missed = arguments.every_mischief && !missing.is_empty();
+    if is_missed {
+        println!("no hostile source ever did this: {}", missing.join(", "));
+    }
     let wanted = arguments.options.bug.is_some();
-    if found.is_some() == wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if found.is_some() == wanted && !is_missed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[cfg(test)]

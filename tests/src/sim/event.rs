@@ -45,6 +45,11 @@ pub enum Event {
         conn: u32,
         side: Side,
     },
+    /// What this side's process has put off may go out.
+    LetGo {
+        conn: u32,
+        side: Side,
+    },
     /// The other side's end has been shut, and this is known here now.
     Ended {
         conn: u32,

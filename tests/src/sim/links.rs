@@ -168,10 +168,10 @@ impl World {
         let slots = (self.processes[from].slot, self.processes[target].slot);
         let pair = *self.pair(slots.0, slots.1);
         let index = self.joints.len() as u32;
-        let conn = Conn::new(index, pair.delay_us, pair.us_per_byte, self.scenario.pipe_bytes);
-        self.joints.push(Joint { conn: conn.clone(), owners: [from, target], hold: 0 });
         let moods = [from, target].map(|process| self.processes[process].mood.clone());
-        let end = |side: Side| MemLink::new(conn.clone(), side, self.fabric.clone(), moods[side].clone());
+        let conn = Conn::new(index, pair.delay_us, pair.us_per_byte, self.scenario.pipe_bytes, moods);
+        self.joints.push(Joint { conn: conn.clone(), owners: [from, target], hold: 0 });
+        let end = |side: Side| MemLink::new(conn.clone(), side, self.fabric.clone());
         self.dials[dial].link = Some((link_id(index, 0), end(0)));
         let io = end(1);
         self.answer_dial(dial, DialState::Made)?;
@@ -263,6 +263,7 @@ impl World {
         for one in news.drain(..) {
             match one {
                 News::Arrival { conn, side, at } => self.queue.push(at, Event::Arrival { conn, side }),
+                News::PutOff { conn, side, at } => self.queue.push(at, Event::LetGo { conn, side }),
                 News::Room { conn, side } => {
                     let joint = &self.joints[conn as usize];
                     if !joint.conn.held.get() && joint.conn.room(1 - side) {
@@ -281,6 +282,18 @@ impl World {
             }
         }
         self.news = news;
+    }
+
+    /// What this side's process has put off goes out.
+    pub fn let_go(&mut self, conn: u32, side: Side) -> Verdict {
+        let joint = &self.joints[conn as usize];
+        let process = joint.owners[side];
+        if !self.put_off(process, Event::LetGo { conn, side })
+            && let Some(at) = self.joints[conn as usize].conn.let_go(side, self.now)
+        {
+            self.queue.push(at, Event::Arrival { conn, side: 1 - side });
+        }
+        Ok(())
     }
 
     pub fn arrival(&mut self, conn: u32, side: Side) -> Verdict {

@@ -23,6 +23,7 @@ mod scenario;
 mod sync;
 mod world;
 
+pub use forger::{Forged, Mischief};
 pub use invariants::Violation;
 pub use world::{Bug, Options, Report, run_seed};
 

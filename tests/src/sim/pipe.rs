@@ -24,6 +24,8 @@ pub enum News {
     Room { conn: u32, side: Side },
     /// `side` shut its end down.
     Shut { conn: u32, side: Side },
+    /// `side` has put something off until then.
+    PutOff { conn: u32, side: Side, at: Us },
 }
 
 /// What all pipes of one world share.
@@ -82,10 +84,19 @@ pub struct Conn {
     broken: [RefCell<Option<String>>; 2],
     /// The program at this side has ended it.
     shut: [Cell<bool>; 2],
+    /// What becomes of what this side writes.
+    forgers: [RefCell<Forger>; 2],
 }
 
 impl Conn {
-    pub fn new(index: u32, delay_us: Us, us_per_byte: Us, capacity_bytes: usize) -> Rc<Conn> {
+    /// `moods`: what the process at each side does to what its node sends.
+    pub fn new(
+        index: u32,
+        delay_us: Us,
+        us_per_byte: Us,
+        capacity_bytes: usize,
+        moods: [Mood; 2],
+    ) -> Rc<Conn> {
         Rc::new(Conn {
             index,
             delay_us: Cell::new(delay_us),
@@ -95,6 +106,7 @@ impl Conn {
             streams: Default::default(),
             broken: Default::default(),
             shut: Default::default(),
+            forgers: moods.map(|mood| RefCell::new(Forger::new(mood))),
         })
     }
 
@@ -162,6 +174,38 @@ impl Conn {
         self.shut[side].get()
     }
 
+    /// What `side` has put off until now leaves, if there still is a way; when it arrives.
+    pub fn let_go(&self, side: Side, now: Us) -> Option<Us> {
+        if self.is_shut(side) || self.broken[side].borrow().is_some() {
+            return None;
+        }
+        let mut stream = self.streams[side].borrow_mut();
+        let before = stream.bytes.len();
+        self.forgers[side].borrow_mut().let_go(now, &mut stream.bytes);
+        let passed = stream.bytes.len() - before;
+        self.send(&mut stream, passed, now)
+    }
+
+    /// So many bytes at the end of `stream` leave now; when they arrive, if no others do just then.
+    fn send(&self, stream: &mut Stream, passed: usize, now: Us) -> Option<Us> {
+        if passed == 0 {
+            return None;
+        }
+        let travel = self.delay_us.get() + self.us_per_byte.get() * passed as u64;
+        let at = (now + travel).max(stream.last_arrival);
+        match stream.under_way.back_mut() {
+            Some((last, len)) if *last == at => {
+                *len += passed;
+                None
+            }
+            _ => {
+                stream.under_way.push_back((at, passed));
+                stream.last_arrival = at;
+                Some(at)
+            }
+        }
+    }
+
     /// `side` wants to hear when it can write; whether it can already.
     pub fn watch_writable(&self, side: Side) -> bool {
         let mut stream = self.streams[side].borrow_mut();
@@ -182,13 +226,11 @@ pub struct MemLink {
     conn: Rc<Conn>,
     side: Side,
     fabric: Rc<Fabric>,
-    forger: Forger,
 }
 
 impl MemLink {
-    /// `mood`: what the process at this end does to what its node sends.
-    pub fn new(conn: Rc<Conn>, side: Side, fabric: Rc<Fabric>, mood: Mood) -> MemLink {
-        MemLink { conn, side, fabric, forger: Forger::new(mood) }
+    pub fn new(conn: Rc<Conn>, side: Side, fabric: Rc<Fabric>) -> MemLink {
+        MemLink { conn, side, fabric }
     }
 
     /// As this end would have measured it.
@@ -239,28 +281,21 @@ impl Link for MemLink {
             return LinkIo::Blocked;
         }
         let mut left = self.fabric.bite().min(room);
+        let (now, conn, side) = (self.fabric.now.get(), self.conn.index, self.side);
         let (mut moved, before) = (0, stream.bytes.len());
         for place in places {
             let take = left.min(place.len());
-            self.forger.pass(&place[..take], &mut stream.bytes);
+            let put_off =
+                self.conn.forgers[side].borrow_mut().pass(&place[..take], now, &mut stream.bytes);
+            let news = put_off.into_iter().map(|at| News::PutOff { conn, side, at });
+            self.fabric.news.borrow_mut().extend(news);
             moved += take;
             left -= take;
         }
         assert!(moved > 0, "a write of nothing");
         let passed = stream.bytes.len() - before;
-        if passed == 0 {
-            return LinkIo::Moved(moved);
-        }
-        let travel = self.conn.delay_us.get() + self.conn.us_per_byte.get() * passed as u64;
-        let at = (self.fabric.now.get() + travel).max(stream.last_arrival);
-        match stream.under_way.back_mut() {
-            Some((last, len)) if *last == at => *len += passed,
-            _ => {
-                stream.under_way.push_back((at, passed));
-                stream.last_arrival = at;
-                let news = News::Arrival { conn: self.conn.index, side: 1 - self.side, at };
-                self.fabric.news.borrow_mut().push(news);
-            }
+        if let Some(at) = self.conn.send(&mut stream, passed, now) {
+            self.fabric.news.borrow_mut().push(News::Arrival { conn, side: 1 - side, at });
         }
         LinkIo::Moved(moved)
     }
@@ -285,8 +320,8 @@ mod tests {
 
     fn pair(bite_bytes: u64, capacity_bytes: usize) -> (Rc<Fabric>, Rc<Conn>, MemLink, MemLink) {
         let fabric = Fabric::new(1, bite_bytes);
-        let conn = Conn::new(0, 10, 0, capacity_bytes);
-        let end = |side| MemLink::new(conn.clone(), side, fabric.clone(), Mood::default());
+        let conn = Conn::new(0, 10, 0, capacity_bytes, Default::default());
+        let end = |side| MemLink::new(conn.clone(), side, fabric.clone());
         let (a, b) = (end(0), end(1));
         (fabric, conn, a, b)
     }

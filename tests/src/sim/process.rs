@@ -175,6 +175,8 @@ impl World {
                 Some(Bug::PartialSum) => Some(SeededBug::PartialSumLeftBehind),
                 Some(Bug::OldEpoch) => Some(SeededBug::OldEpochAccepted),
                 Some(Bug::StateBlock) => Some(SeededBug::StateBlockForgotten),
+                Some(Bug::StateLie) => Some(SeededBug::StateBlockBelieved),
+                Some(Bug::StateMixture) => Some(SeededBug::MixtureVotes),
                 _ => None,
             },
             probe_bytes: 40 * self.scenario.segment_bytes as u64,

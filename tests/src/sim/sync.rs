@@ -65,6 +65,8 @@ pub struct Standing {
     synced: bool,
     /// Whether a broken transfer has changed its tensors.
     broken: bool,
+    /// What it does to its answers in the call under way.
+    mischief: Option<Mischief>,
 }
 
 /// The memory of a call.
@@ -143,7 +145,8 @@ impl App {
         mischief: Option<Mischief>,
         oddity: Option<Oddity>,
     ) {
-        let Standing { mut revision, synced, broken } = self.standing;
+        self.standing.mischief = mischief;
+        let Standing { mut revision, synced, broken, .. } = self.standing;
         let mut strategy = match self.scenario.by_roles(self.group, self.step) {
             false => SyncStrategy::EnforcePopular,
             true if synced && !broken => SyncStrategy::SendOnly,
@@ -193,12 +196,18 @@ impl App {
     pub(super) fn synced(&mut self, outcome: Outcome) {
         match outcome {
             Ok(Done::Synchronized(info)) => {
-                self.standing = Standing { revision: info.revision + 1, synced: true, broken: false };
+                let revision = info.revision + 1;
+                self.standing = Standing { revision, synced: true, broken: false, mischief: None };
                 self.after_sync();
             }
             Ok(_) => self.after_sync(),
             Err(error) => match error.kind {
-                ErrorKind::Aborted => self.synchronize(None, (false, false), None, None),
+                ErrorKind::Aborted => {
+                    // Some mean no good however often.
+                    let again = |_: &Mischief| !self.is_calm() && self.rng.percent(50);
+                    let mischief = self.standing.mischief.filter(again);
+                    self.synchronize(None, (false, false), mischief, None);
+                }
                 ErrorKind::TooFewPeers => self.alone_in_sync(),
                 ErrorKind::NoSharedStateAvailable => self.after_sync(),
                 ErrorKind::InvalidUsage => self.think(),

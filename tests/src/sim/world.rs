@@ -9,6 +9,7 @@ use pccl_core::types::{PeerId, SyncNumber};
 use super::control::MasterHost;
 use super::control_link::ControlLink;
 use super::event::{Event, ProcessId};
+use super::forger::Forged;
 use super::hostile::Hostile;
 use super::invariants::g1_agreement::Agreement;
 use super::invariants::g2_parity::Parity;
@@ -32,6 +33,10 @@ pub enum Bug {
     OldEpoch,
     /// A block of a shared state counts as received and is not.
     StateBlock,
+    /// Whatever a source sends as a block of a shared state is believed.
+    StateLie,
+    /// What a broken transfer has left of a shared state has a vote.
+    StateMixture,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +61,8 @@ pub struct Report {
     pub epochs: u64,
     /// Networks measured and planned for.
     pub plans: u64,
+    /// What hostile sources have done.
+    pub forged: Forged,
 }
 
 /// Where a run is.
@@ -132,6 +139,9 @@ pub fn run_scenario(scenario: Scenario, options: Options) -> Report {
         let mut world = World::new(scenario, options);
         let verdict = world.run();
         world.report.violation = verdict.err();
+        for forged in world.processes.iter().map(|process| process.mood.forged()) {
+            world.report.forged.iter_mut().zip(forged).for_each(|(all, one)| *all += one);
+        }
         world.report.clone()
     });
     catch_unwind(run).unwrap_or_else(|panic| {
@@ -242,6 +252,7 @@ impl World {
             Event::Spawn { slot } => self.spawn(slot),
             Event::Arrival { conn, side } => self.arrival(conn, side),
             Event::Ready { conn, side } => self.ready(conn, side),
+            Event::LetGo { conn, side } => self.let_go(conn, side),
             Event::Ended { conn, side, clean } => self.ended(conn, side, clean),
             Event::GiveUp { conn, hold } => self.give_up(conn, hold),
             Event::DialArrives { dial } => self.dial_arrives(dial),
