@@ -39,6 +39,8 @@ pub const STATE_LIFE_BYTES: usize = 4 << 10;
 pub const STATE_STUCK_MS: u64 = 3_600_000;
 /// What a peer's library answers by itself in a synchronization it answers within this time, or its group goes on without it.
 pub const SYNC_ANSWER_MS: u64 = 10_000;
+/// Whom a group waits for in a synchronization the master's log names after this time, and again whenever it has doubled.
+pub const SYNC_AWAITED_MS: u64 = 60_000;
 /// How often a long transfer says how far it has come.
 pub const STATE_PROGRESS_MS: u64 = 2_000;
 /// Threads that hash one shared state, the caller's own among them: eight read faster than any memory of today delivers.

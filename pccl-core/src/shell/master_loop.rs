@@ -215,6 +215,7 @@ impl MasterLoop {
             | Event::PeerKicked { .. }
             | Event::PairTrouble { .. }
             | Event::Illegal { .. }
+            | Event::StateAwaited { .. }
             | Event::OpMismatch { .. }
             | Event::Deadlock { .. } => tracing::warn!("{event}"),
             Event::EpochBegan { epoch, .. } => {

@@ -48,10 +48,9 @@ impl Mischief {
             (Mischief::LiesInDigestsOfBlocks, FrameKind::StateDigests) if !is_list => Act::Lie,
             (Mischief::SendsOtherBlocks, FrameKind::StateBlock) => Act::Lie,
             (Mischief::GivesBlocksUp, FrameKind::StateBlock) => Act::Void,
-            (
-                Mischief::AnswersLate | Mischief::Trickles,
-                FrameKind::StateDigests | FrameKind::StateBlock,
-            ) => Act::SetAside,
+            (Mischief::AnswersLate | Mischief::Trickles, FrameKind::StateDigests | FrameKind::StateBlock) => {
+                Act::SetAside
+            }
             _ => Act::Pass,
         }
     }
@@ -79,8 +78,8 @@ pub type Forged = [u64; Mischief::COUNT];
 const LATE_US: Us = 2_000_000;
 /// How far apart the answers of one that trickles are.
 const TRICKLE_US: Us = STATE_SILENCE_MS * 900;
-/// How many of them, on each connection in each call. What follows comes with the last of them: everybody has to make
-/// progress in a bounded time once nothing goes wrong any more, and a call may have begun before.
+/// How many of them in each call. What follows on their connections comes with the last of them: everybody has to make progress
+/// in a bounded time once nothing goes wrong any more, and a call may have begun before.
 const TRICKLED: u32 = 2;
 
 /// What a process does now, and has done; its connections look there at each frame.
@@ -90,8 +89,8 @@ pub struct Mood(Rc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     mischief: Cell<Option<Mischief>>,
-    /// Calls so far.
-    calls: Cell<u64>,
+    /// How many answers have trickled in this call.
+    trickled: Cell<u32>,
     forged: RefCell<Forged>,
 }
 
@@ -99,7 +98,7 @@ impl Mood {
     /// For a call that begins, or none after one.
     pub fn set(&self, mischief: Option<Mischief>) {
         self.0.mischief.set(mischief);
-        self.0.calls.set(self.0.calls.get() + 1);
+        self.0.trickled.set(0);
     }
 
     pub fn forged(&self) -> Forged {
@@ -138,8 +137,6 @@ pub struct Forger {
     last_due: Us,
     /// The times of those that nobody has been told of.
     put_off: Vec<Us>,
-    /// In this call of the process so many answers trickled.
-    trickled: (u64, u32),
 }
 
 impl Forger {
@@ -155,7 +152,6 @@ impl Forger {
             aside: VecDeque::new(),
             last_due: 0,
             put_off: Vec::new(),
-            trickled: (0, 0),
         }
     }
 
@@ -170,8 +166,10 @@ impl Forger {
 
     /// What is due goes out, unless a frame is under way.
     pub fn let_go(&mut self, now: Us, out: &mut VecDeque<u8>) {
-        let under_way = !self.header.is_empty() || self.payload_left + self.trailer_left > 0;
-        while !under_way && let Some((_, frame)) = self.aside.pop_front_if(|(due, _)| *due <= now) {
+        if !self.header.is_empty() || self.payload_left + self.trailer_left > 0 {
+            return;
+        }
+        while let Some((_, frame)) = self.aside.pop_front_if(|(due, _)| *due <= now) {
             out.extend(frame);
         }
     }
@@ -240,13 +238,12 @@ impl Forger {
         if mischief == Mischief::AnswersLate {
             return self.last_due.max(now + LATE_US);
         }
-        let call = self.mood.0.calls.get();
-        let trickled = if self.trickled.0 == call { self.trickled.1 } else { 0 };
+        let trickled = &self.mood.0.trickled;
         let begins = header.kind == FrameKind::StateDigests || header.offset == 0;
-        if !begins || trickled == TRICKLED {
+        if !begins || trickled.get() == TRICKLED {
             return self.last_due.max(now);
         }
-        self.trickled = (call, trickled + 1);
+        trickled.set(trickled.get() + 1);
         self.last_due.max(now) + TRICKLE_US
     }
 }
@@ -338,8 +335,10 @@ mod tests {
         header.offset = 16;
         rest[..FRAME_HEADER_BYTES].copy_from_slice(&header.encode());
         let begin = frame(FrameKind::StateBlock, 1);
-        let dues: Vec<Us> =
-            [&begin, &rest, &begin, &begin, &rest].into_iter().flat_map(|f| forger.pass(f, 0, &mut out)).collect();
+        let dues: Vec<Us> = [&begin, &rest, &begin, &begin, &rest]
+            .into_iter()
+            .flat_map(|f| forger.pass(f, 0, &mut out))
+            .collect();
         assert_eq!(dues, [1, 1, 2, 2, 2].map(|times| times * TRICKLE_US));
     }
 }

@@ -285,8 +285,7 @@ impl Link for MemLink {
         let (mut moved, before) = (0, stream.bytes.len());
         for place in places {
             let take = left.min(place.len());
-            let put_off =
-                self.conn.forgers[side].borrow_mut().pass(&place[..take], now, &mut stream.bytes);
+            let put_off = self.conn.forgers[side].borrow_mut().pass(&place[..take], now, &mut stream.bytes);
             let news = put_off.into_iter().map(|at| News::PutOff { conn, side, at });
             self.fabric.news.borrow_mut().extend(news);
             moved += take;

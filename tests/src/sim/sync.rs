@@ -204,8 +204,10 @@ impl App {
             Err(error) => match error.kind {
                 ErrorKind::Aborted => {
                     // Some mean no good however often.
-                    let again = |_: &Mischief| !self.is_calm() && self.rng.percent(50);
-                    let mischief = self.standing.mischief.filter(again);
+                    let mischief = match self.standing.mischief {
+                        Some(mischief) if !self.is_calm() && self.rng.percent(50) => Some(mischief),
+                        _ => None,
+                    };
                     self.synchronize(None, (false, false), mischief, None);
                 }
                 ErrorKind::TooFewPeers => self.alone_in_sync(),

@@ -29,6 +29,8 @@ const FEW_PARTS_DUE: usize = 64;
 struct Asked {
     source: usize,
     at: Time,
+    /// The same, but for the time in which we did not look: since when its source keeps us waiting.
+    due_since: Time,
     /// How much of it has counted as a sign of life.
     counted: usize,
     /// While it lands: over which link, under which ticket, and how much of it is here.
@@ -66,8 +68,9 @@ pub(super) struct Fetch {
     asked: BTreeMap<Block, Asked>,
     /// How often a block was asked of another source, as one was late with it.
     hops: BTreeMap<Block, u32>,
-    /// Whether it is time to see if idle sources can help late ones.
+    /// Whether it is time to see if idle sources can help late ones, and whether there were late ones at the latest look.
     may_help: bool,
+    some_are_late: bool,
     conditions: Vec<Condition>,
     next_ticket: u64,
     /// Of what differs; an upper bound until all digests are known.
@@ -100,6 +103,7 @@ impl Fetch {
             asked: BTreeMap::new(),
             hops: BTreeMap::new(),
             may_help: false,
+            some_are_late: false,
             conditions: vec![Condition::Kept; start.tensors.len()],
             next_ticket: 0,
             needed_bytes: 0,
@@ -226,7 +230,8 @@ impl Fetch {
             }
             queue.pop_front();
             self.sources[source].asked_for_block(bytes, now);
-            self.asked.insert((tensor, block), Asked { source, at: now, counted: 0, landing: None });
+            let asked = Asked { source, at: now, due_since: now, counted: 0, landing: None };
+            self.asked.insert((tensor, block), asked);
             match asks.last_mut() {
                 Some(last)
                     if last.wanted == Wanted::Blocks

@@ -28,7 +28,13 @@ struct Try {
     here: Vec<bool>,
 }
 
-/// Answers that are kept beside the one that is awaited: those of sources that were late.
+impl Try {
+    fn parts_here(&self) -> usize {
+        self.here.iter().filter(|here| **here).count()
+    }
+}
+
+/// Answers that are kept beside the one that is awaited: those of sources that were late, of which the most is here.
 const MAX_LATE_TRIES: usize = 2;
 
 #[derive(Debug)]
@@ -70,8 +76,10 @@ impl Parts {
         let due = if asked.is_some() { 0 } else { len };
         let one = asked.map(|at| self.tries.remove(at));
         let new = || Try { source, len, digests: Vec::new(), here: Vec::new() };
-        if self.tries.len() > MAX_LATE_TRIES {
-            self.tries.remove(0);
+        if self.tries.len() > MAX_LATE_TRIES
+            && let Some(least) = (0..self.tries.len()).min_by_key(|at| self.tries[*at].parts_here())
+        {
+            self.tries.remove(least);
         }
         self.tries.push(one.unwrap_or_else(new));
         (self.from, self.heard) = (Some(source), now);
@@ -177,8 +185,26 @@ mod tests {
         assert_eq!(parts.ask(1, 3, Time(9)).count(), 1);
     }
 
+    /// The first and the third send half of theirs before they are late.
     #[test]
-    fn of_many_late_answers_the_latest_are_kept() {
+    fn of_many_late_answers_those_are_kept_of_which_the_most_is_here() {
+        let len = PART_DIGESTS + 2;
+        let mut parts = Parts::new();
+        for source in 0..9 {
+            assert_eq!(parts.ask(len, source, Time(0)).count(), 2);
+            if [0, 2].contains(&source) {
+                assert_eq!(parts.take(source, PART_DIGESTS, &[7; 32], Time(1)), None);
+            }
+            parts.pass_on();
+        }
+        assert_eq!(parts.tries.len(), MAX_LATE_TRIES + 1);
+        assert_eq!(parts.take(7, 0, &[1; PART_DIGESTS * 16], Time(2)), None, "it is not kept");
+        assert_eq!(parts.ask(len, 0, Time(3)).count(), 0, "what is under way is not asked for again");
+        assert!(parts.take(2, 0, &[1; PART_DIGESTS * 16], Time(4)).is_some());
+    }
+
+    #[test]
+    fn of_many_late_answers_of_which_nothing_is_here_the_latest_are_kept() {
         let mut parts = Parts::new();
         for source in 0..9 {
             assert_eq!(parts.ask(1, source, Time(0)).count(), 1);

@@ -143,6 +143,13 @@ pub enum Event {
         receivers: Vec<PeerId>,
         note: Option<Older>,
     },
+    /// Who holds up the others, for so long by now.
+    StateAwaited {
+        group: GroupId,
+        number: SyncNumber,
+        awaited: Vec<PeerId>,
+        seconds: u64,
+    },
     StateSynced {
         group: GroupId,
         number: SyncNumber,
@@ -197,6 +204,13 @@ impl fmt::Display for Event {
                     n => write!(f, "{} receive{} it", names(receivers), if n == 1 { "s" } else { "" })?,
                 }
                 note.iter().try_for_each(|note| write!(f, "; {note}"))
+            }
+            Event::StateAwaited { group, number, awaited, seconds } => {
+                write!(
+                    f,
+                    "{number} of {group}: for {seconds} s the others have waited for {}",
+                    names(awaited)
+                )
             }
             Event::StateSynced { group, number, revision } => {
                 write!(f, "{number} of {group}: all hold revision {revision}")

@@ -241,7 +241,7 @@ impl Fetch {
         source.pace.came(block_len as u64, asked_at, cx.now);
         source.heard = cx.now;
         source.got_bytes += block_len as u64;
-        self.may_help |= source.pace.is_idle();
+        self.may_help |= self.some_are_late && source.pace.is_idle();
         self.waited_us = 0;
         self.got_bytes += block_len as u64;
         cx.counters.state_bytes_received += block_len as u64;

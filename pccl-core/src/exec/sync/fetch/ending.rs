@@ -32,6 +32,7 @@ impl Fetch {
         self.needs = Needs::Content;
         self.take_back(held, |block, _| held.may_differ(block.0));
         self.missing_full.clear();
+        self.hops.retain(|block, _| !held.may_differ(block.0));
         self.unknown.retain(|tensor| !held.may_differ(*tensor));
         let needed_bytes = &mut self.needed_bytes;
         self.lacking.retain(|tensor, lacking| {
@@ -181,7 +182,8 @@ impl Fetch {
             }
         }
         self.pass_on_digests(held, cx);
-        self.may_help = true;
+        self.some_are_late = self.asked.values().any(|asked| now.since_us(asked.due_since) > LATE_US);
+        self.may_help = self.some_are_late;
         match self.lost(held, |source| source.is_in_reach(cx)) {
             None => self.stranded_since = None,
             Some(lost) => {
@@ -192,12 +194,14 @@ impl Fetch {
             }
         }
         // Who has nobody to ask waits for others to receive first, for as long as that takes.
-        let is_asked = |source: &Source| source.is_in_reach(cx) && source.owes();
-        self.waited_us += if self.sources.iter().any(is_asked) { span_us } else { 0 };
+        let is_asked = |source: &&Source| source.is_in_reach(cx) && source.owes();
+        self.waited_us += if self.sources.iter().any(|source| is_asked(&source)) { span_us } else { 0 };
         if self.waited_us > STATE_STUCK_MS * 1000 && self.failed.is_none() {
+            let asked = self.sources.iter().filter(is_asked).map(|s| s.peer.to_string());
             let text = format!(
-                "no source is left: of those that were asked none has sent anything whole for {} minutes",
-                STATE_STUCK_MS / 60_000
+                "nothing has come whole for {} minutes of what was asked of peers {}",
+                STATE_STUCK_MS / 60_000,
+                asked.collect::<Vec<_>>().join(", ")
             );
             self.failed = Some(FetchFailure::NoSource { text });
         }
@@ -253,7 +257,7 @@ impl Fetch {
         let late = |block: &Block, asked: &Asked| {
             let hops = self.hops.get(block).copied().unwrap_or(0).min(MAX_DOUBLINGS);
             let patience_us = if asked.landing.is_some() { 2 * LATE_US } else { LATE_US } << hops;
-            (full || !held.may_differ(block.0)) && now.since_us(asked.at) > patience_us
+            (full || !held.may_differ(block.0)) && now.since_us(asked.due_since) > patience_us
         };
         let asked = self.asked.iter().filter(|(block, asked)| late(block, asked));
         // First those it would come to last, then those of which the least is here.
@@ -283,6 +287,7 @@ impl Fetch {
         self.sources.iter_mut().for_each(|source| later(&mut source.heard));
         later(&mut self.list.heard);
         self.lacking.values_mut().for_each(|lacking| later(&mut lacking.elected.heard));
+        self.asked.values_mut().for_each(|asked| later(&mut asked.due_since));
         self.stranded_since.iter_mut().for_each(later);
     }
 

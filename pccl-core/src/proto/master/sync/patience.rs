@@ -3,11 +3,12 @@
 //!
 //! There are two: the description of tensors that are on offer, and the word of a peer that holds already what was elected. How
 //! long a peer may receive is nothing the master can judge: it takes as long as it takes, and a peer to which nothing comes any
-//! more says so itself.
+//! more says so itself. It is named in the log.
 
 use super::Stage;
 use crate::limits::SYNC_ANSWER_MS;
 use crate::proto::master::Master;
+use crate::proto::master::io::Event;
 use crate::types::{PeerId, Time};
 
 impl Master {
@@ -15,21 +16,30 @@ impl Master {
     pub(in crate::proto::master) fn expire_syncs(&mut self, now: Time) {
         let patience_us = SYNC_ANSWER_MS.max(u64::from(self.config.silence_ms)) * 1000;
         let mut overdue: Vec<(PeerId, &str)> = Vec::new();
-        for sync in self.syncs.groups.values_mut() {
+        let mut events: Vec<Event> = Vec::new();
+        for (group, sync) in &mut self.syncs.groups {
             match &mut sync.stage {
                 Stage::Collecting(describing) => {
                     let asked = describing.awaited().filter(|(_, heard)| now.since_us(**heard) > patience_us);
                     overdue
                         .extend(asked.map(|(id, _)| (id, "was asked to describe its tensors, and does not")));
                 }
-                Stage::Moving(transfer) if now.since_us(transfer.since) > patience_us => {
-                    overdue.extend(
-                        transfer.silent().map(|id| (id, "holds what was elected, and does not say so")),
-                    );
+                Stage::Moving(transfer) => {
+                    let waited_us = now.since_us(transfer.since);
+                    if waited_us > patience_us {
+                        let silent = transfer.silent();
+                        overdue.extend(silent.map(|id| (id, "holds what was elected, and does not say so")));
+                    }
+                    if waited_us >= transfer.tell_at_us {
+                        transfer.tell_at_us *= 2;
+                        let (number, seconds) = (transfer.number, waited_us / 1_000_000);
+                        let awaited = transfer.awaited().collect();
+                        events.push(Event::StateAwaited { group: *group, number, awaited, seconds });
+                    }
                 }
-                Stage::Moving(_) => {}
             }
         }
+        events.into_iter().for_each(|event| self.event(event));
         for (id, what) in overdue {
             self.kick(id, format!("shared state: this peer {what} within {} s", patience_us / 1_000_000));
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Stage;
+use crate::limits::SYNC_AWAITED_MS;
 use crate::proto::master::Master;
 use crate::proto::master::election::{Elected, Older, names};
 use crate::proto::master::io::Event;
@@ -20,6 +21,8 @@ pub(super) struct Transfer {
     pub number: SyncNumber,
     pub revision: u64,
     pub since: Time,
+    /// So long after that the log says who is awaited.
+    pub tell_at_us: u64,
     /// As elected.
     pub sources: Vec<Source>,
     /// Those who have not said that they hold it.
@@ -56,6 +59,11 @@ impl Transfer {
     /// Those who hold it since the election and have not said so.
     pub fn silent(&self) -> impl Iterator<Item = PeerId> {
         self.waiting.iter().filter(|(_, waiting)| waiting.needs == Needs::Nothing).map(|(id, _)| *id)
+    }
+
+    /// Those who have not said that they hold it, whether they have to receive it or not.
+    pub fn awaited(&self) -> impl Iterator<Item = PeerId> {
+        self.waiting.keys().copied()
     }
 
     pub fn forget(&mut self, peer: PeerId) {
@@ -107,6 +115,7 @@ impl Master {
             number,
             revision,
             since: self.seen,
+            tell_at_us: SYNC_AWAITED_MS * 1000,
             sources: sources.clone(),
             waiting,
             holders: BTreeMap::new(),
