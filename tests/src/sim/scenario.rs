@@ -2,6 +2,7 @@
 
 use pccl_core::limits;
 use pccl_core::types::{DType, GroupId, OpDescriptor, Quantization, ReduceOp, ScheduleChoice, Tag};
+use pccl_core::wire::frame::{FRAME_HEADER_BYTES, PROBE_NOTE_BYTES, TRAILER_BYTES};
 
 use super::fault::{self, Fault};
 use super::queue::Us;
@@ -150,7 +151,30 @@ impl Scenario {
         };
         let mut scenario = Scenario::basis(seed, kind, &mut rng);
         fault::plan(&mut scenario, &mut rng);
+        scenario.progress_within_us += scenario.measuring_us();
         scenario
+    }
+
+    /// What measurements may take of the time in which everybody has to make progress: one in each step, and one that was
+    /// under way. A round for each other peer and one of all, each of pings, load and an end, over connections that take what
+    /// fits them once a round trip.
+    fn measuring_us(&self) -> Us {
+        if self.optimize_percent == 0 {
+            return 0;
+        }
+        let round_trip_us = 2 * self.delay_us.1;
+        let crossing_us = |payload_bytes: usize| {
+            let frame_bytes = FRAME_HEADER_BYTES + payload_bytes + TRAILER_BYTES;
+            frame_bytes.div_ceil(self.pipe_bytes) as Us * round_trip_us
+        };
+        let note_us = crossing_us(PROBE_NOTE_BYTES);
+        let pings_us = Us::from(limits::PROBE_PINGS) * 2 * note_us;
+        let (least_us, most_us) = (limits::MIN_PROBE_SPAN_MS * 1000, limits::MAX_PROBE_SPAN_MS * 1000);
+        let load_us = (round_trip_us * limits::PROBE_ROUND_TRIPS).clamp(least_us, most_us);
+        // The last of the load, the end behind it; the report and the next order.
+        let end_us = crossing_us(2 * self.segment_bytes) + note_us + round_trip_us;
+        let round_us = (pings_us + load_us + end_us).min(limits::PROBE_LIMIT_MS * 1000 + round_trip_us);
+        (self.steps_to_make + 1) * self.slots.len() as Us * round_us
     }
 
     /// So many peers of one group on a good network, one of which dies every now and then and is replaced.
@@ -244,6 +268,7 @@ impl Scenario {
             faults: Vec::new(),
             calm_at: 0,
             steps_to_make: 2,
+            // And what measurements take.
             progress_within_us: 40_000_000,
             unruly_percent: 0,
             whole_numbers: false,

@@ -108,6 +108,11 @@ impl Scenario {
         Rng::new(mix_all(&[self.seed, 11, u64::from(group.0), step])).percent(25)
     }
 
+    /// Whether in this step some of the group have lost a byte, and most of those who have not mean no good.
+    fn is_hard_on_the_state(&self, group: GroupId, step: u64) -> bool {
+        Rng::new(mix_all(&[self.seed, 19, u64::from(group.0), step])).percent(25)
+    }
+
     /// What a process has before it has anything.
     pub fn first_model(&self, group: GroupId, process: u64) -> Vec<Vec<u8>> {
         let mut rng = Rng::new(mix_all(&[self.seed, 12, process]));
@@ -123,10 +128,14 @@ impl App {
             return self.after_sync();
         }
         let by_roles = self.scenario.by_roles(self.group, self.step);
-        let harmed = self.scenario.kind.may_harm_programs() && self.standing.synced && !self.is_calm();
-        let corrupt = harmed && !by_roles && self.rng.percent(5);
+        let troubled = self.scenario.kind.may_harm_programs() && !self.is_calm();
+        let harmed = troubled && self.standing.synced;
+        let is_hard = self.scenario.is_hard_on_the_state(self.group, self.step);
+        let (corrupt_percent, hostile_percent) = if is_hard { (40, 60) } else { (5, 15) };
+        let corrupt = harmed && !by_roles && self.rng.percent(corrupt_percent);
         let scribbles = harmed && !corrupt && self.rng.percent(10);
-        let hostile = harmed && self.rng.percent(15);
+        // From the first one on, where all receive but one.
+        let hostile = troubled && !corrupt && self.rng.percent(hostile_percent);
         let mischief = hostile.then(|| self.rng.pick(&Mischief::ALL));
         let oddities = [Oddity::Ahead, Oddity::OtherTensors, Oddity::OtherStrategy];
         let oddity = self.is_unruly().then(|| self.rng.pick(&oddities));
