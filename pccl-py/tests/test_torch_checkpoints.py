@@ -170,6 +170,43 @@ def test_error_feedback_is_used_and_saved(peers_of, kind):
         KINDS[kind](peers[0], model_of(1), quantize=None, error_feedback=True)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_owed_is_kept_under_other_tags_and_refused_where_it_does_not_fit(peers_of, kind):
+    def made(comm, model, **options):
+        return KINDS[kind](comm, model, quantize="4bit", error_feedback=True, **options)
+
+    def owed(diloco):
+        return [feedback.state_dict() for feedback in diloco._feedbacks]
+
+    peers = peers_of(2)
+    dilocos = each(peers, lambda peer, i: made(peer, model_of(i)))
+    each(peers, lambda _, i: train(dilocos[i], 8, i))
+    saved = each(peers, lambda _, i: through_a_file(dilocos[i].state_dict()))
+    for peer in peers:
+        peer.destroy()
+    peer = peers_of(1)[0]
+    other = made(peer, model_of(1), first_tag=5)
+    other.load_state_dict(saved[0])
+    assert [{*part} for part in owed(other)] == [{*part} for part in saved[0]["error_feedback"]]
+    assert all(torch.equal(one, saved[0]["error_feedback"][i][n]) for i, part in enumerate(owed(other)) for n, one in part.items())
+    without = KINDS[kind](peer, model_of(1))
+    too_long = [{number: torch.zeros(99) for number in part} for part in saved[0]["error_feedback"]]
+    too_many = [{**part, "7": torch.zeros(3)} for part in saved[0]["error_feedback"]]
+    for diloco, parts_owed, reason in [
+        (without, saved[0]["error_feedback"], "has error feedback, and here is none"),
+        (other, too_long, "in place 0 it has .99,."),
+        (other, too_many, "in place 7 it has .3,. torch.float32, and here is nothing"),
+    ]:
+        before = parts(diloco), owed(diloco)
+        with pytest.raises(ValueError, match=reason):
+            diloco.load_state_dict({**saved[0], "error_feedback": parts_owed})
+        assert are_equal(before[0], parts(diloco)) and str(before[1]) == str(owed(diloco))
+    # Who has nothing owed in its checkpoint owes nothing.
+    without.load_state_dict({**saved[0], "error_feedback": []})
+    other.load_state_dict({**saved[0], "error_feedback": []})
+    assert owed(other) == [{} for _ in saved[0]["error_feedback"]]
+
+
 def test_outer_steps_converge_with_error_feedback_and_not_without(two):
     """Peers that always go the same way, so small beside one other element that 4 bits lose it."""
 

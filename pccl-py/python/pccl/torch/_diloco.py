@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 import torch
 
@@ -13,7 +13,7 @@ from .._errors import PCCLError
 from ._host import Host
 from ._membership import admit, lasting
 from ._optimizer import Places, optimizer_tensors
-from ._reduce import Average, ErrorFeedback, local
+from ._reduce import Average, ErrorFeedback, bucket_sizes, check_residuals, local
 from ._state import Gathered, Named, check_sharding, check_tensors, sharded
 
 # Of the operations of a DiLoCo, out of the way of those of the program.
@@ -141,8 +141,9 @@ class DiLoCo:
             anchor.detach().copy_(state["anchors"][name])
         self._outer.load_state_dict(copy.deepcopy(state["outer"]))
         self._outer_steps.fill_(state["outer_steps"])
-        for feedback, saved in zip(self._feedbacks, state["error_feedback"]):
-            feedback.load_state_dict(saved)
+        for part, feedback in enumerate(self._feedbacks):
+            # What is owed now belongs to what is given up.
+            feedback.load_state_dict(state["error_feedback"][part] if state["error_feedback"] else {})
         self._broken = ""
         if state["late"] is not None:
             self._land(state["late"]["part"], list(state["late"]["ways"]))
@@ -162,13 +163,23 @@ class DiLoCo:
             raise ValueError(f"this state is of another model: {odd[0]} is {theirs.get(odd[0])}, here {ours.get(odd[0])}")
         if state["outer_kind"] != type(self._outer).__name__:
             raise ValueError(f"the outer optimizer of this state is {state['outer_kind']}, here {type(self._outer).__name__}")
-        owed = len(state["error_feedback"])
-        if owed and self._feedbacks and owed != len(self._feedbacks):
-            raise ValueError(f"this state has the error feedback of {owed} parts, here are {len(self._feedbacks)}")
+        self._check_feedback(state["error_feedback"])
         if state["late"] is not None:
             part, shapes = state["late"]["part"], [tuple(way.shape) for way in state["late"]["ways"]]
             if part > self._last or shapes != [tuple(self._anchors[i].shape) for i in self._which(part)]:
                 raise ValueError("what was under way in this state is of other parts of the model than here")
+
+    def _check_feedback(self, parts: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        if any(parts) and not self._feedbacks:
+            raise ValueError(
+                "this state has error feedback, and here is none: make this one with quantize and error_feedback, or give up what is owed "
+                'by state["error_feedback"] = []'
+            )
+        if parts and self._feedbacks and len(parts) != len(self._feedbacks):
+            raise ValueError(f"this state has the error feedback of {len(parts)} parts, here are {len(self._feedbacks)}")
+        for part, residuals in enumerate(parts[: len(self._feedbacks)]):
+            owed = {int(number): residual for number, residual in residuals.items()}
+            check_residuals(owed, bucket_sizes(self._anchors[i] for i in self._which(part)))
 
     def _which(self, part: int) -> range:
         """The parameters that are averaged in one go."""
