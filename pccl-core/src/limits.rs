@@ -224,12 +224,16 @@ pub const BLOCKED_REPORT_MS: u64 = 1_000;
 /// beside which nothing else is called.
 pub const BLOCKED_ALONE_REPORT_MS: u64 = 30_000;
 
-/// A wait that can be given up asks so often: whoever presses Ctrl-C gets an answer within 100 ms.
+/// Whoever presses Ctrl-C gets an answer within this.
+pub const MAX_INTERRUPT_MS: u64 = 100;
+/// A wait that can be given up asks so often.
 pub const WATCH_INTERVAL_MS: u64 = 40;
 
 /// Log lines about strangers, per listening port and second; the rest are counted.
 pub const MAX_STRANGER_LOG_LINES_PER_S: u32 = 5;
 
+// Half of it is for the machine to let the waiting thread run, and for the handler.
+const _: () = assert!(2 * WATCH_INTERVAL_MS <= MAX_INTERRUPT_MS);
 const _: () = assert!(MAX_SEGMENT_BYTES.is_multiple_of(8) && FAR_SEGMENT_BYTES.is_multiple_of(8));
 const _: () = assert!(FAR_SEGMENT_BYTES <= MAX_SEGMENT_BYTES);
 const _: () = assert!(NEAR_RTT_US.is_power_of_two() && NEAR_RTT_US < WIDE_AREA_RTT_US);

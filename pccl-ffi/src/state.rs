@@ -91,5 +91,5 @@ unsafe fn synchronize(comm: &Comm, given: SharedState, strategy: SyncStrategyCod
     // SAFETY: the caller's contract.
     let tensors = infos.iter().enumerate().map(|(index, info)| unsafe { tensor(index, info) });
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    comm.communicator.synchronize_buffers(revision, strategy, tensors).0
+    comm.communicator.synchronize_buffers(revision, strategy, false, tensors).0
 }

@@ -64,6 +64,8 @@ fn leave(mut living: Arc<Living>) {
     loop {
         match Arc::try_unwrap(living) {
             Ok(last) => return drop(last),
+            // Then the last of those calls ends it.
+            Err(_) if api::has_given_up() => return,
             Err(shared) => living = shared,
         }
         std::thread::sleep(BETWEEN_LOOKS);
@@ -212,6 +214,7 @@ impl Communicator {
         py: Python<'_>,
         revision: u64,
         strategy: u8,
+        is_broken: bool,
         tensors: Vec<StateTensor>,
         owner: Py<PyAny>,
     ) -> PyResult<(SyncOutcome, Vec<&'static str>)> {
@@ -221,8 +224,9 @@ impl Communicator {
         let tensors =
             tensors.into_iter().map(|tensor| state_tensor(tensor, &kept)).collect::<Result<Vec<_>>>();
         let tensors = tensors.map_err(failure)?;
-        let (outcome, conditions) =
-            self.blocking(py, move |comm| Ok(comm.synchronize_buffers(revision, strategy, tensors)))?;
+        let (outcome, conditions) = self.blocking(py, move |comm| {
+            Ok(comm.synchronize_buffers(revision, strategy, is_broken, tensors))
+        })?;
         kept.release(py);
         let outcome = match outcome {
             Ok(info) => (0, String::new(), info.revision, info.tx_bytes, info.rx_bytes),
@@ -231,11 +235,14 @@ impl Communicator {
         Ok((outcome, conditions.into_iter().map(named).collect()))
     }
 
-    fn destroy(&self, py: Python<'_>) {
+    /// On an interrupted wait it goes on leaving by itself.
+    fn destroy(&self, py: Python<'_>) -> PyResult<()> {
         let living = self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(living) = living {
-            py.detach(move || leave(living));
-        }
+        let Some(living) = living else { return Ok(()) };
+        blocking(py, move || {
+            leave(living);
+            Ok(())
+        })
     }
 }
 

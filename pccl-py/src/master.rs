@@ -32,7 +32,7 @@ impl Master {
     }
 
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.inner.run()).map_err(failure)
+        blocking(py, || self.inner.run())
     }
 
     fn address(&self) -> PyResult<String> {
@@ -40,13 +40,13 @@ impl Master {
         self.inner.address().map(|address| address.to_string()).ok_or_else(not_running)
     }
 
-    /// Ends it and waits for that; nothing to do if it never ran.
+    /// Ends it and waits for that; nothing to do if it never ran. On an interrupted wait it ends by itself.
     fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
         if self.inner.address().is_none() {
             return Ok(());
         }
         self.interrupted.store(true, Ordering::Relaxed);
-        py.detach(|| self.inner.interrupt().and_then(|()| self.inner.await_termination())).map_err(failure)
+        blocking(py, || self.inner.interrupt().and_then(|()| self.inner.await_termination()))
     }
 
     /// Blocks until it was interrupted, or has ended by itself, or a signal's handler raises. At once if it never ran.

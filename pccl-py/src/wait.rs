@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pccl_core::api::{self, Error, ErrorKind, Result};
+use pccl_core::limits::WATCH_INTERVAL_MS;
 use pyo3::prelude::*;
 
 use crate::failure::failure;
 
 /// How long Ctrl-C may go unnoticed in a plain pause.
-const SLICE: Duration = Duration::from_millis(40);
+const SLICE: Duration = Duration::from_millis(WATCH_INTERVAL_MS);
 
 /// Runs a call that may block, while other Python threads go on. When a signal's handler raises (Ctrl-C), the wait ends
 /// with that exception and the call is left to itself.
@@ -47,8 +48,11 @@ pub fn blocking_unless<T: Send>(
     }
 }
 
-/// Only Python's main thread ever sees one.
+/// Only Python's main thread ever sees one. A call that was told to end may wait once more: it is told again.
 fn signalled(seen: &RefCell<Option<PyErr>>) -> bool {
+    if seen.borrow().is_some() {
+        return true;
+    }
     // An interpreter that is shutting down has no handlers any more.
     let raised = Python::try_attach(|py| py.check_signals().err()).flatten();
     let given_up = raised.is_some();

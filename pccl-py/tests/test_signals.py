@@ -52,6 +52,36 @@ import torch
 from pccl.torch import all_reduce_tensors
 comm = peer()
 wait = lambda: all_reduce_tensors(comm, [torch.zeros(10) for _ in range(20)], bucket_bytes=100)""",
+    "SharedModelState.sync": """
+import torch
+from pccl.torch import SharedModelState
+comm = peer()
+state = SharedModelState(torch.nn.Linear(2, 2))
+wait = lambda: state.sync(comm)""",
+    "admit": """
+import torch
+from pccl.torch import admit
+comm = peer()
+wait = lambda: admit(comm)""",
+    "Host.wait_until_whole": """
+import torch.distributed
+from pccl.torch import Host
+comm = pccl.Communicator(sys.argv[1])
+comm.connect()
+host = Host(torch.distributed.HashStore(), 0, 2)
+wait = lambda: host.wait_until_whole(comm)""",
+    "a DiLoCo is made, and the run lets nobody in": """
+import torch
+from pccl.torch import DiLoCo
+member = pccl.Communicator(sys.argv[1])
+member.connect()
+comm = pccl.Communicator(sys.argv[1])
+wait = lambda: DiLoCo(comm, torch.nn.Linear(2, 2), every=1)""",
+    "a DiLoCo is made, and nobody compares": """
+import torch
+from pccl.torch import DiLoCo
+comm = peer()
+wait = lambda: DiLoCo(comm, torch.nn.Linear(2, 2), every=1)""",
     "an outer step": """
 import torch
 from pccl.torch import DiLoCo
@@ -67,12 +97,23 @@ wait = diloco.step""",
     "master": "master = pccl.MasterNode('127.0.0.1:0'); master.run(); wait = master.wait",
 }
 
+# Signals whose handler does not raise, before the one that does: each is sent when the one before was answered.
+ANSWERS = 3
 WAITER = """
 import os, signal
 
+answers = []
+signal.signal(signal.SIGUSR1, lambda *_: answers.append(1))
+
 def interrupt():
     global sent
-    until_it_stands(threading.main_thread())
+    main = threading.main_thread()
+    for answered in range(1, {answers} + 1):
+        until_it_stands(main)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        while len(answers) < answered:
+            time.sleep(0.01)
+    until_it_stands(main)
     sent = time.monotonic()
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -81,7 +122,7 @@ threading.Thread(target=interrupt).start()
 try:
     wait()
 except KeyboardInterrupt:
-    print(time.monotonic() - sent, flush=True)
+    print(time.monotonic() - sent, len(answers), flush=True)
 if 'master' in globals():
     # Or the script would go on to its end with it.
     master.interrupt()
@@ -89,13 +130,15 @@ if 'master' in globals():
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_a_wait_is_interrupted_and_the_process_ends(script, name, master):
-    text = WAITER.format(setup=WAITS[name])
+def test_a_wait_answers_signals_and_is_interrupted_and_the_process_ends(script, name, master):
+    text = WAITER.format(setup=WAITS[name], answers=ANSWERS)
     if "torch" in text:
         pytest.importorskip("torch")
     RUN.add(name)
     waiter = script(RUN_OF_TWO + text, master.address)
-    TOOK[name] = float(waiter.line())
+    took, answers = waiter.line().split()
+    assert int(answers) == ANSWERS
+    TOOK[name] = float(took)
     assert waiter.end() == (0, "", "")
 
 

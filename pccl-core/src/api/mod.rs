@@ -21,7 +21,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::mem::{Buffers, Element, Memory};
 pub use crate::obs::{Counters, LinkStats, Stats, check_log_level, log_to_stderr, set_log_level};
 pub use crate::proto::peer::{ReduceInfo, SyncInfo};
-pub use crate::shell::watched;
+pub use crate::shell::{has_given_up, watched};
 pub use crate::state::Condition;
 pub use crate::types::{
     DType, EpochInfo, FigureRow, GroupInfo, OpDescriptor, PeerId, Quantization, ReduceOp, RunReport,

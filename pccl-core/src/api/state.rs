@@ -1,6 +1,6 @@
 //! A program's shared state, and the call that makes it the same everywhere.
 
-use std::sync::{MutexGuard, TryLockError, mpsc};
+use std::sync::{MutexGuard, TryLockError};
 
 use super::communicator::unexpected;
 use super::{Buffers, Communicator, Element, Memory};
@@ -9,7 +9,7 @@ use crate::limits::{MAX_HASH_THREADS, STATE_BLOCK_BYTES};
 use crate::mem;
 use crate::proto::peer::{Done, SyncInfo};
 use crate::shell::node::Request;
-use crate::shell::{PeerThread, SyncReport, SyncRequest, check_watch, watch_interval};
+use crate::shell::{PeerThread, SyncReport, SyncRequest, aside};
 use crate::state::{Condition, Survey, Tensors, TensorsError};
 use crate::types::{DType, SyncStrategy, TensorKey};
 
@@ -107,7 +107,7 @@ impl Communicator {
         state.conditions.clear();
         let report = SyncReport::default();
         let (keys, memory) = (&state.keys, &state.memory);
-        let request = (state.revision, strategy, report.clone());
+        let request = (state.revision, strategy, false, report.clone());
         let done = mem::lend(|lending| {
             let lent = |(key, memory): (&TensorKey, _)| match lending.memory(memory) {
                 Ok(buffers) => Ok((key.clone(), buffers)),
@@ -124,17 +124,21 @@ impl Communicator {
 
     /// As `synchronize_shared_state`, over memory the caller vouches for (see `Buffers::new`; received in place), for
     /// bindings. Beside the outcome, what has become of each tensor, as `SharedState::conditions` tells it.
+    ///
+    /// `is_broken`: the program knows that a broken transfer has left these tensors, perhaps one of an earlier communicator,
+    /// of which this one knows nothing. They have no vote then, and receive.
     pub fn synchronize_buffers(
         &self,
         revision: u64,
         strategy: SyncStrategy,
+        is_broken: bool,
         tensors: Vec<(TensorKey, Buffers)>,
     ) -> (Result<SyncInfo>, Vec<Condition>) {
         let report = SyncReport::default();
         let done = self.running().and_then(|thread| {
             let _only_one = self.only_synchronization()?;
             self.check_company()?;
-            self.synchronize(thread, (revision, strategy, report.clone()), tensors)
+            self.synchronize(thread, (revision, strategy, is_broken, report.clone()), tensors)
         });
         (done, report.conditions())
     }
@@ -142,12 +146,12 @@ impl Communicator {
     fn synchronize(
         &self,
         thread: &PeerThread,
-        (revision, strategy, report): (u64, SyncStrategy, SyncReport),
+        (revision, strategy, is_broken, report): (u64, SyncStrategy, bool, SyncReport),
         given: Vec<(TensorKey, Buffers)>,
     ) -> Result<SyncInfo> {
         let tensors = Tensors::new(given).map_err(|error: TensorsError| invalid(&error.to_string()))?;
         let (tensors, survey) = surveyed(tensors, self.hash_threads())?;
-        let request = SyncRequest { revision, strategy, tensors, survey, report };
+        let request = SyncRequest { revision, strategy, is_broken, tensors, survey, report };
         match thread.call(Request::Synchronize(Box::new(request))).1.wait()? {
             Done::Synchronized(info) => Ok(info),
             other => Err(unexpected(&other)),
@@ -186,29 +190,10 @@ fn threads_for(setting: u32, cores: usize) -> usize {
 
 /// Hashes all of it. Where this thread's waits are watched, another one does, so that this one can give up.
 fn surveyed(tensors: Tensors, threads: usize) -> Result<(Tensors, Survey)> {
-    let hash = move || {
+    aside("pccl-hash", move || {
         let survey = tensors.survey(STATE_BLOCK_BYTES, threads);
         (tensors, survey)
-    };
-    let Some(interval) = watch_interval() else { return Ok(hash()) };
-    let (to, from) = mpsc::channel();
-    let hashing = std::thread::Builder::new().name("pccl-hash".into());
-    // Nobody may listen any more.
-    let hashing = hashing.spawn(move || drop(to.send(hash())));
-    hashing.map_err(|error| internal(&format!("the system gives no thread: {error}")))?;
-    loop {
-        match from.recv_timeout(interval) {
-            Ok(surveyed) => return Ok(surveyed),
-            Err(mpsc::RecvTimeoutError::Timeout) => check_watch()?,
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return Err(internal("the thread that hashes panicked"));
-            }
-        }
-    }
-}
-
-fn internal(what: &str) -> Error {
-    Error::new(ErrorKind::Internal, format!("synchronize_shared_state: {what}"))
+    })
 }
 
 fn usage(what: &str) -> Error {

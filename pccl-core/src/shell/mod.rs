@@ -21,4 +21,4 @@ pub use peer_loop::Command;
 pub use slot::{Slot, shut_down};
 pub use status::Snapshot;
 pub use threads::{MasterThread, PeerThread};
-pub use watch::{check as check_watch, interval as watch_interval, watched};
+pub use watch::{aside, check as check_watch, has_given_up, interval as watch_interval, watched};

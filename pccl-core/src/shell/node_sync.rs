@@ -15,6 +15,8 @@ use crate::types::{Digest, Election, Needs, Severity, SyncStrategy, Time, WorkId
 pub struct SyncRequest {
     pub revision: u64,
     pub strategy: SyncStrategy,
+    /// The program knows of these tensors that a broken transfer has left them.
+    pub is_broken: bool,
     pub tensors: Tensors,
     pub survey: Survey,
     pub report: SyncReport,
@@ -97,10 +99,11 @@ pub(super) struct Syncs {
 
 impl Syncs {
     pub fn take_call(&mut self, work: WorkId, request: SyncRequest) -> Call {
-        let SyncRequest { revision, strategy, tensors, survey, .. } = &request;
+        let SyncRequest { revision, strategy, is_broken, tensors, survey, .. } = &request;
         let held = self.holds.filter(|(full, _)| *full == survey.full()).map(|(_, revision)| revision);
         let revision = held.map_or(*revision, |held| held.max(*revision));
-        let left_behind = self.left.are_there(tensors, survey);
+        // Who holds all that was elected is whole, which the program was not told.
+        let left_behind = *is_broken && held.is_none() || self.left.are_there(tensors, survey);
         let offer = survey.offer(revision, *strategy, left_behind);
         let keys = tensors.keys().clone();
         self.resting.insert(work, request);
@@ -211,6 +214,28 @@ mod tests {
     }
 
     use Condition::{Elected, Kept, Mixed};
+
+    #[test]
+    fn what_the_program_knows_to_be_broken_has_no_vote_unless_it_is_all_that_was_elected() {
+        let mut syncs = Syncs::default();
+        let mut is_offered = |is_broken, holds: bool| {
+            let mut state = State::of([1, 2, 3]);
+            let (tensors, survey) = state.lend();
+            syncs.holds = holds.then(|| (survey.full(), 5));
+            let report = SyncReport::default();
+            let strategy = SyncStrategy::EnforcePopular;
+            let call = syncs.take_call(
+                WorkId(1),
+                SyncRequest { revision: 0, strategy, is_broken, tensors, survey, report },
+            );
+            syncs.complete(WorkId(1), None);
+            let Call::Synchronize { offer, .. } = call else { panic!("{call:?}") };
+            !offer.left_behind
+        };
+        assert!(is_offered(false, false));
+        assert!(!is_offered(true, false));
+        assert!(is_offered(true, true));
+    }
 
     #[test]
     fn a_mixture_has_no_vote_whatever_else_the_program_changes() {

@@ -97,7 +97,8 @@ impl PeerThread {
     }
 
     /// Leaves the run, if in one, and ends the thread; whoever waits in a call hears of it. Returns when no socket and no
-    /// thread is left; who comes second waits as long.
+    /// thread is left, or whoever watches this thread's waits has given up: then it ends by itself. Who comes second waits
+    /// as long.
     pub fn stop(&self) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(thread) = thread.take() else { return };
@@ -107,8 +108,10 @@ impl PeerThread {
             self.stopped.store(true, Ordering::Release);
         }
         let _ = self.mailbox.send(Command::Stop);
-        // A panic was reported to those who waited.
-        let _ = thread.join();
+        if watch::until_ended(|| thread.is_finished()).is_ok() {
+            // A panic was reported to those who waited.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -123,7 +126,8 @@ pub struct MasterThread {
 impl MasterThread {
     /// Binds the port and starts the thread.
     pub fn start(settings: &MasterSettings) -> Result<MasterThread> {
-        let wanted = listen_address(&settings.listen).map_err(invalid_argument)?;
+        let listen = settings.listen.clone();
+        let wanted = aside_lookup(move || listen_address(&listen))?.map_err(invalid_argument)?;
         let listener = bind(wanted).map_err(|reason| Error::new(ErrorKind::InvalidUsage, reason))?;
         let address = listener.local_addr().map_err(|error| internal(error.to_string()))?;
         if !address.ip().is_loopback() {
@@ -160,15 +164,10 @@ impl MasterThread {
     /// Waits until the thread has ended, or whoever watches this thread's waits has given up. Whoever comes second waits
     /// as long.
     pub fn join(&self) -> Result<()> {
-        while let Some(interval) = watch::interval() {
-            // Who cannot look waits for one who joins.
-            if self.thread.try_lock().is_ok_and(|thread| thread.as_ref().is_none_or(JoinHandle::is_finished))
-            {
-                break;
-            }
-            watch::check()?;
-            std::thread::park_timeout(interval);
-        }
+        // Who cannot look waits for one who joins.
+        watch::until_ended(|| {
+            self.thread.try_lock().is_ok_and(|thread| thread.as_ref().is_none_or(JoinHandle::is_finished))
+        })?;
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         match thread.take().map(JoinHandle::join) {
             None | Some(Ok(Ok(()))) => Ok(()),
@@ -201,7 +200,7 @@ fn node_config(settings: &PeerSettings, listener: Option<&TcpListener>) -> Resul
         Some(listener) => listener.local_addr().map_err(|error| internal(error.to_string()))?.port(),
         None => 0,
     };
-    let announced = settings.announce.as_deref().map(announced_address).transpose()?;
+    let announced = settings.announce.clone().map(announced_address).transpose()?;
     let join = Join {
         peer: PeerId(random()?),
         group: GroupId(settings.group),
@@ -219,9 +218,15 @@ fn node_config(settings: &PeerSettings, listener: Option<&TcpListener>) -> Resul
     Ok(NodeConfig { peer, engine })
 }
 
-fn announced_address(text: &str) -> Result<SocketAddr> {
-    let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
-    found.ok_or_else(|| invalid_argument(format!("announce={text:?} has no address: write host:port")))
+fn announced_address(text: String) -> Result<SocketAddr> {
+    let wrong = invalid_argument(format!("announce={text:?} has no address: write host:port"));
+    let found = aside_lookup(move || text.to_socket_addrs().ok().and_then(|mut found| found.next()))?;
+    found.ok_or(wrong)
+}
+
+/// The system's resolver may take long.
+fn aside_lookup<T: Send + 'static>(find: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    watch::aside("pccl-lookup", find)
 }
 
 fn master_config(settings: &MasterSettings) -> Result<MasterConfig> {

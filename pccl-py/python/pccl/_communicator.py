@@ -24,11 +24,11 @@ _MAY_PASS = (Result.MASTER_CONNECTION_FAILED, Result.RANK_CONNECTION_FAILED)
 
 
 class Communicator:
-    """A peer of a run. Every call that blocks lets other Python threads go on, and can be interrupted by Ctrl-C
-    (`destroy` cannot: it is short).
+    """A peer of a run. Every call that blocks lets other Python threads go on, and can be interrupted by Ctrl-C.
 
     `address` is the master's "host:port". Leaving the `with` block, `destroy`, or dropping the object leaves the run. What
-    was waited for when Ctrl-C came goes on by itself and keeps its tensors; leave the run to end it.
+    was waited for when Ctrl-C came goes on by itself and keeps its tensors; leave the run to end it. Python raises nothing out
+    of an object that is dropped: that takes its time (`destroy` tells how much), and Ctrl-C comes afterwards.
     """
 
     def __init__(self, address: str, peer_group: int = 0, p2p_connection_pool_size: int = 0) -> None:
@@ -81,7 +81,13 @@ class Communicator:
         code = SharedStateSyncStrategy(strategy).value
         try:
             outcome, conditions = _errors.call(
-                "sync_shared_state", self._comm.synchronize, shared_state.revision, code, lent.tensors, lent.owner
+                "sync_shared_state",
+                self._comm.synchronize,
+                shared_state.revision,
+                code,
+                shared_state._is_broken,
+                lent.tensors,
+                lent.owner,
             )
         except BaseException as error:
             if not (isinstance(error, _errors.PCCLError) and error.result in _NOT_BEGUN):
@@ -198,8 +204,9 @@ class Communicator:
         return self._comm.is_connected()
 
     def destroy(self) -> None:
-        """Leaves the run and ends every thread and socket of this object. Any later call fails, and those in which other
-        threads wait end with `RANK_CONNECTION_LOST`."""
+        """Leaves the run and ends every thread and socket of this object, at once or within some seconds where the network is
+        slow to let go. Any later call fails, and those in which other threads wait end with `RANK_CONNECTION_LOST`. After
+        Ctrl-C it goes on by itself."""
         _errors.call("destroy", self._comm.destroy)
 
     def __enter__(self) -> Communicator:

@@ -37,7 +37,7 @@ class MasterNode:
         _errors.call("wait", self._master.stay)
 
     def interrupt(self) -> None:
-        """Ends it: no thread and no socket is left."""
+        """Ends it: no thread and no socket is left. After Ctrl-C it goes on ending by itself."""
         _errors.call("interrupt", self._master.interrupt)
 
     def __enter__(self) -> MasterNode:

@@ -33,7 +33,12 @@ class Communicator:
         self, operations: list[_Operation], max_in_flight: int, owner: Any
     ) -> _Info: ...
     def synchronize(
-        self, revision: int, strategy: int, tensors: list[tuple[str, int, int, int, bool]], owner: Any
+        self,
+        revision: int,
+        strategy: int,
+        is_broken: bool,
+        tensors: list[tuple[str, int, int, int, bool]],
+        owner: Any,
     ) -> tuple[_Outcome, list[str]]: ...
     def destroy(self) -> None: ...
 

@@ -93,6 +93,8 @@ class SharedState:
         self._revision = 0
         self._conditions: list[str] = []
         self._failed = False
+        # What a broken transfer has left, also one of an earlier communicator: no vote.
+        self._is_broken = False
 
     @property
     def revision(self) -> int:

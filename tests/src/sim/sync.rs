@@ -281,7 +281,9 @@ impl World {
         let may_be_held_back = held_back || is_unsure;
         let memory = StateMemory { tensors, before, revision, report: report.clone(), may_be_held_back };
         // The node knows by itself what it holds.
-        (SyncRequest { revision: own_revision, strategy, tensors: lent, survey, report }, memory)
+        let request =
+            SyncRequest { revision: own_revision, strategy, is_broken: false, tensors: lent, survey, report };
+        (request, memory)
     }
 
     /// The tensors are the program's again: are they as they must be?

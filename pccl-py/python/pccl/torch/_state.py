@@ -69,7 +69,8 @@ class SharedModelState:
 
         Afterwards `revision` is the one all hold. Alone there is nothing to do; unless a synchronization ended, however it did,
         when this peer had received a part: that is a `PCCLError`, also in later calls, until others have come with a whole
-        state, or `revision` is set for what was put here instead. Of a call that was interrupted, or whose communicator was
+        state, or `revision` is set for what was put here instead. Such a peer is never elected: several that have nothing else
+        get `NO_SHARED_STATE_AVAILABLE`. Of a call that was interrupted, or whose communicator was
         destroyed, nobody knows what it has received: all of it counts as a part.
         """
         with self._places as places:
@@ -110,6 +111,8 @@ class Gathered:
         self._copies: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self.shared = SharedState([self._info(*one) for one in tensors])
         self.shared.revision = revision
+        # Else two that were left alone so could elect what one of them has.
+        self.shared._is_broken = bool(broken)
 
     def _info(self, name: str, tensor: torch.Tensor, may_differ: bool) -> TensorInfo:
         here = local(tensor)
@@ -135,6 +138,8 @@ class Gathered:
             conditions = self.shared.conditions
             changed = [name for name, condition in conditions.items() if condition != "kept"]
             is_alone = isinstance(error, PCCLError) and error.result is Result.TOO_FEW_PEERS
+            if not changed and self.broken and isinstance(error, PCCLError) and error.result is Result.NO_SHARED_STATE_AVAILABLE:
+                raise PCCLError("sync_shared_state", error.result, f"{error.reason}. {self.broken}") from None
             if changed:
                 self.broken = _broken("" if is_alone else f"{error!r} ended the last synchronization. ", changed, len(conditions))
             if not is_alone:
