@@ -167,6 +167,12 @@ def test_quantization(two, master):
     assert all(bool(space["residual"].abs().max() > 0) for space in spaces)
 
 
+def test_an_array_of_jax(two, master):
+    pytest.importorskip("jax")
+    spaces = each(two, lambda peer, i: run(block("import jax.numpy"), names(i, master, comm=peer), master))
+    assert all(space["gradient"].tolist() == [1.0] * 1000 for space in spaces)
+
+
 def test_a_host_of_two_ranks(master):
     store = torch.distributed.HashStore()
     spaces = [names(i, master, rank=i, store=store) for i in range(2)]
@@ -179,5 +185,5 @@ def test_a_host_of_two_ranks(master):
 def test_every_block_of_the_guide_is_run_here():
     text = pathlib.Path(__file__).read_text()
     words = [eval(found) for found in re.findall(r"""(?:block|by_two)\(("[^"]*"|'[^']*')""", text)]
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
     assert all(any(word in one for word in words) for one in BLOCKS)

@@ -123,7 +123,18 @@ def _dlpack(value: Any, name: str) -> Place:
         dtype = DataType.BFLOAT16
     if dtype is None:
         raise TypeError(f"{name} has elements of DLPack type {code} with {bits} bits, which cannot be reduced")
-    return Place(address, count, dtype, read_only, (capsule, value), None)
+    return Place(address, count, dtype, read_only or _is_immutable(value), (capsule, value), None)
+
+
+def _is_immutable(value: Any) -> bool:
+    """Also where the capsule does not say so: those without a version cannot. JAX's arrays are shared by whatever was computed
+    from them, and of some of their types there is no buffer that could tell."""
+    if type(value).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        return True
+    try:
+        return memoryview(value).readonly
+    except (TypeError, ValueError, BufferError):
+        return False
 
 
 def _buffer(value: Any, name: str) -> Place:
