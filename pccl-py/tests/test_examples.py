@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 
@@ -20,11 +21,15 @@ def run(name, *arguments):
     return done.stdout
 
 
-@pytest.mark.parametrize("name, steps", [("ddp_by_hand.py", 20), ("diloco.py", 2), ("async_diloco.py", 2)])
+@pytest.mark.parametrize("name, steps", [("ddp_by_hand.py", 80), ("diloco.py", 6), ("async_diloco.py", 6)])
 def test_an_example_learns(name, steps):
-    losses = [float(found) for found in re.findall(r"loss ([0-9.]+)", run(name, "--steps", steps, "--peers", 2))]
-    # Guessing among 128 characters is worth 4.85.
-    assert losses and min(losses) < 4.5
+    """All draw the same each time, so little but the moment at which they find each other differs between two runs."""
+    found = re.findall(r"step (\d+): loss ([0-9.]+)$", run(name, "--steps", steps, "--peers", 2), re.MULTILINE)
+    losses = [float(loss) for _, loss in sorted(found, key=lambda one: int(one[0]))]
+    third = len(losses) // 3
+    begin, middle, end = (statistics.mean(part) for part in (losses[:third], losses[third:-third], losses[-third:]))
+    # Guessing among 128 characters is worth 4.85; knowing how often each of them comes, 3.12. A batch differs from the next by 0.2.
+    assert max(middle, end) < begin and end < min(begin - 0.2, 3.0), losses
 
 
 @needs_fsdp_on_cpu
