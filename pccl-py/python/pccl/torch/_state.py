@@ -71,7 +71,8 @@ class SharedModelState:
         when this peer had received a part: that is a `PCCLError`, also in later calls, until others have come with a whole
         state, or `revision` is set for what was put here instead. Such a peer is never elected: several that have nothing else
         get `NO_SHARED_STATE_AVAILABLE`. Of a call that was interrupted, or whose communicator was
-        destroyed, nobody knows what it has received: all of it counts as a part.
+        destroyed, nobody knows what it has received: all of it counts as a part. It is this object that knows: another one made
+        of the same tensors takes them for whole.
         """
         with self._places as places:
             everything = list(self._tensors())
