@@ -224,9 +224,8 @@ impl Communicator {
         let tensors =
             tensors.into_iter().map(|tensor| state_tensor(tensor, &kept)).collect::<Result<Vec<_>>>();
         let tensors = tensors.map_err(failure)?;
-        let (outcome, conditions) = self.blocking(py, move |comm| {
-            Ok(comm.synchronize_buffers(revision, strategy, is_broken, tensors))
-        })?;
+        let (outcome, conditions) = self
+            .blocking(py, move |comm| Ok(comm.synchronize_buffers(revision, strategy, is_broken, tensors)))?;
         kept.release(py);
         let outcome = match outcome {
             Ok(info) => (0, String::new(), info.revision, info.tx_bytes, info.rx_bytes),

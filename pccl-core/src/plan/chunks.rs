@@ -1,6 +1,6 @@
 //! How a payload is cut: into chunks by owner, and chunks into pieces.
 
-use crate::limits::MAX_PIECE_BYTES;
+use crate::limits::{DEFAULT_POOL_CONNECTIONS, MAX_PIECE_BYTES};
 use crate::types::{OpDescriptor, Rank};
 
 /// First element and number of elements of `owner`'s equal share of `count` elements. May be empty.
@@ -15,12 +15,24 @@ pub fn equal_share(count: u64, world_size: Rank, owner: Rank) -> (u64, u64) {
 const NEAR_PIECES: u64 = 16;
 const NEAR_PIECE_FACTOR: u32 = 4;
 
+/// Between others a piece waits for its connection, which begins with few bytes in each round trip and doubles them: an owner's share
+/// is cut into so many, one for each of a pair's connections, if they are not less than `LEAST_FAR_PIECE_BYTES` each.
+const FAR_PIECES: u64 = DEFAULT_POOL_CONNECTIONS as u64;
+const LEAST_FAR_PIECE_BYTES: u64 = 32 << 10;
+/// Whole blocks of every quantization, and whole pages.
+const FAR_PIECE_STEP_BYTES: u64 = 16 << 10;
+
 /// The largest piece of a payload that `world_size` owners share.
 pub fn piece_bytes(setting_bytes: u32, near: bool, world_size: Rank, descriptor: &OpDescriptor) -> u32 {
-    let long_bytes = setting_bytes.saturating_mul(NEAR_PIECE_FACTOR).min(MAX_PIECE_BYTES);
     let share_bytes = descriptor.size_bytes() / u64::from(world_size.max(1));
+    if !near {
+        let fine_bytes = share_bytes.div_ceil(FAR_PIECES).next_multiple_of(FAR_PIECE_STEP_BYTES);
+        let fine_bytes = fine_bytes.max(LEAST_FAR_PIECE_BYTES);
+        return u32::try_from(fine_bytes).map_or(setting_bytes, |fine_bytes| fine_bytes.min(setting_bytes));
+    }
+    let long_bytes = setting_bytes.saturating_mul(NEAR_PIECE_FACTOR).min(MAX_PIECE_BYTES);
     let many = share_bytes >= NEAR_PIECES * u64::from(long_bytes);
-    if near && many { long_bytes.max(setting_bytes) } else { setting_bytes }
+    if many { long_bytes.max(setting_bytes) } else { setting_bytes }
 }
 
 /// Elements of a full piece: what fits `piece_bytes`, at least 1, and never so few that the number of a piece

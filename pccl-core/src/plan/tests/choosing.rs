@@ -330,3 +330,16 @@ fn near_peers_cut_large_shares_into_longer_pieces() {
     assert_eq!(piece_bytes(256 << 10, false, 4, &large), 256 << 10);
     assert_eq!(piece_bytes(4 << 20, true, 1, &bytes(1 << 40)), 4 << 20);
 }
+
+#[test]
+fn far_peers_cut_a_share_into_a_piece_for_each_connection() {
+    let pieces = |size_bytes| piece_bytes(256 << 10, false, 4, &bytes(size_bytes));
+    assert_eq!(pieces(1 << 20), 32 << 10);
+    assert_eq!(pieces(3 << 20), 96 << 10);
+    assert_eq!(pieces((3 << 20) + 4), 112 << 10, "nothing is left over for a ninth piece");
+    assert_eq!(pieces(1000), 32 << 10, "and no less");
+    for large in [8 << 20, 1 << 40, u64::MAX] {
+        assert_eq!(pieces(large), 256 << 10, "the setting is the most");
+    }
+    assert_eq!(piece_bytes(64, false, 4, &bytes(1 << 20)), 64, "also where it is less than that");
+}
