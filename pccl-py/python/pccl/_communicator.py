@@ -93,7 +93,7 @@ class Communicator:
             if not (isinstance(error, _errors.PCCLError) and error.result in _NOT_BEGUN):
                 # Interrupted, or destroyed: it has not told what it has received.
                 unknown = ["mixed"] * len(lent.tensors)
-                shared_state._note(unknown, False)
+                shared_state._note(unknown, False, is_told=False)
                 lent.finish(unknown)
             raise
         code, reason, revision, tx_bytes, rx_bytes = outcome

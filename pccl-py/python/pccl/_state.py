@@ -95,6 +95,8 @@ class SharedState:
         self._failed = False
         # What a broken transfer has left, also one of an earlier communicator: no vote.
         self._is_broken = False
+        # A call that failed has told that it left something in here.
+        self._is_torn = False
 
     @property
     def revision(self) -> int:
@@ -118,7 +120,11 @@ class SharedState:
         left = self._conditions + ["kept"] * (len(self.tensor_infos) - len(self._conditions))
         return {info.name: condition for info, condition in zip(self.tensor_infos, left)}
 
-    def _note(self, conditions: list[str], succeeded: bool) -> None:
+    def _note(self, conditions: list[str], succeeded: bool, *, is_told: bool = True) -> None:
+        if succeeded:
+            self._is_torn = False
+        elif is_told and any(condition != "kept" for condition in conditions):
+            self._is_torn = True
         if not succeeded and self._failed:
             # What this call left alone is as an earlier one has left it.
             before = list(self.conditions.values())

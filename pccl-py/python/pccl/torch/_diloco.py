@@ -14,7 +14,7 @@ from ._host import Host
 from ._membership import admit, lasting
 from ._optimizer import Places, optimizer_tensors
 from ._reduce import Average, ErrorFeedback, bucket_sizes, check_residuals, local
-from ._state import Gathered, Named, check_sharding, check_tensors, sharded
+from ._state import Damage, Gathered, Named, check_sharding, check_tensors, sharded
 
 # Of the operations of a DiLoCo, out of the way of those of the program.
 FIRST_TAG = 1 << 48
@@ -89,7 +89,7 @@ class DiLoCo:
         self._outer = make(self._anchors)
         self._outer_steps = torch.zeros(1, dtype=torch.int64)
         self._revision = 0
-        self._broken = ""
+        self._broken: Optional[Damage] = None
         self._inner_steps = 0
         # Whoever is a member holds all others up: what cannot work is refused before.
         self._outer_places, self._inner_places = Places(self._outer), Places(self._inner)
@@ -144,7 +144,7 @@ class DiLoCo:
         for part, feedback in enumerate(self._feedbacks):
             # What is owed now belongs to what is given up.
             feedback.load_state_dict(state["error_feedback"][part] if state["error_feedback"] else {})
-        self._broken = ""
+        self._broken = None
         if state["late"] is not None:
             self._land(state["late"]["part"], list(state["late"]["ways"]))
         if self._host is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, Mapping, Optional
+from typing import Iterable, Iterator, Mapping, NamedTuple, Optional
 
 import torch
 
@@ -41,7 +41,7 @@ class SharedModelState:
         self._model, self._optimizer, self._extra = model, optimizer, dict(extra or {})
         self._optimizer_may_differ = optimizer_may_differ
         self._revision = self._agreed = 0
-        self._broken = ""
+        self._broken: Optional[Damage] = None
         check_sharding(model)
         self._places = Places(optimizer)
         check_tensors(self._tensors())
@@ -54,7 +54,7 @@ class SharedModelState:
     @revision.setter
     def revision(self, revision: int) -> None:
         self._revision = self._agreed = revision
-        self._broken = ""
+        self._broken = None
 
     def push_revision(self) -> None:
         """The tensors are further than those synchronized last: before the next synchronization, however often."""
@@ -70,9 +70,9 @@ class SharedModelState:
         Afterwards `revision` is the one all hold. Alone there is nothing to do; unless a synchronization ended, however it did,
         when this peer had received a part: that is a `PCCLError`, also in later calls, until others have come with a whole
         state, or `revision` is set for what was put here instead. Such a peer is never elected: several that have nothing else
-        get `NO_SHARED_STATE_AVAILABLE`. Of a call that was interrupted, or whose communicator was
-        destroyed, nobody knows what it has received: all of it counts as a part. It is this object that knows: another one made
-        of the same tensors takes them for whole.
+        get `NO_SHARED_STATE_AVAILABLE`. Of a call that was interrupted, or whose communicator was destroyed, nobody knows
+        whether it has received anything: alone all of it counts as a part, but it may be elected by others, as it is most
+        likely whole. It is this object that knows: another one made of the same tensors takes them for whole.
         """
         with self._places as places:
             everything = list(self._tensors())
@@ -102,18 +102,27 @@ class SharedModelState:
             yield f"extra.{name}", tensor, False
 
 
+class Damage(NamedTuple):
+    """What synchronizations have left that did not succeed."""
+
+    text: str
+    is_certain: bool
+    """Something was received. Else nobody knows."""
+
+
 class Gathered:
     """Tensors as a shared state for one synchronization. Of those that pccl cannot take as they lie (other strides) it has
     copies."""
 
-    def __init__(self, tensors: Iterable[Named], revision: int, broken: str = "") -> None:
+    def __init__(self, tensors: Iterable[Named], revision: int, broken: Optional[Damage] = None) -> None:
         # Why what is here may not be used, if a synchronization has left it so: until another one succeeds.
         self.broken = broken
         self._copies: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self.shared = SharedState([self._info(*one) for one in tensors])
         self.shared.revision = revision
-        # Else two that were left alone so could elect what one of them has.
-        self.shared._is_broken = bool(broken)
+        # Else two that were left alone so could elect what one of them has. What is whole, as far as anybody knows, keeps its
+        # vote: or whoever comes with nothing would be elected instead.
+        self.shared._is_broken = broken is not None and broken.is_certain
 
     def _info(self, name: str, tensor: torch.Tensor, may_differ: bool) -> TensorInfo:
         here = local(tensor)
@@ -140,16 +149,18 @@ class Gathered:
             changed = [name for name, condition in conditions.items() if condition != "kept"]
             is_alone = isinstance(error, PCCLError) and error.result is Result.TOO_FEW_PEERS
             if not changed and self.broken and isinstance(error, PCCLError) and error.result is Result.NO_SHARED_STATE_AVAILABLE:
-                raise PCCLError("sync_shared_state", error.result, f"{error.reason}. {self.broken}") from None
+                raise PCCLError("sync_shared_state", error.result, f"{error.reason}. {self.broken.text}") from None
             if changed:
-                self.broken = _broken("" if is_alone else f"{error!r} ended the last synchronization. ", changed, len(conditions))
+                why = "" if is_alone else f"{error!r} ended the last synchronization. "
+                is_certain = self.shared._is_torn or (self.broken is not None and self.broken.is_certain)
+                self.broken = Damage(_broken(why, changed, len(conditions)), is_certain)
             if not is_alone:
                 raise
             if self.broken:
-                raise PCCLError("sync_shared_state", Result.TOO_FEW_PEERS, self.broken) from None
+                raise PCCLError("sync_shared_state", Result.TOO_FEW_PEERS, self.broken.text) from None
             return None
         self._bring_back()
-        self.broken = ""
+        self.broken = None
         return info
 
     def _bring_back(self) -> None:
