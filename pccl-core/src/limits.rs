@@ -119,9 +119,6 @@ pub const MAX_EAGER_FRAMES_PER_PEER: usize = 256;
 /// What a group's other members may send one peer together: in larger groups the share of each is smaller.
 pub const MAX_EAGER_BYTES: usize = 8 << 20;
 
-/// What contributions to the small operations that a communicator runs may take of the process's budget, at most.
-pub const MAX_EAGER_RUNNING_BYTES: usize = 16 << 20;
-
 /// What all operations of a process together may take besides their callers' memory and saved input.
 pub const MEMORY_BUDGET_BYTES: usize = 48 << 20;
 /// What one operation may take of it for contributions that come ahead of their turn: about what is on its way
@@ -200,14 +197,14 @@ pub const MAX_FIGURES_BYTES: usize = 6 << 20;
 pub const DEFAULT_HEARTBEAT_MS: u32 = 500;
 pub const DEFAULT_SILENCE_MS: u32 = 3_000;
 pub const MIN_SILENCE_MS: u32 = 200;
+/// How long linking a newcomer, or re-linking a pair, may take.
+pub const DEFAULT_LINK_TIMEOUT_MS: u32 = 5_000;
+/// How long a newcomer may take to answer a prepare.
 /// A connection that makes no progress while others of the same pair do is borne for so many silence times. The system sends a
 /// lost segment again after twice the time each time, so this allows two attempts more than one silence time does: where one
 /// packet in seven is lost, fifty times as few connections end that only had bad luck. One whose path alone is dead holds an
 /// operation up for so long; that is rare, and all connections of a pair end with the pair's silence.
 pub const STALL_FACTOR_AMONG_OTHERS: u64 = 4;
-/// How long linking a newcomer, or re-linking a pair, may take.
-pub const DEFAULT_LINK_TIMEOUT_MS: u32 = 5_000;
-/// How long a newcomer may take to answer a prepare.
 pub const DEFAULT_PREPARE_TIMEOUT_MS: u32 = 500;
 /// A lost data link may be the first sign of a death: this long the master waits for the other signs.
 pub const LINK_LOSS_GRACE_MS: u64 = 20;

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use super::engine::{EngineConfig, Output};
 use super::peers::Peers;
-use super::rooms::Rooms;
 use crate::limits::WINDOW_STOCK_BYTES;
 use crate::mem::{Pool, SaveStock};
 use crate::obs::Counters;
@@ -16,10 +15,6 @@ pub(super) struct Context {
     /// Contributions ahead of their turn.
     pub windows: Pool,
     pub saves: SaveStock,
-    /// For contributions to small operations.
-    pub rooms: Rooms,
-    /// Members of the group in the present epoch; 0 if that was not told.
-    pub group_size: usize,
     pub outputs: VecDeque<Output>,
     pub counters: Counters,
     /// When the call under way came.
@@ -29,8 +24,6 @@ pub(super) struct Context {
 impl Context {
     pub fn new(config: EngineConfig) -> Context {
         Context {
-            rooms: Rooms::new(&config.budget),
-            group_size: 0,
             config,
             peers: Peers::default(),
             windows: Pool::new(WINDOW_STOCK_BYTES),

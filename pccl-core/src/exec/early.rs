@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::fault::Fault;
-use crate::limits::{MAX_EAGER_FRAMES_PER_PEER, MAX_EARLY_GRANTS_PER_PEER};
+use crate::limits::{MAX_EAGER_BYTES_PER_PEER, MAX_EAGER_FRAMES_PER_PEER, MAX_EARLY_GRANTS_PER_PEER};
 use crate::types::{Epoch, OpKey};
 use crate::wire::frame::FrameHeader;
 
@@ -59,16 +59,17 @@ impl Early {
         Ok(())
     }
 
-    /// Takes a place for a contribution that begins to arrive; false if nobody will want it. `limit_bytes`: of all that this
-    /// peer may have parked here.
-    pub fn expect(&mut self, header: &FrameHeader, limit_bytes: usize) -> Result<bool, Fault> {
+    /// Takes a place for a contribution that begins to arrive; false if nobody will want it.
+    pub fn expect(&mut self, header: &FrameHeader) -> Result<bool, Fault> {
         let FrameHeader { key, digest, .. } = *header;
         let len = header.len as usize;
         if !self.enter(key.epoch) {
             return Ok(false);
         }
-        if self.parked_bytes + len > limit_bytes || self.parked.len() >= MAX_EAGER_FRAMES_PER_PEER {
-            return Err(Fault::TooMuchEager { limit_bytes });
+        let full = self.parked_bytes + len > MAX_EAGER_BYTES_PER_PEER
+            || self.parked.len() >= MAX_EAGER_FRAMES_PER_PEER;
+        if full {
+            return Err(Fault::TooMuchEager { limit_bytes: MAX_EAGER_BYTES_PER_PEER });
         }
         if self.parked.insert(key, Parked { digest, len, bytes: None }).is_some() {
             return Err(Fault::EagerTwice { key });

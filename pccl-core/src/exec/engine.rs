@@ -206,7 +206,6 @@ impl<L: Link> Engine<L> {
     /// Who is in the group from here on.
     pub fn members(&mut self, members: &[PeerId], now: Time) {
         self.core.cx.now = now;
-        self.core.cx.group_size = members.len();
         self.core.syncs.members(members, &mut self.core.cx);
         self.flush(now);
     }
@@ -256,7 +255,6 @@ impl<L: Link> Engine<L> {
     /// Writes what the last call set free.
     fn flush(&mut self, now: Time) {
         self.pump += 1;
-        self.core.admit_small();
         while let Some(peer) = self.core.cx.peers.next_dirty() {
             self.flush_peer(peer, now);
         }
@@ -312,7 +310,6 @@ impl<L: Link> Engine<L> {
         self.core.ops.reset();
         self.core.syncs.reset();
         self.core.probes.cancel();
-        self.core.cx.group_size = 0;
         self.core.cx.peers.forget_early();
         self.core.cx.peers.forget_idle();
     }
@@ -374,7 +371,6 @@ impl<L: Link> Engine<L> {
     fn detach(&mut self, slot: usize) {
         let op = self.core.ops.get(slot);
         let key = op.key();
-        self.core.cx.rooms.leave(slot);
         for peer in op.peer_slots() {
             self.core.cx.peers.withdraw(peer, slot, key);
         }

@@ -8,7 +8,6 @@ use super::ops::{Lookup, Ops};
 use super::probe::{self, Probes};
 use super::running::Running;
 use super::rx::{Segment, Speaker};
-use super::small::eager_share;
 use super::sync::{Answer, Landed, Syncs};
 use super::tx::{Outgoing, OutgoingLoad, OutgoingPiece};
 use crate::limits::HOT_BYTES;
@@ -35,15 +34,6 @@ impl Core {
             syncs: Syncs::default(),
             probes: Probes::default(),
             sink: Vec::new(),
-        }
-    }
-
-    /// Gives room to small operations that have waited for it.
-    pub fn admit_small(&mut self) {
-        while let Some(slot) = self.cx.rooms.next() {
-            if let Running::Small(op) = self.ops.get_mut(slot) {
-                op.admit(&mut self.cx);
-            }
         }
     }
 
@@ -142,11 +132,7 @@ impl Core {
                 self.cx.counters.stale_frames += 1;
                 false
             }
-            Found::Ahead => {
-                // Of a newer epoch it is not known yet how large the group is.
-                let size = if header.key.epoch == self.ops.epoch { self.cx.group_size } else { 0 };
-                self.cx.peers.early(speaker.peer).expect(header, eager_share(size.max(2)))?
-            }
+            Found::Ahead => self.cx.peers.early(speaker.peer).expect(header)?,
             Found::Running(slot, rank) => self.ops.get_mut(slot).expects(rank, header, &mut self.cx)?,
         };
         let bytes = || vec![0; header.len as usize];

@@ -1,9 +1,8 @@
 //! Moves bytes: plan × link × region. Decides nothing, sees no message.
 //!
-//! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `patience` (when a link is given up),
-//! `frames` (what a frame means), `running` (one operation: `op` is its way through a forest, with `landing` for what
-//! arrives and `window` for what comes ahead of its turn; `small` its way without one, `rooms` which of
-//! these keep what arrives), `ops` and `peers` (the tables), `early` and `allowance`
+//! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `frames` (what a frame
+//! means), `running` (one operation: `op` is its way through a forest, with `landing` for what arrives and `window` for
+//! what comes ahead of its turn; `small` its way without one), `ops` and `peers` (the tables), `early` and `allowance`
 //! (what may be sent ahead), `piece` (the unit that travels), `coding` (as what). `sync` moves shared state, `probe` measures,
 //! `observe` does so while operations run.
 
@@ -21,12 +20,11 @@ mod link;
 mod observe;
 mod op;
 mod ops;
-mod patience;
 mod peers;
+mod patience;
 mod piece;
 mod probe;
 mod queue;
-mod rooms;
 mod running;
 mod rx;
 mod small;

@@ -147,7 +147,7 @@ impl Running {
                 let (at, len) = op.span(&item);
                 Some((item, at, op.coding.wire_bytes(len)))
             }
-            Running::Small(op) => Some((op.next_item(rank), 0, op.wire_bytes())),
+            Running::Small(op) => Some((op.next_item(), 0, op.wire_bytes())),
         }
     }
 

@@ -1,8 +1,7 @@
 //! One small operation: everybody sends its whole contribution to everybody, and adds all in the order of ranks.
 //!
 //! A contribution leaves at once where the peer's allowance has room; otherwise an `OpGrant` says that we have started,
-//! and the contribution follows when the peer has shown the same. Where there is no room for what arrives (`rooms`) it is
-//! dropped, and asked for again by a `PieceGrant`. Nothing is added before all contributions are here, so
+//! and the contribution follows when the peer has shown the same. Nothing is added before all contributions are here, so
 //! until then user memory is only read.
 
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::fault::Fault;
 use super::piece::{Direction, Item};
 use crate::kernel;
 use crate::kernel::quant::{self, Errors};
-use crate::limits::{MAX_EAGER_BYTES, MAX_EAGER_BYTES_PER_PEER};
+use crate::limits::MAX_EAGER_BYTES;
 use crate::mem::Buffers;
 use crate::types::{OpKey, PeerId, Rank, ReduceOp};
 use crate::wire::frame::{FrameHeader, FrameKind};
@@ -37,7 +36,6 @@ pub(super) struct Small {
     /// By rank; the own one's is never used.
     partners: Vec<Partner>,
     missing: usize,
-    has_room: bool,
     pub traffic: OpTraffic,
 }
 
@@ -47,8 +45,6 @@ struct Partner {
     peer: usize,
     /// Our contribution waits until the peer has started the operation.
     withheld: bool,
-    /// It is queued to be sent.
-    in_turn: bool,
     theirs: Theirs,
 }
 
@@ -57,8 +53,6 @@ enum Theirs {
     #[default]
     Missing,
     Arriving,
-    /// There was no room for it.
-    Dropped,
     Here(Vec<u8>),
 }
 
@@ -78,11 +72,6 @@ fn quantized(coding: Coding, buffers: &mut Buffers) -> (Option<Vec<u8>>, Option<
     };
     wire.truncate(wire_bytes);
     (Some(wire), errors)
-}
-
-/// What may be sent to one peer of a group of so many before it is known to have started the operations.
-pub(super) fn eager_share(world_size: usize) -> usize {
-    (MAX_EAGER_BYTES / (world_size - 1).max(1)).min(MAX_EAGER_BYTES_PER_PEER)
 }
 
 /// The only thing that a small operation sends.
@@ -111,7 +100,6 @@ impl Small {
             saved: None,
             missing: partners.len() - 1,
             partners,
-            has_room: false,
             traffic: OpTraffic::default(),
         }
     }
@@ -133,14 +121,14 @@ impl Small {
     /// sent.
     pub fn begin(&mut self, cx: &mut Context) {
         let len = self.wire_bytes();
-        let limit_bytes = eager_share(self.partners.len()).min(cx.config.eager_bytes);
-        self.has_room = cx.rooms.enter(self.slot, len * (self.partners.len() - 1));
+        let share = MAX_EAGER_BYTES / (self.partners.len() - 1);
+        let limit_bytes = share.min(cx.config.eager_bytes);
         for rank in self.others() {
             let peer = self.partners[rank].peer;
             let parked = cx.peers.early(peer).take_parked(self.key);
             let met = parked.is_some() || !cx.peers.early(peer).take_grants(self.key).is_empty();
             if met || cx.peers.allowance(peer).take(self.key, len, limit_bytes) {
-                self.queue(rank, cx);
+                cx.peers.queue_turn(peer, self.slot, rank as Rank);
             } else {
                 self.partners[rank].withheld = true;
                 cx.peers.queue_grant(peer, self.header(FrameKind::OpGrant, 0));
@@ -152,12 +140,6 @@ impl Small {
                 None => {}
             }
         }
-    }
-
-    fn queue(&mut self, rank: usize, cx: &mut Context) {
-        let partner = &mut self.partners[rank];
-        partner.in_turn = true;
-        cx.peers.queue_turn(partner.peer, self.slot, rank as Rank);
     }
 
     fn header(&self, kind: FrameKind, len: usize) -> FrameHeader {
@@ -193,34 +175,16 @@ impl Small {
 impl Small {
     /// `rank` has started the operation: whatever we send it now has its place.
     fn meet(&mut self, rank: usize, cx: &mut Context) {
-        if std::mem::take(&mut self.partners[rank].withheld) {
-            self.queue(rank, cx);
-        }
-    }
-
-    /// There is room from now on: what was dropped may come again.
-    pub fn admit(&mut self, cx: &mut Context) {
-        self.has_room = true;
-        for rank in self.others() {
-            let partner = &mut self.partners[rank];
-            if matches!(partner.theirs, Theirs::Dropped) {
-                partner.theirs = Theirs::Missing;
-                let peer = partner.peer;
-                cx.peers.queue_grant(peer, self.header(FrameKind::PieceGrant, 0));
-            }
+        let partner = &mut self.partners[rank];
+        if std::mem::take(&mut partner.withheld) {
+            cx.peers.queue_turn(partner.peer, self.slot, rank as Rank);
         }
     }
 
     pub fn granted(&mut self, rank: Rank, header: &FrameHeader, cx: &mut Context) -> Result<(), Fault> {
         let FrameHeader { key, chunk, piece, kind, .. } = *header;
         if kind == FrameKind::PieceGrant && header.digest == self.digest {
-            // Once more: it has had no room for what it got.
-            let Partner { withheld, in_turn, .. } = self.partners[usize::from(rank)];
-            if withheld || in_turn || (chunk, piece) != (0, 0) {
-                return Err(Fault::WrongGrant { key, chunk, piece });
-            }
-            self.queue(rank.into(), cx);
-            return Ok(());
+            return Err(Fault::WrongGrant { key, chunk, piece });
         }
         self.meet(rank.into(), cx);
         Ok(())
@@ -240,8 +204,8 @@ impl Small {
         if !matches!(theirs, Theirs::Missing) {
             return Err(Fault::EagerTwice { key });
         }
-        *theirs = if self.has_room { Theirs::Arriving } else { Theirs::Dropped };
-        Ok(self.has_room)
+        *theirs = Theirs::Arriving;
+        Ok(true)
     }
 
     /// A contribution of this plan, sound, or else (`None`) void.
@@ -258,10 +222,6 @@ impl Small {
             self.partners[rank].theirs = Theirs::Missing;
             return;
         };
-        if !self.has_room {
-            self.partners[rank].theirs = Theirs::Dropped;
-            return;
-        }
         self.traffic.rx_bytes += bytes.len() as u64;
         self.partners[rank].theirs = Theirs::Here(bytes);
         self.missing -= 1;
@@ -314,14 +274,12 @@ impl Small {
             // Only the bytes go: a second contribution is still one too many.
             partner.theirs = Theirs::Arriving;
         }
-        cx.rooms.leave(self.slot);
     }
 }
 
 /// What leaves.
 impl Small {
-    pub fn next_item(&mut self, rank: Rank) -> Item {
-        self.partners[usize::from(rank)].in_turn = false;
+    pub fn next_item(&self) -> Item {
         WHOLE
     }
 

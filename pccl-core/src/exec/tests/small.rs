@@ -148,63 +148,6 @@ fn with_both_allowances_used_up_operations_in_opposite_orders_come_to_their_end(
     }
 }
 
-/// Bytes of the budget that rank 0 has in use, and all contributions that were sent, when rank 2 begins eight operations long
-/// after the others.
-fn with_one_late(budget_bytes: usize, in_place: bool) -> (usize, u64) {
-    let descriptor = OpDescriptor::plain(10, DType::U32, ReduceOp::Sum);
-    let mut world = World::new(Shape { budget_bytes, ..shape(3) });
-    let inputs = inputs(descriptor, 3, 0);
-    for rank in [0, 1] {
-        for tag in 0..8 {
-            world.start(rank, key(1, (tag + 3 * rank as u64) % 8, 0), descriptor, &inputs[rank], in_place);
-        }
-        world.run();
-    }
-    let used = world.hosts[0].engine.kept().budget_bytes;
-    for tag in (0..8).rev() {
-        world.start(2, key(1, tag, 0), descriptor, &inputs[2], in_place);
-        world.poke();
-    }
-    world.run();
-    for tag in 0..8 {
-        world.commit(key(1, tag, 0), &expected(descriptor, &inputs));
-    }
-    (used, sent(&world).iter().sum())
-}
-
-#[test]
-fn what_there_is_no_room_for_is_dropped_and_asked_for_again() {
-    for in_place in [false, true] {
-        // Each takes 80 bytes for what the two others send.
-        assert_eq!(with_one_late(1000, in_place), (8 * 80, 8 * 3 * 2));
-        let (used, sent) = with_one_late(3 * 80, in_place);
-        assert!(used == 3 * 80 && sent > 8 * 3 * 2, "{sent} contributions were sent");
-        let (used, sent_more) = with_one_late(0, in_place);
-        assert!(used == 0 && sent_more > sent, "{sent_more} contributions were sent");
-    }
-}
-
-#[test]
-fn an_operation_that_is_given_up_leaves_its_room_to_those_that_wait() {
-    let descriptor = OpDescriptor::plain(10, DType::U32, ReduceOp::Sum);
-    let mut world = World::new(Shape { budget_bytes: 0, ..shape(2) });
-    let inputs = inputs(descriptor, 2, 0);
-    for tag in 0..3 {
-        world.start(0, key(1, tag, 0), descriptor, &inputs[0], false);
-    }
-    // The first has room and never gets anything, the second is given up while it waits.
-    for tag in [1, 2] {
-        world.start(1, key(1, tag, 0), descriptor, &inputs[1], false);
-    }
-    world.run();
-    assert!(world.hosts[0].done.is_empty());
-    for tag in [1, 0] {
-        world.hosts[0].engine.stop(key(1, tag, 0)).unwrap();
-    }
-    world.run();
-    world.commit(key(1, 2, 0), &expected(descriptor, &inputs));
-}
-
 #[test]
 fn contributions_of_a_newer_epoch_are_kept_and_those_of_older_ones_dropped() {
     let descriptor = OpDescriptor::plain(10, DType::U32, ReduceOp::Sum);
