@@ -115,11 +115,15 @@ impl<L: Link> Conn<L> {
         Ok(Wrote::Nothing)
     }
 
+    /// It takes bytes, as far as is known, and has none.
+    pub fn is_free(&self) -> bool {
+        !self.blocked && !self.paused && self.tx.is_idle()
+    }
+
     /// Relieves another link to the same peer of what it does not take and has not begun to send: it was given that
     /// before it was known to be blocked. That one is watched already, and gets something else when it takes bytes again.
     pub fn take_over(&mut self, other: &mut Conn<L>) -> bool {
-        let free = !self.blocked && !self.paused && self.tx.is_idle();
-        let taken = free && other.blocked && self.tx.take_over(&mut other.tx);
+        let taken = self.is_free() && other.blocked && self.tx.take_over(&mut other.tx);
         if taken && !other.tx.under_way() {
             other.patience.has_nothing();
         }

@@ -262,6 +262,9 @@ impl<L: Link> Engine<L> {
 
     /// What waits on a blocked link goes first, over the one that may be free.
     fn relieve(&mut self, peer: usize, slot: usize) {
+        if !self.conns[slot].as_ref().is_some_and(Conn::is_free) {
+            return;
+        }
         for &other in self.core.cx.peers.links(peer) {
             if let Ok([Some(conn), Some(other)]) = self.conns.get_disjoint_mut([slot, other])
                 && conn.take_over(other)

@@ -4,7 +4,7 @@
 //! lost again its system waits twice as long), so it gets more where others of the pair get through meanwhile.
 
 use super::engine::Engine;
-use super::link::Link;
+use super::link::{Answers, Link};
 use crate::limits::STALL_FACTOR_AMONG_OTHERS;
 use crate::types::Time;
 
@@ -126,7 +126,7 @@ impl<L: Link> Engine<L> {
     }
 
     fn spare_or_lose(&mut self, slot: usize, since: Time, now: Time, reason: impl Fn(u64) -> String) {
-        let until = self.others_get_through(slot, since);
+        let until = self.others_get_through(slot, since, now);
         let Some(conn) = &mut self.conns[slot] else { return };
         if until.is_some_and(|until| until > now) {
             conn.patience.spared_until = until;
@@ -136,15 +136,20 @@ impl<L: Link> Engine<L> {
     }
 
     /// Until when a link that makes no progress since then has time because of the pair's others. What one has taken since may
-    /// still be in our own system only, so it counts for a silence time; but for all that a link may have if the other end is
-    /// known to have it.
-    fn others_get_through(&self, slot: usize, since: Time) -> Option<Time> {
+    /// still be in our own system only, so it counts for a silence time, and where the system tells only if its other end was heard
+    /// since; but for all that a link may have if the other end is known to have it.
+    fn others_get_through(&self, slot: usize, since: Time, now: Time) -> Option<Time> {
         let stall_ms = self.core.cx.config.stall_ms;
         let most = since.plus_ms(stall_ms * STALL_FACTOR_AMONG_OTHERS);
         let peer = self.conns[slot].as_ref()?.speaker.peer;
         let others = self.core.cx.peers.links(peer).iter().filter(|other| **other != slot);
         let until = others.filter_map(|other| self.conns[*other].as_ref()).filter_map(|other| {
             let took_at = other.patience.took_at.filter(|at| *at > since)?;
+            let is_heard =
+                |answers: Answers| answers.all || now.0.saturating_sub(answers.quiet_ms * 1000) > since.0;
+            if !other.answers().is_none_or(is_heard) {
+                return None;
+            }
             Some(if other.has_all() { most } else { most.min(took_at.plus_ms(stall_ms)) })
         });
         until.max()

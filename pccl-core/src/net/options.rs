@@ -21,28 +21,36 @@ pub struct DataOptions {
     pub pacing: bool,
 }
 
+/// Where the system has no `TCP_USER_TIMEOUT`, and the longest time to the first probe.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// As many probes of an idle connection are lost before it counts as dead: one is not enough.
+const PROBES: u32 = 4;
+
 /// For the connection that carries messages.
 pub fn set_control_options(stream: &TcpStream, silence_ms: u32) {
     let socket = SockRef::from(stream);
     note("TCP_NODELAY", socket.set_tcp_nodelay(true));
     #[cfg(target_vendor = "apple")]
     note("SO_NOSIGPIPE", socket.set_nosigpipe(true));
-    let keep_alive = TcpKeepalive::new().with_time(Duration::from_secs(15));
-    #[cfg(target_os = "linux")]
-    let keep_alive = keep_alive.with_interval(Duration::from_secs(5)).with_retries(3);
-    note("SO_KEEPALIVE", socket.set_tcp_keepalive(&keep_alive));
+    #[cfg(not(target_os = "linux"))]
+    note("SO_KEEPALIVE", socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE)));
     set_patience(stream, silence_ms.into());
 }
 
-/// How long bytes may go unacknowledged before the system ends the connection; of effect at once.
+/// How long bytes may go unacknowledged before the system ends the connection; of effect at once. Probes of an idle one, too:
+/// once this time is over since anything came, a single lost probe ends it, whatever their number may be. So several come before.
 pub fn set_patience(stream: &TcpStream, patience_ms: u64) {
     #[cfg(target_os = "linux")]
     {
-        let patience = Duration::from_millis(patience_ms);
-        note("TCP_USER_TIMEOUT", SockRef::from(stream).set_tcp_user_timeout(Some(patience)));
+        let (socket, patience) = (SockRef::from(stream), Duration::from_millis(patience_ms));
+        // The system counts seconds.
+        let apart = Duration::from_secs((patience / PROBES).as_secs().clamp(1, KEEP_ALIVE.as_secs()));
+        let keep_alive = TcpKeepalive::new().with_time(apart).with_interval(apart).with_retries(PROBES);
+        note("SO_KEEPALIVE", socket.set_tcp_keepalive(&keep_alive));
+        note("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(patience)));
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = (stream, patience_ms);
+    let _ = (stream, patience_ms, PROBES);
 }
 
 /// For one of several connections of a pair. The engine notices earlier when all of them are silent.
@@ -134,18 +142,20 @@ mod tests {
         let seconds = Duration::from_secs;
         for data in [None, Some(options())] {
             let stream = stream().await;
-            let patience_ms = if data.is_some() { 4 * 1_234 } else { 1_234 };
+            let patience_ms = if data.is_some() { 4 * 3_234 } else { 3_234 };
+            let apart = seconds(if data.is_some() { 3 } else { 1 });
             match data {
-                Some(options) => set_data_options(&stream, 1_234, &options, 0),
-                None => set_control_options(&stream, 1_234),
+                Some(options) => set_data_options(&stream, 3_234, &options, 0),
+                None => set_control_options(&stream, 3_234),
             }
             let socket = SockRef::from(&stream);
             assert!(socket.tcp_nodelay().unwrap());
             assert!(socket.keepalive().unwrap());
-            assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(15));
-            assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(5));
-            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), apart);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), apart);
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(patience_ms)));
+            // Else the first probe that is lost ends the connection.
+            assert!(3 * apart.as_millis() <= u128::from(patience_ms));
         }
     }
 

@@ -17,7 +17,7 @@ mod info {
 
     use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
-    /// `struct tcp_info` up to `tcpi_busy_time`, which came with Linux 4.10.
+    /// `struct tcp_info` up to `tcpi_busy_time`, which came with Linux 4.10. Limits of 64 bits came with 4.20.
     pub type Words = [u32; 44];
 
     pub const BYTES_ACKED: usize = 30;
@@ -33,7 +33,7 @@ mod info {
 
     pub fn is_new_enough(release: &str) -> bool {
         let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
-        (numbers.next(), numbers.next()) >= (Some(4), Some(10))
+        (numbers.next(), numbers.next()) >= (Some(4), Some(20))
     }
 }
 
@@ -104,9 +104,9 @@ mod tests {
     fn what_older_systems_do_not_tell_is_not_asked_for() {
         for (release, expected) in [
             ("6.18.5", true),
-            ("4.10.0-rc1", true),
+            ("4.20.0-rc1", true),
             ("5.4", true),
-            ("4.9.337-generic", false),
+            ("4.19.337-generic", false),
             ("3.10.0-1160.el7", false),
             ("", false),
         ] {

@@ -5,7 +5,6 @@
 //! 11 to 17 % of all packets, docs/PERFORMANCE.md). So while a pair has more to send than all its connections take, none of them
 //! sends faster than its share of what was seen to get through.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -85,6 +84,12 @@ impl Pacing {
         (self.looks >= LEARNING_LOOKS && all > 0).then(|| all / connections.max(1))
     }
 
+    /// The path does not hold this pair up. What is known of it stays.
+    fn lift(&mut self) -> Verdict {
+        (self.is_on, self.before) = (false, None);
+        Verdict::Lift
+    }
+
     fn look(&mut self, look: Look) -> Verdict {
         let Some(before) = self.before.replace(look) else {
             return Verdict::Limit(self.share(look.connections));
@@ -95,8 +100,7 @@ impl Pacing {
         }
         let busy_us = look.sent.busy_us.saturating_sub(before.sent.busy_us);
         if busy_us * 100 < span_us * look.connections * LEAST_BUSY_PERCENT {
-            (self.is_on, self.before) = (false, None);
-            return Verdict::Lift;
+            return self.lift();
         }
         let bytes = look.sent.acked_bytes.saturating_sub(before.sent.acked_bytes);
         let rate = (u128::from(bytes) * 1_000_000 / u128::from(span_us)) as u64;
@@ -157,21 +161,32 @@ impl PeerLoop {
     /// Whether any pair is paced still.
     fn look_again(&self) -> bool {
         let now = self.clock.now();
-        let mut all = self.pacing.borrow_mut();
-        let members: BTreeMap<PeerId, Vec<Rc<Watch>>> =
-            all.keys().map(|peer| (*peer, self.pair(*peer))).collect();
-        all.retain(|peer, _| !members[peer].is_empty());
-        for (peer, pacing) in all.iter_mut().filter(|(_, pacing)| pacing.is_on) {
+        for (peer, pacing) in self.pacing.borrow_mut().iter_mut().filter(|(_, pacing)| pacing.is_on) {
             if pacing.before.is_some_and(|before| now.since_us(before.at) < LOOK_MS * 900) {
                 continue;
             }
-            let pair = &members[peer];
-            match pacing.look(self.look_at(pair)) {
-                Verdict::Limit(share) => limit_each(pair, share),
-                Verdict::Lift => limit_each(pair, None),
-            }
+            let pair = self.pair(*peer);
+            // Small operations one after the other keep connections busy, too, and say nothing about the path.
+            let is_held_up = pair.iter().any(|watch| watch.is_writable_wanted());
+            let verdict = if is_held_up { pacing.look(self.look_at(&pair)) } else { pacing.lift() };
+            limit_each(&pair, if let Verdict::Limit(share) = verdict { share } else { None });
         }
-        all.values().any(|pacing| pacing.is_on)
+        self.pacing.borrow().values().any(|pacing| pacing.is_on)
+    }
+
+    /// No call sends anything any more: what comes next may be a measurement.
+    pub(super) fn pace_no_more(&self) {
+        for (peer, pacing) in self.pacing.borrow_mut().iter_mut().filter(|(_, pacing)| pacing.is_on) {
+            pacing.lift();
+            limit_each(&self.pair(*peer), None);
+        }
+    }
+
+    /// Its last connection has ended: another membership's path may be another one.
+    pub(super) fn forget_path(&self, peer: PeerId) {
+        if self.pair(peer).is_empty() {
+            self.pacing.borrow_mut().remove(&peer);
+        }
     }
 }
 

@@ -277,8 +277,10 @@ impl PeerLoop {
     }
 
     pub(super) fn forget_link(&self, link: LinkId) {
-        if let Some(watch) = self.links.borrow_mut().remove(&link) {
+        let watch = self.links.borrow_mut().remove(&link);
+        if let Some(watch) = watch {
             watch.end();
+            self.forget_path(watch.peer);
             self.status.update(|snapshot| snapshot.stats.links_closed += 1);
         }
     }

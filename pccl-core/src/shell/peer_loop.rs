@@ -299,6 +299,9 @@ impl PeerLoop {
         let Some(awaited) = self.works.borrow_mut().remove(&work) else { return };
         let Awaited { completer, is_operation, moves_data } = awaited;
         self.moving.set(self.moving.get() - usize::from(moves_data));
+        if moves_data && self.moving.get() == 0 {
+            self.pace_no_more();
+        }
         self.status.update(|snapshot| snapshot.note(&outcome, is_operation));
         completer.complete(outcome);
     }
