@@ -250,6 +250,24 @@ def test_of_a_synchronization_that_was_broken_off_nobody_knows_what_it_has_recei
         assert state.sync(comm).rx_bytes == 0
 
 
+@pytest.mark.parametrize("end", [end_by_a_signal, end_by_leaving])
+def test_a_model_whose_synchronization_was_broken_off_wins_over_a_fresh_one(two, master, end):
+    """Most likely nothing of it was touched."""
+    model, fresh = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    torch.nn.init.constant_(model.weight, 5.0)
+    states = recipes.SharedModelState(model), recipes.SharedModelState(fresh)
+    states[0].push_revision()
+    end(states[0], two[0])
+    for peer in two:
+        peer.destroy()
+    with pccl.Communicator(master.address) as comm, pccl.Communicator(master.address) as newcomer:
+        comm.connect()
+        join(newcomer, [comm])
+        each([comm, newcomer], lambda peer, i: states[i].sync(peer))
+    assert bool((model.weight == 5.0).all()) and bool((fresh.weight == 5.0).all())
+    assert [state.revision for state in states] == [1, 1]
+
+
 def test_a_call_that_never_began_leaves_a_model_whole(two):
     state = recipes.SharedModelState(torch.nn.Linear(3, 2))
     left = two[1]
