@@ -92,7 +92,9 @@ fn at_once(peer: &Communicator, send: &[u64], recv: &mut [u64], operations: usiz
         let works: Vec<_> = pairs
             .map(|(tag, (send, recv))| scope.all_reduce(send, recv, ReduceOp::Sum, Tag(tag as u64)).unwrap())
             .collect();
-        works.into_iter().for_each(|work| drop(work.wait().unwrap()));
+        for work in works {
+            work.wait().unwrap();
+        }
     });
 }
 
