@@ -94,10 +94,14 @@ impl Communicator {
         let living = self.living().map_err(failure)?;
         let watched = Arc::downgrade(&living);
         let is_left = move || watched.upgrade().is_none_or(|living| living.leaving.load(Ordering::Acquire));
-        blocking_unless(py, is_left, move || {
+        let lent = living.clone();
+        let outcome = blocking_unless(py, is_left, move || {
             let _in_call = InCall::new();
-            call(&living.comm)
-        })
+            call(&lent.comm)
+        });
+        // The last one ends the communicator, and waits for that: not while the wait is one that gives up.
+        py.detach(move || drop(living));
+        outcome
     }
 
     fn started(&self, operation: Operation, kept: &Kept) -> PyResult<api::Work> {

@@ -38,13 +38,13 @@ pub fn blocking_unless<T: Send>(
         let outcome = api::watched(gives_up, call);
         (outcome, raised.take(), left.get())
     });
-    match raised {
-        Some(exception) => Err(exception),
-        None if left => {
+    match (raised, outcome) {
+        (Some(exception), _) => Err(exception),
+        (None, Err(_)) if left => {
             let reason = "this communicator was destroyed while the call was under way";
             Err(failure(Error::new(ErrorKind::Aborted, reason)))
         }
-        None => outcome.map_err(failure),
+        (None, outcome) => outcome.map_err(failure),
     }
 }
 
