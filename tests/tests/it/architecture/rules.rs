@@ -48,7 +48,7 @@ pub const ROOMS: &[Room] = &[
     room(
         "net",
         "sockets: listening, dialling, hellos, pools",
-        &["exec::Link", "exec::LinkIo", "wire", "types", "limits"],
+        &["exec::Answers", "exec::Link", "exec::LinkIo", "wire", "types", "limits"],
     ),
     pure(room(
         "proto",
