@@ -38,13 +38,14 @@ pub fn blocking_unless<T: Send>(
         let outcome = api::watched(gives_up, call);
         (outcome, raised.take(), left.get())
     });
-    match (raised, outcome) {
-        (Some(exception), _) => Err(exception),
-        (None, Err(_)) if left => {
+    match raised {
+        Some(exception) => Err(exception),
+        // Whatever the call says: one that tells more than an error has given up as well.
+        None if left => {
             let reason = "this communicator was destroyed while the call was under way";
             Err(failure(Error::new(ErrorKind::Aborted, reason)))
         }
-        (None, outcome) => outcome.map_err(failure),
+        None => outcome.map_err(failure),
     }
 }
 
