@@ -55,3 +55,11 @@ pub fn f32_to_bf16(value: f32) -> u16 {
     let number = bits.wrapping_add(0x7fff + odd) >> 16;
     (if bits & 0x7fff_ffff > F32_INFINITY_BITS { 0x7fc0 } else { number }) as u16
 }
+
+/// The same of what is not NaN.
+#[inline(always)]
+pub fn number_to_bf16(number: f32) -> u16 {
+    let bits = number.to_bits();
+    let odd = (bits >> 16) & 1;
+    (bits.wrapping_add(0x7fff + odd) >> 16) as u16
+}

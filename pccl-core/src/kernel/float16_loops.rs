@@ -9,9 +9,9 @@ use super::cpu::{Cpu, Level};
 use crate::types::{DType, ReduceOp};
 
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(super) mod neon;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(super) mod x86;
 
 const F32_NAN: f32 = f32::from_bits(0x7fc0_0000);
 
@@ -102,15 +102,6 @@ macro_rules! convert {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use convert;
 
-/// 16-bit floats as f32. Numbers are exact; a NaN comes out as a NaN, not always as the one that `float16` makes of it.
-pub fn widen(cpu: Cpu, dtype: DType, halves: &[u8], singles: &mut [u8]) -> bool {
-    let Some(convert) = widen_for(cpu, dtype) else { return false };
-    let elements = (halves.len() / 2).min(singles.len() / 4);
-    // SAFETY: both spans hold so many, and a mutable one overlaps no other; the CPU has the loop.
-    unsafe { convert(singles.as_mut_ptr(), halves.as_ptr(), elements) };
-    true
-}
-
 /// f32 as 16-bit floats.
 pub fn narrow(cpu: Cpu, dtype: DType, singles: &[u8], halves: &mut [u8]) -> bool {
     let Some(convert) = narrow_for(cpu, dtype) else { return false };
@@ -120,31 +111,18 @@ pub fn narrow(cpu: Cpu, dtype: DType, singles: &[u8], halves: &mut [u8]) -> bool
     true
 }
 
-/// bf16 is widened by a shift, which the compiler does well.
-fn widen_for(cpu: Cpu, dtype: DType) -> Option<Convert> {
-    match (cpu.level(), dtype) {
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, DType::F16) => Some(x86::f16_to_f32_avx2),
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, DType::F16) => Some(x86::f16_to_f32_avx512),
-        #[cfg(target_arch = "aarch64")]
-        (Level::Baseline, DType::F16) => Some(neon::f16_to_f32),
-        _ => None,
-    }
-}
-
 fn narrow_for(cpu: Cpu, dtype: DType) -> Option<Convert> {
     match (cpu.level(), dtype) {
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, DType::F16) => Some(x86::f32_to_f16_avx2),
+        (Level::Avx2(_), DType::F16) => Some(x86::f32_to_f16_avx2),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, DType::BF16) => Some(x86::f32_to_bf16_avx2),
+        (Level::Avx2(_), DType::BF16) => Some(x86::f32_to_bf16_avx2),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, DType::F16) => Some(x86::f32_to_f16_avx512),
+        (Level::Avx512(_), DType::F16) => Some(x86::f32_to_f16_avx512),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, DType::BF16) => Some(x86::f32_to_bf16_avx512),
+        (Level::Avx512(_), DType::BF16) => Some(x86::f32_to_bf16_avx512),
         #[cfg(target_arch = "aarch64")]
-        (Level::Baseline, DType::F16) => Some(neon::f32_to_f16),
+        (Level::Baseline(_), DType::F16) => Some(neon::f32_to_f16),
         _ => None,
     }
 }
@@ -186,15 +164,15 @@ fn arithmetic(op: ReduceOp) -> Option<Arithmetic> {
 fn walk_for(cpu: Cpu, dtype: DType) -> Option<Walk> {
     match (cpu.level(), dtype) {
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, DType::F16) => Some(x86::f16_avx2),
+        (Level::Avx2(_), DType::F16) => Some(x86::f16_avx2),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, DType::BF16) => Some(x86::bf16_avx2),
+        (Level::Avx2(_), DType::BF16) => Some(x86::bf16_avx2),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, DType::F16) => Some(x86::f16_avx512),
+        (Level::Avx512(_), DType::F16) => Some(x86::f16_avx512),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512, DType::BF16) => Some(x86::bf16_avx512),
+        (Level::Avx512(_), DType::BF16) => Some(x86::bf16_avx512),
         #[cfg(target_arch = "aarch64")]
-        (Level::Baseline, DType::F16) => Some(neon::f16),
+        (Level::Baseline(_), DType::F16) => Some(neon::f16),
         _ => None,
     }
 }

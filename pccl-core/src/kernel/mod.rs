@@ -27,6 +27,7 @@ mod float16;
 mod float16_loops;
 mod float_mode;
 pub mod hash;
+mod path;
 pub mod quant;
 
 #[cfg(test)]

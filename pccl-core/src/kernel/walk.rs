@@ -44,35 +44,39 @@ pub fn pair_op<T: Element>(cpu: Cpu, op: ReduceOp, out: &mut [u8], a: &[u8], b: 
     }
 }
 
-/// A loop, compiled for each path. Never inlined: see `StandardFloatMode`.
+/// A loop, compiled for each path. Never inlined: see `StandardFloatMode`. With `@path` the body has the path as a value
+/// of that name, of a type that is a `Path`.
 macro_rules! for_each_cpu {
     ($(#[$doc:meta])* pub fn $name:ident<$($generic:ident: $bound:ident),*>($($arg:ident: $type:ty),*) $body:block) => {
+        for_each_cpu! { $(#[$doc])* pub fn $name<$($generic: $bound),*>(@_path, $($arg: $type),*) $body }
+    };
+    ($(#[$doc:meta])* pub fn $name:ident<$($generic:ident: $bound:ident),*>(@$path:ident, $($arg:ident: $type:ty),*) $body:block) => {
         $(#[$doc])*
         #[inline(never)]
         pub fn $name<$($generic: $bound),*>(cpu: Cpu, $($arg: $type),*) {
             #[inline(always)]
-            fn baseline<$($generic: $bound),*>($($arg: $type),*) $body
+            fn on<P: $crate::kernel::path::Path, $($generic: $bound),*>($path: P, $($arg: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
-            fn with_avx2<$($generic: $bound),*>($($arg: $type),*) {
-                baseline::<$($generic),*>($($arg),*);
+            #[target_feature(enable = "avx2,f16c")]
+            fn with_avx2<$($generic: $bound),*>(path: $crate::kernel::path::Avx2, $($arg: $type),*) {
+                on::<_, $($generic),*>(path, $($arg),*);
             }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
-            fn with_avx512<$($generic: $bound),*>($($arg: $type),*) {
-                baseline::<$($generic),*>($($arg),*);
+            #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn with_avx512<$($generic: $bound),*>(path: $crate::kernel::path::Avx512, $($arg: $type),*) {
+                on::<_, $($generic),*>(path, $($arg),*);
             }
 
             match cpu.level() {
-                Level::Baseline => baseline::<$($generic),*>($($arg),*),
-                // SAFETY: a `Cpu` of this level exists only where the CPU has these features.
+                Level::Baseline(path) => on::<_, $($generic),*>(path, $($arg),*),
+                // SAFETY: there is an `Avx2`, so the CPU has these features.
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => unsafe { with_avx2::<$($generic),*>($($arg),*) },
+                Level::Avx2(path) => unsafe { with_avx2::<$($generic),*>(path, $($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => unsafe { with_avx512::<$($generic),*>($($arg),*) },
+                Level::Avx512(path) => unsafe { with_avx512::<$($generic),*>(path, $($arg),*) },
             }
         }
     };

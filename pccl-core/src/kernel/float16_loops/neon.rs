@@ -7,6 +7,7 @@ use std::arch::aarch64::{
 };
 
 use super::{Arithmetic, F32_NAN, convert, walk};
+use crate::kernel::path::{Halves, LANES, Singles};
 
 #[target_feature(enable = "neon")]
 fn canonical_nan(number: float32x4_t) -> float32x4_t {
@@ -63,5 +64,26 @@ unsafe fn narrow_step(to: *mut u8, from: *const u8) {
     }
 }
 
-convert!(f16_to_f32, "neon", 8, 2, 4, widen_step);
 convert!(f32_to_f16, "neon", 8, 4, 2, narrow_step);
+
+#[inline(always)]
+pub fn widen_lanes(halves: &Halves) -> Singles {
+    let mut singles = [0.0; LANES];
+    for at in (0..LANES).step_by(8) {
+        let (to, from) = (singles[at..at + 8].as_mut_ptr(), halves[at..at + 8].as_ptr());
+        // SAFETY: a step is 8 elements of both, and every aarch64 has NEON.
+        unsafe { widen_step(to.cast(), from.cast()) };
+    }
+    singles
+}
+
+#[inline(always)]
+pub fn narrow_lanes(singles: &Singles) -> Halves {
+    let mut halves = [[0; 2]; LANES];
+    for at in (0..LANES).step_by(8) {
+        let (to, from) = (halves[at..at + 8].as_mut_ptr(), singles[at..at + 8].as_ptr());
+        // SAFETY: a step is 8 elements of both, and every aarch64 has NEON.
+        unsafe { narrow_step(to.cast(), from.cast()) };
+    }
+    halves
+}

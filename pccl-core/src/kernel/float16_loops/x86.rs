@@ -16,6 +16,7 @@ use std::arch::x86_64::{
 };
 
 use super::{Arithmetic, F32_NAN, convert, walk};
+use crate::kernel::path::{Halves, LANES, Singles};
 
 const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT;
 
@@ -224,9 +225,38 @@ unsafe fn narrow_step_bf16_512(to: *mut u8, from: *const u8) {
     }
 }
 
-convert!(f16_to_f32_avx2, "avx2,f16c", 16, 2, 4, widen_step_f16_256);
 convert!(f32_to_f16_avx2, "avx2,f16c", 16, 4, 2, narrow_step_f16_256);
 convert!(f32_to_bf16_avx2, "avx2", 16, 4, 2, narrow_step_bf16_256);
-convert!(f16_to_f32_avx512, "avx512f", 32, 2, 4, widen_step_f16_512);
 convert!(f32_to_f16_avx512, "avx512f", 32, 4, 2, narrow_step_f16_512);
 convert!(f32_to_bf16_avx512, "avx512f,avx512bw", 32, 4, 2, narrow_step_bf16_512);
+
+macro_rules! lanes {
+    ($widen:ident, $narrow:ident, $features:literal, $step:literal, $widen_step:ident, $narrow_step:ident) => {
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub fn $widen(halves: &Halves) -> Singles {
+            let mut singles = [0.0; LANES];
+            for at in (0..LANES).step_by($step) {
+                let (to, from) = (singles[at..at + $step].as_mut_ptr(), halves[at..at + $step].as_ptr());
+                // SAFETY: a step is so many elements of both.
+                unsafe { $widen_step(to.cast(), from.cast()) };
+            }
+            singles
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub fn $narrow(singles: &Singles) -> Halves {
+            let mut halves = [[0; 2]; LANES];
+            for at in (0..LANES).step_by($step) {
+                let (to, from) = (halves[at..at + $step].as_mut_ptr(), singles[at..at + $step].as_ptr());
+                // SAFETY: a step is so many elements of both.
+                unsafe { $narrow_step(to.cast(), from.cast()) };
+            }
+            halves
+        }
+    };
+}
+
+lanes!(widen_lanes_f16_256, narrow_lanes_f16_256, "avx2,f16c", 16, widen_step_f16_256, narrow_step_f16_256);
+lanes!(widen_lanes_f16_512, narrow_lanes_f16_512, "avx512f", 32, widen_step_f16_512, narrow_step_f16_512);

@@ -3,23 +3,14 @@
 use super::careful::{self, ODD_CODES};
 use super::codec::{Code, Codec};
 use super::float8::{E4M3, E5M2, Float8};
+use super::form::{AsBf16, AsF16, Form};
 use super::grid::{Extent, Grid};
-use super::loops::{self, AsBf16, AsF16, CodeCell};
+use super::loops::{self, CodeCell, Limited, Unlimited};
 use super::work::Work;
 use crate::kernel::ahead::Ahead;
 use crate::kernel::cpu::Cpu;
 use crate::kernel::float16_loops;
-use crate::types::{DType, MAX_BLOCK_ELEMENTS};
-
-/// A block on its way between two forms; always hot in the cache. Aligned, as vectors of floats that lie on two cache lines
-/// cost twice.
-#[repr(align(64))]
-pub struct Scratch {
-    /// 16-bit floats as f32.
-    singles: [u8; MAX_BLOCK_ELEMENTS * 4],
-    /// Codes of 4 bits, each a byte.
-    codes: [u8; MAX_BLOCK_ELEMENTS],
-}
+use crate::types::DType;
 
 /// How blocks of an operation are done.
 #[derive(Clone, Copy)]
@@ -31,59 +22,31 @@ pub struct Way<'a> {
 }
 
 /// Never inlined: so that a profile tells encoding from decoding, and both from what is done with the elements.
-impl Scratch {
-    pub fn new() -> Scratch {
-        Scratch { singles: [0; MAX_BLOCK_ELEMENTS * 4], codes: [0; MAX_BLOCK_ELEMENTS] }
-    }
-
+impl Way<'_> {
     #[inline(never)]
-    pub fn encode(&mut self, way: Way<'_>, elements: &[u8], wire: &mut [u8]) {
+    pub fn encode(self, elements: &[u8], wire: &mut [u8]) {
         if wire.len() == elements.len() {
             return wire.copy_from_slice(elements);
         }
-        let Scratch { singles, codes } = self;
-        match way.codec.dtype {
-            DType::F64 => way.encode::<f64>(elements, || way.extent(elements), wire, codes),
-            DType::F32 => way.encode::<f32>(elements, || way.extent(elements), wire, codes),
-            dtype => {
-                let singles = &mut singles[..elements.len() * 2];
-                widen(way.cpu, dtype, elements, singles);
-                way.encode::<f32>(singles, || way.extent_of_halves(elements, singles), wire, codes);
-            }
+        match self.codec.dtype {
+            DType::F64 => self.encode_form::<f64>(elements, wire),
+            DType::F32 => self.encode_form::<f32>(elements, wire),
+            DType::F16 => self.encode_form::<AsF16>(elements, wire),
+            _ => self.encode_form::<AsBf16>(elements, wire),
         }
     }
 
     #[inline(never)]
-    pub fn decode(&mut self, way: Way<'_>, wire: &[u8], elements: &mut [u8]) {
+    pub fn decode(self, wire: &[u8], elements: &mut [u8]) {
         if wire.len() == elements.len() {
             return elements.copy_from_slice(wire);
         }
-        let Scratch { singles, codes } = self;
-        match way.codec.dtype {
-            DType::F64 => way.decode::<f64>(f64::MAX, wire, elements, codes),
-            DType::F32 => way.decode::<f32>(f32::MAX, wire, elements, codes),
-            dtype => {
-                let singles = &mut singles[..elements.len() * 2];
-                way.decode::<f32>(largest_half(dtype), wire, singles, codes);
-                narrow(way.cpu, dtype, singles, elements);
-            }
+        match self.codec.dtype {
+            DType::F64 => self.decode_form::<f64>(wire, elements),
+            DType::F32 => self.decode_form::<f32>(wire, elements),
+            DType::F16 => self.decode_form::<AsF16>(wire, elements),
+            _ => self.decode_form::<AsBf16>(wire, elements),
         }
-    }
-}
-
-/// The largest number of a 16-bit float.
-fn largest_half(dtype: DType) -> f32 {
-    if dtype == DType::F16 { 65504.0 } else { f32::from_bits(0x7f7f_0000) }
-}
-
-/// NaN may come out as any NaN: no code depends on which.
-fn widen(cpu: Cpu, dtype: DType, halves: &[u8], singles: &mut [u8]) {
-    if float16_loops::widen(cpu, dtype, halves, singles) {
-        return;
-    }
-    match dtype {
-        DType::F16 => loops::widen::<AsF16>(cpu, halves, singles),
-        _ => loops::widen::<AsBf16>(cpu, halves, singles),
     }
 }
 
@@ -111,22 +74,6 @@ fn header_number<W: Work>(header: &[u8], index: usize) -> W {
 }
 
 impl Way<'_> {
-    fn extent<W: Work>(&self, elements: &[u8]) -> Extent<W> {
-        let mut extent = Extent { least: W::ZERO, greatest: W::ZERO, is_finite: true };
-        loops::extent::<W>(self.cpu, elements, &mut extent);
-        if extent.is_finite { extent } else { careful::finite_extent::<W>(elements) }
-    }
-
-    /// `singles`: the same, widened.
-    fn extent_of_halves(&self, halves: &[u8], singles: &[u8]) -> Extent<f32> {
-        let mut extent = Extent { least: 0.0, greatest: 0.0, is_finite: true };
-        match self.codec.dtype {
-            DType::F16 => loops::extent_of_halves::<AsF16>(self.cpu, halves, &mut extent),
-            _ => loops::extent_of_halves::<AsBf16>(self.cpu, halves, &mut extent),
-        }
-        if extent.is_finite { extent } else { careful::finite_extent::<f32>(singles) }
-    }
-
     /// Calls a loop on one part of a block after the other, while what comes next is fetched: elements or codes of so many
     /// bytes each.
     fn in_parts(
@@ -141,30 +88,22 @@ impl Way<'_> {
         });
     }
 
-    fn encode<W: Work>(
-        &self,
-        elements: &[u8],
-        extent: impl FnOnce() -> Extent<W>,
-        wire: &mut [u8],
-        spare: &mut [u8],
-    ) {
+    fn encode_form<F: Form>(&self, elements: &[u8], wire: &mut [u8]) {
         let cpu = self.cpu;
         let (header, codes) = wire.split_at_mut(self.codec.header_bytes());
+        let halves = |dtype, codes| {
+            self.in_parts((elements, 4), (codes, 2), |from, to| narrow(cpu, dtype, from, to));
+        };
         match self.codec.code {
-            Code::F16 => {
-                self.in_parts((elements, 4), (codes, 2), |from, to| narrow(cpu, DType::F16, from, to))
-            }
-            Code::BF16 => {
-                self.in_parts((elements, 4), (codes, 2), |from, to| narrow(cpu, DType::BF16, from, to))
-            }
-            Code::E4M3 => self.encode_float8::<W, E4M3>(extent(), elements, header, codes),
-            Code::E5M2 => self.encode_float8::<W, E5M2>(extent(), elements, header, codes),
-            _ => self.encode_grid::<W>(extent(), elements, header, codes, spare),
+            Code::F16 => halves(DType::F16, codes),
+            Code::BF16 => halves(DType::BF16, codes),
+            Code::E4M3 => self.encode_float8::<F, E4M3>(elements, header, codes),
+            Code::E5M2 => self.encode_float8::<F, E5M2>(elements, header, codes),
+            _ => self.encode_grid::<F>(elements, header, codes),
         }
     }
 
-    /// `largest`: of the elements' own type.
-    fn decode<W: Work>(&self, largest: W, wire: &[u8], elements: &mut [u8], spare: &mut [u8]) {
+    fn decode_form<F: Form>(&self, wire: &[u8], elements: &mut [u8]) {
         let cpu = self.cpu;
         let (header, codes) = wire.split_at(self.codec.header_bytes());
         match self.codec.code {
@@ -174,167 +113,174 @@ impl Way<'_> {
             Code::BF16 => {
                 self.in_parts((codes, 2), (elements, 4), |from, to| loops::widen::<AsBf16>(cpu, from, to))
             }
-            Code::E4M3 => self.decode_float8::<W, E4M3>(largest, header, codes, elements),
-            Code::E5M2 => self.decode_float8::<W, E5M2>(largest, header, codes, elements),
-            _ => self.decode_grid::<W>(largest, header, codes, elements, spare),
+            Code::E4M3 => self.decode_float8::<F, E4M3>(header, codes, elements),
+            Code::E5M2 => self.decode_float8::<F, E5M2>(header, codes, elements),
+            _ => self.decode_grid::<F>(header, codes, elements),
         }
     }
 
-    fn encode_grid<W: Work>(
-        &self,
-        extent: Extent<W>,
-        elements: &[u8],
-        header: &mut [u8],
-        codes: &mut [u8],
-        spare: &mut [u8],
-    ) {
-        let codec = self.codec;
+    fn extent<F: Form>(&self, ahead: Ahead, elements: &[u8]) -> Extent<F::Work> {
+        let extent = F::extent(self.cpu, ahead, elements);
+        if extent.is_finite { extent } else { careful::finite_extent::<F>(elements) }
+    }
+
+    fn encode_grid<F: Form>(&self, elements: &[u8], header: &mut [u8], codes: &mut [u8]) {
+        let (codec, (soon, later)) = (self.codec, self.ahead.halves());
+        let extent = self.extent::<F>(soon, elements);
         let top = codec.top() - if extent.is_finite { 0 } else { ODD_CODES };
         let grid = if codec.has_zero { Grid::with_zero(extent, top) } else { Grid::centred(extent, top) };
         let (first, step) = grid.header(codec.has_zero);
         put_header(header, &[first, step], !extent.is_finite);
         if grid.is_tiny() || !extent.is_finite {
-            return encode_with_care(codec, &grid, top, elements, codes);
+            return encode_with_care::<F>(codec, &grid, top, elements, codes);
         }
         match codec.code {
-            Code::Bits4 => {
-                let unpacked = &mut spare[..elements.len() / W::BYTES];
-                self.quantize::<W, u8>(&grid, extent, elements, unpacked);
-                loops::pack(self.cpu, unpacked, codes);
+            Code::Bits4 => quantize_4::<F>(self.cpu, later, &grid, extent, elements, codes),
+            // Elements of two bytes never come here: codes of two bytes would save nothing.
+            Code::U16 | Code::I16 if F::BYTES > 2 => {
+                quantize::<F, u16>(self.cpu, later, &grid, codec.flip(), extent, elements, codes)
             }
-            Code::U16 => self.quantize::<W, u16>(&grid, extent, elements, codes),
-            Code::I16 => self.quantize::<W, i16>(&grid, extent, elements, codes),
-            Code::I8 => self.quantize::<W, i8>(&grid, extent, elements, codes),
-            _ => self.quantize::<W, u8>(&grid, extent, elements, codes),
+            _ => quantize::<F, u8>(self.cpu, later, &grid, codec.flip(), extent, elements, codes),
         }
     }
 
-    fn quantize<W: Work, C: CodeCell>(
-        &self,
-        grid: &Grid<W>,
-        extent: Extent<W>,
-        elements: &[u8],
-        codes: &mut [u8],
-    ) {
-        let (all_have_a_code, bytes) = (grid.reaches(extent), size_of::<C>());
-        self.in_parts((elements, W::BYTES), (codes, bytes), |elements, codes| {
-            if all_have_a_code {
-                loops::quantize::<W, C>(self.cpu, grid, elements, codes);
-            } else {
-                loops::quantize_clamped::<W, C>(self.cpu, grid, elements, codes);
-            }
-        });
-    }
-
-    fn decode_grid<W: Work>(
-        &self,
-        largest: W,
-        header: &[u8],
-        codes: &[u8],
-        elements: &mut [u8],
-        spare: &mut [u8],
-    ) {
+    fn decode_grid<F: Form>(&self, header: &[u8], codes: &[u8], elements: &mut [u8]) {
         let codec = self.codec;
-        let (first, step) = (header_number::<W>(header, 0), header_number::<W>(header, 1));
+        let (first, step) = (header_number::<F::Work>(header, 0), header_number::<F::Work>(header, 1));
         let is_marked = step.is_negative();
         let top = codec.top() - if is_marked { ODD_CODES } else { 0 };
         let grid = Grid::of_header(first, step.magnitude(), codec.has_zero, top);
-        if is_marked || !grid.fits(W::LARGEST) {
-            return decode_with_care(codec, &grid, is_marked.then_some(top), largest, codes, elements);
+        if is_marked || !grid.fits(F::Work::LARGEST) {
+            return decode_with_care::<F>(codec, &grid, is_marked.then_some(top), codes, elements);
         }
         match codec.code {
-            Code::Bits4 => {
-                let unpacked = &mut spare[..elements.len() / W::BYTES];
-                loops::unpack(self.cpu, codes, unpacked);
-                self.dequantize::<W, u8>(&grid, unpacked, elements);
+            Code::Bits4 => dequantize_4::<F>(self.cpu, self.ahead, &grid, codes, elements),
+            Code::U16 | Code::I16 if F::BYTES > 2 => {
+                dequantize::<F, u16>(self.cpu, self.ahead, &grid, codec.flip(), codes, elements)
             }
-            Code::U16 => self.dequantize::<W, u16>(&grid, codes, elements),
-            Code::I16 => self.dequantize::<W, i16>(&grid, codes, elements),
-            Code::I8 => self.dequantize::<W, i8>(&grid, codes, elements),
-            _ => self.dequantize::<W, u8>(&grid, codes, elements),
-        }
-        if !grid.fits(largest) {
-            loops::clamp(self.cpu, largest, elements);
+            _ => dequantize::<F, u8>(self.cpu, self.ahead, &grid, codec.flip(), codes, elements),
         }
     }
 
-    fn dequantize<W: Work, C: CodeCell>(&self, grid: &Grid<W>, codes: &[u8], elements: &mut [u8]) {
-        self.in_parts((codes, size_of::<C>()), (elements, W::BYTES), |codes, elements| {
-            loops::dequantize::<W, C>(self.cpu, grid, codes, elements);
-        });
-    }
-
-    fn encode_float8<W: Work, F: Float8>(
-        &self,
-        extent: Extent<W>,
-        elements: &[u8],
-        header: &mut [u8],
-        codes: &mut [u8],
-    ) {
+    fn encode_float8<F: Form, C: Float8>(&self, elements: &[u8], header: &mut [u8], codes: &mut [u8]) {
+        let (soon, later) = self.ahead.halves();
+        let extent = self.extent::<F>(soon, elements);
         let (least, greatest) = (extent.least.magnitude(), extent.greatest.magnitude());
         let (exponent, above) = if least > greatest { least } else { greatest }.exponent();
-        let exponent = exponent - F::LARGEST_EXPONENT + i32::from(above);
-        let exponent = Ord::max(exponent, W::LEAST_EXPONENT);
-        put_header(header, &[W::power_of_two(exponent)], !extent.is_finite);
-        let inverse = W::power_of_two(-exponent);
+        let exponent = exponent - C::LARGEST_EXPONENT + i32::from(above);
+        let exponent = Ord::max(exponent, F::Work::LEAST_EXPONENT);
+        put_header(header, &[F::Work::power_of_two(exponent)], !extent.is_finite);
+        let inverse = F::Work::power_of_two(-exponent);
         if extent.is_finite {
-            self.in_parts((elements, W::BYTES), (codes, 1), |elements, codes| {
-                loops::to_float8::<W, F>(self.cpu, inverse, elements, codes);
-            });
+            loops::to_float8::<F, C>(self.cpu, later, inverse, elements, codes);
         } else {
-            careful::to_float8::<W, F>(inverse, elements, codes);
+            careful::to_float8::<F, C>(inverse, elements, codes);
         }
     }
 
-    fn decode_float8<W: Work, F: Float8>(
-        &self,
-        largest: W,
-        header: &[u8],
-        codes: &[u8],
-        elements: &mut [u8],
-    ) {
-        let step = header_number::<W>(header, 0);
+    fn decode_float8<F: Form, C: Float8>(&self, header: &[u8], codes: &[u8], elements: &mut [u8]) {
+        let step = header_number::<F::Work>(header, 0);
         let is_marked = step.is_negative();
         let step = step.magnitude();
-        let greatest = W::of(1.75) * W::power_of_two(F::LARGEST_EXPONENT);
-        let fits = |largest: W| step * greatest <= largest * W::of(0.5);
-        if fits(W::LARGEST) && !is_marked {
-            self.in_parts((codes, 1), (elements, W::BYTES), |codes, elements| {
-                loops::of_float8::<W, F>(self.cpu, step, codes, elements);
-            });
-            if !fits(largest) {
-                loops::clamp(self.cpu, largest, elements);
-            }
-        } else {
-            careful::of_float8::<W, F>(step, is_marked, largest, codes, elements);
+        let greatest = F::Work::of(1.75) * F::Work::power_of_two(C::LARGEST_EXPONENT);
+        let fits = |largest: F::Work| step * greatest <= largest * F::Work::of(0.5);
+        if is_marked || !fits(F::Work::LARGEST) {
+            return careful::of_float8::<F, C>(step, is_marked, codes, elements);
         }
+        let decode = if !F::ENDS_EARLY || fits(F::LARGEST) {
+            loops::of_float8::<F, C, Unlimited>
+        } else {
+            loops::of_float8::<F, C, Limited>
+        };
+        decode(self.cpu, self.ahead, step, codes, elements);
+    }
+}
+
+fn quantize<F: Form, C: CodeCell>(
+    cpu: Cpu,
+    ahead: Ahead,
+    grid: &Grid<F::Work>,
+    flip: u32,
+    extent: Extent<F::Work>,
+    elements: &[u8],
+    codes: &mut [u8],
+) {
+    if grid.reaches(extent) {
+        loops::quantize::<F, C, Unlimited>(cpu, ahead, grid, flip, elements, codes);
+    } else {
+        loops::quantize::<F, C, Limited>(cpu, ahead, grid, flip, elements, codes);
+    }
+}
+
+fn quantize_4<F: Form>(
+    cpu: Cpu,
+    ahead: Ahead,
+    grid: &Grid<F::Work>,
+    extent: Extent<F::Work>,
+    elements: &[u8],
+    codes: &mut [u8],
+) {
+    let (low, high) = elements.split_at(codes.len() * F::BYTES);
+    if grid.reaches(extent) {
+        loops::quantize_4::<F, Unlimited>(cpu, ahead, grid, low, high, codes);
+    } else {
+        loops::quantize_4::<F, Limited>(cpu, ahead, grid, low, high, codes);
+    }
+}
+
+fn dequantize<F: Form, C: CodeCell>(
+    cpu: Cpu,
+    ahead: Ahead,
+    grid: &Grid<F::Work>,
+    flip: u32,
+    codes: &[u8],
+    elements: &mut [u8],
+) {
+    if !F::ENDS_EARLY || grid.fits(F::LARGEST) {
+        loops::dequantize::<F, C, Unlimited>(cpu, ahead, grid, flip, codes, elements);
+    } else {
+        loops::dequantize::<F, C, Limited>(cpu, ahead, grid, flip, codes, elements);
+    }
+}
+
+fn dequantize_4<F: Form>(cpu: Cpu, ahead: Ahead, grid: &Grid<F::Work>, codes: &[u8], elements: &mut [u8]) {
+    let (low, high) = elements.split_at_mut(codes.len() * F::BYTES);
+    if !F::ENDS_EARLY || grid.fits(F::LARGEST) {
+        loops::dequantize_4::<F, Unlimited>(cpu, ahead, grid, codes, low, high);
+    } else {
+        loops::dequantize_4::<F, Limited>(cpu, ahead, grid, codes, low, high);
     }
 }
 
 /// One element at a time.
-fn encode_with_care<W: Work>(codec: &Codec, grid: &Grid<W>, top: u32, elements: &[u8], codes: &mut [u8]) {
+fn encode_with_care<F: Form>(
+    codec: &Codec,
+    grid: &Grid<F::Work>,
+    top: u32,
+    elements: &[u8],
+    codes: &mut [u8],
+) {
     let flip = codec.flip();
     match codec.code {
         Code::Bits4 => {
             let half = codes.len();
-            careful::quantize(grid, top, elements, |i, code| match i.checked_sub(half) {
+            careful::quantize::<F>(grid, top, elements, |i, code| match i.checked_sub(half) {
                 None => codes[i] = code as u8,
                 Some(i) => codes[i] |= (code as u8) << 4,
             });
         }
-        Code::U16 | Code::I16 => careful::quantize(grid, top, elements, |i, code| {
+        Code::U16 | Code::I16 => careful::quantize::<F>(grid, top, elements, |i, code| {
             codes[2 * i..2 * i + 2].copy_from_slice(&((code ^ flip) as u16).to_le_bytes());
         }),
-        _ => careful::quantize(grid, top, elements, |i, code| codes[i] = (code ^ flip) as u8),
+        _ => careful::quantize::<F>(grid, top, elements, |i, code| codes[i] = (code ^ flip) as u8),
     }
 }
 
 /// One element at a time. `marked_top`: the last code of a number in a marked block.
-fn decode_with_care<W: Work>(
+fn decode_with_care<F: Form>(
     codec: &Codec,
-    grid: &Grid<W>,
+    grid: &Grid<F::Work>,
     marked_top: Option<u32>,
-    largest: W,
     codes: &[u8],
     elements: &mut [u8],
 ) {
@@ -346,12 +292,12 @@ fn decode_with_care<W: Work>(
                 None => u32::from(codes[i] & 15),
                 Some(i) => u32::from(codes[i] >> 4),
             };
-            careful::dequantize(grid, marked_top, largest, code, elements);
+            careful::dequantize::<F>(grid, marked_top, code, elements);
         }
         Code::U16 | Code::I16 => {
             let code = |i: usize| u32::from(u16::from_le_bytes([codes[2 * i], codes[2 * i + 1]])) ^ flip;
-            careful::dequantize(grid, marked_top, largest, code, elements);
+            careful::dequantize::<F>(grid, marked_top, code, elements);
         }
-        _ => careful::dequantize(grid, marked_top, largest, |i| u32::from(codes[i]) ^ flip, elements),
+        _ => careful::dequantize::<F>(grid, marked_top, |i| u32::from(codes[i]) ^ flip, elements),
     }
 }

@@ -2,6 +2,7 @@
 //! One element at a time.
 
 use super::float8::Float8;
+use super::form::Form;
 use super::grid::{Extent, Grid};
 use super::work::Work;
 
@@ -16,9 +17,9 @@ const FLOAT8_INFINITY: u8 = 0x7f;
 const FLOAT8_NAN: u8 = 0x80;
 
 /// Of what is finite; 0 if nothing is.
-pub fn finite_extent<W: Work>(elements: &[u8]) -> Extent<W> {
-    let numbers = || W::cells(elements).iter().map(|cell| W::load(*cell)).filter(|number| number.is_finite());
-    let first = numbers().next().unwrap_or(W::ZERO);
+pub fn finite_extent<F: Form>(elements: &[u8]) -> Extent<F::Work> {
+    let numbers = || F::cells(elements).iter().map(|cell| F::load(*cell)).filter(|number| number.is_finite());
+    let first = numbers().next().unwrap_or(F::Work::ZERO);
     let start = Extent { least: first, greatest: first, is_finite: false };
     numbers().fold(start, |extent, number| Extent {
         least: if number < extent.least { number } else { extent.least },
@@ -28,14 +29,14 @@ pub fn finite_extent<W: Work>(elements: &[u8]) -> Extent<W> {
 }
 
 /// The code of each element in turn; what is no number gets one above `top`.
-pub fn quantize<W: Work>(grid: &Grid<W>, top: u32, elements: &[u8], mut put: impl FnMut(usize, u32)) {
-    for (i, cell) in W::cells(elements).iter().enumerate() {
-        let element = W::load(*cell);
+pub fn quantize<F: Form>(grid: &Grid<F::Work>, top: u32, elements: &[u8], mut put: impl FnMut(usize, u32)) {
+    for (i, cell) in F::cells(elements).iter().enumerate() {
+        let element = F::load(*cell);
         let code = if element.is_finite() {
             grid.code(element)
-        } else if element == W::INFINITY {
+        } else if element == F::Work::INFINITY {
             top + PLUS_INFINITY
-        } else if element < W::ZERO {
+        } else if element < F::Work::ZERO {
             top + MINUS_INFINITY
         } else {
             top + NAN
@@ -44,37 +45,36 @@ pub fn quantize<W: Work>(grid: &Grid<W>, top: u32, elements: &[u8], mut put: imp
     }
 }
 
-/// What the codes stand for. `largest` is the largest number of the elements' type.
-pub fn dequantize<W: Work>(
-    grid: &Grid<W>,
+/// What the codes stand for.
+pub fn dequantize<F: Form>(
+    grid: &Grid<F::Work>,
     top: Option<u32>,
-    largest: W,
     code: impl Fn(usize) -> u32,
     elements: &mut [u8],
 ) {
-    for (i, cell) in W::cells_mut(elements).iter_mut().enumerate() {
+    for (i, cell) in F::cells_mut(elements).iter_mut().enumerate() {
         let code = code(i);
         let value = match top.map_or(0, |top| code.saturating_sub(top)) {
-            0 => within(grid.value(code), largest),
-            MINUS_INFINITY => W::INFINITY.negated(),
-            PLUS_INFINITY => W::INFINITY,
-            _ => W::NAN,
+            0 => within(grid.value(code), F::LARGEST),
+            MINUS_INFINITY => F::Work::INFINITY.negated(),
+            PLUS_INFINITY => F::Work::INFINITY,
+            _ => F::Work::NAN,
         };
-        *cell = value.store();
+        *cell = F::store(value);
     }
 }
 
-pub fn to_float8<W: Work, F: Float8>(inverse: W, elements: &[u8], codes: &mut [u8]) {
-    for (code, cell) in codes.iter_mut().zip(W::cells(elements)) {
-        let element = W::load(*cell);
+pub fn to_float8<F: Form, C: Float8>(inverse: F::Work, elements: &[u8], codes: &mut [u8]) {
+    for (code, cell) in codes.iter_mut().zip(F::cells(elements)) {
+        let element = F::load(*cell);
         *code = if element.is_finite() {
-            match F::encode((element * inverse).to_single()) {
+            match C::encode((element * inverse).to_single()) {
                 FLOAT8_NAN => 0,
                 code => code,
             }
-        } else if element == W::INFINITY {
+        } else if element == F::Work::INFINITY {
             FLOAT8_INFINITY
-        } else if element < W::ZERO {
+        } else if element < F::Work::ZERO {
             FLOAT8_INFINITY | 0x80
         } else {
             FLOAT8_NAN
@@ -82,21 +82,15 @@ pub fn to_float8<W: Work, F: Float8>(inverse: W, elements: &[u8], codes: &mut [u
     }
 }
 
-pub fn of_float8<W: Work, F: Float8>(
-    step: W,
-    is_marked: bool,
-    largest: W,
-    codes: &[u8],
-    elements: &mut [u8],
-) {
-    for (cell, code) in W::cells_mut(elements).iter_mut().zip(codes) {
+pub fn of_float8<F: Form, C: Float8>(step: F::Work, is_marked: bool, codes: &[u8], elements: &mut [u8]) {
+    for (cell, code) in F::cells_mut(elements).iter_mut().zip(codes) {
         let value = match *code {
-            FLOAT8_INFINITY if is_marked => W::INFINITY,
-            0xff if is_marked => W::INFINITY.negated(),
-            FLOAT8_NAN if is_marked => W::NAN,
-            code => within(W::of_single(F::decode(code)) * step, largest),
+            FLOAT8_INFINITY if is_marked => F::Work::INFINITY,
+            0xff if is_marked => F::Work::INFINITY.negated(),
+            FLOAT8_NAN if is_marked => F::Work::NAN,
+            code => within(F::Work::of_single(C::decode(code)) * step, F::LARGEST),
         };
-        *cell = value.store();
+        *cell = F::store(value);
     }
 }
 

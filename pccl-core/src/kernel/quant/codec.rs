@@ -1,6 +1,6 @@
 //! One way to encode elements of one type: how long things are, and spans block by block.
 
-use super::blocks::{Scratch, Way};
+use super::blocks::Way;
 use super::feedback;
 use crate::kernel::ahead::Ahead;
 use crate::kernel::cpu::Cpu;
@@ -230,31 +230,29 @@ impl Codec {
     pub(super) fn encode_on(&self, cpu: Cpu, elements: &[u8], wire: &mut [u8]) {
         self.check(elements, wire);
         let _mode = StandardFloatMode::enter();
-        let mut scratch = Scratch::new();
         for place in self.places(elements.len()) {
             let way = Way { cpu, codec: self, ahead: place.next(elements) };
-            scratch.encode(way, place.elements(elements), place.wire_mut(wire));
+            way.encode(place.elements(elements), place.wire_mut(wire));
         }
     }
 
     pub(super) fn decode_on(&self, cpu: Cpu, wire: &[u8], elements: &mut [u8]) {
         self.check(elements, wire);
         let _mode = StandardFloatMode::enter();
-        let mut scratch = Scratch::new();
         for place in self.places(elements.len()) {
             let way = Way { cpu, codec: self, ahead: place.next(elements) };
-            scratch.decode(way, place.wire(wire), place.elements_mut(elements));
+            way.decode(place.wire(wire), place.elements_mut(elements));
         }
     }
 
     pub(super) fn reduce_into_on(&self, cpu: Cpu, op: ReduceOp, acc: &mut [u8], wire: &[u8]) {
         self.check(acc, wire);
         let _mode = StandardFloatMode::enter();
-        let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
+        let mut tile = Tile::new();
         for place in self.places(acc.len()) {
             let tile = &mut tile.0[..place.elements_len];
             let way = Way { cpu, codec: self, ahead: Ahead::of(place.elements(acc)) };
-            scratch.decode(way, place.wire(wire), tile);
+            way.decode(place.wire(wire), tile);
             reduce_into_on(cpu, op, self.dtype, place.elements_mut(acc), tile);
         }
     }
@@ -262,11 +260,11 @@ impl Codec {
     pub(super) fn reduce_pair_on(&self, cpu: Cpu, op: ReduceOp, out: &mut [u8], own: &[u8], wire: &[u8]) {
         self.check(out, wire);
         let _mode = StandardFloatMode::enter();
-        let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
+        let mut tile = Tile::new();
         for place in self.places(out.len()) {
             let tile = &mut tile.0[..place.elements_len];
             let way = Way { cpu, codec: self, ahead: Ahead::of(place.elements(own)) };
-            scratch.decode(way, place.wire(wire), tile);
+            way.decode(place.wire(wire), tile);
             reduce_pair_on(cpu, op, self.dtype, place.elements_mut(out), place.elements(own), tile);
         }
     }
@@ -277,11 +275,11 @@ impl Codec {
         }
         self.check(acc, wire);
         let _mode = StandardFloatMode::enter();
-        let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
+        let mut tile = Tile::new();
         for place in self.places(acc.len()) {
             let tile = &mut tile.0[..place.elements_len];
             let way = Way { cpu, codec: self, ahead: Ahead::of(place.elements(acc)) };
-            scratch.decode(way, place.wire(wire), tile);
+            way.decode(place.wire(wire), tile);
             feedback::add_on(cpu, self.dtype, place.elements_mut(acc), tile, place.elements_mut(owed));
         }
     }
@@ -293,17 +291,17 @@ impl Codec {
         mut errors: Option<Errors<'_>>,
     ) -> usize {
         let _mode = StandardFloatMode::enter();
-        let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
+        let mut tile = Tile::new();
         let mut sent = errors.is_some().then(Tile::new);
         let mut len = 0;
         // What a block travels as is not longer than it, so it ends before the next block begins.
         for place in self.places(span.len()) {
             let wire = &mut tile.0[..place.wire_len];
             let way = Way { cpu, codec: self, ahead: place.next(span) };
-            scratch.encode(way, place.elements(span), wire);
+            way.encode(place.elements(span), wire);
             if let (Some(Errors { kept, times }), Some(sent)) = (&mut errors, &mut sent) {
                 let sent = &mut sent.0[..place.elements_len];
-                scratch.decode(Way { ahead: Ahead::of(place.elements(kept)), ..way }, wire, sent);
+                Way { ahead: Ahead::of(place.elements(kept)), ..way }.decode(wire, sent);
                 feedback::keep_on(
                     cpu,
                     self.dtype,
@@ -321,18 +319,19 @@ impl Codec {
 
     pub(super) fn decode_in_place_on(&self, cpu: Cpu, span: &mut [u8]) {
         let _mode = StandardFloatMode::enter();
-        let (mut scratch, mut tile) = (Scratch::new(), Tile::new());
+        let mut tile = Tile::new();
         // The last one first: a block's elements lie where only blocks after it have been.
         for place in self.places(span.len()).rev() {
             let wire = &mut tile.0[..place.wire_len];
             wire.copy_from_slice(place.wire(span));
             let way = Way { cpu, codec: self, ahead: place.previous(span) };
-            scratch.decode(way, wire, place.elements_mut(span));
+            way.decode(wire, place.elements_mut(span));
         }
     }
 }
 
-/// The elements of one block, or what they travel as. Aligned as `Scratch`.
+/// The elements of one block, or what they travel as. Aligned, as vectors of floats that lie on two cache lines
+/// cost twice.
 #[repr(align(64))]
 pub(super) struct Tile(pub [u8; MAX_BLOCK_ELEMENTS * 8]);
 

@@ -3,7 +3,7 @@
 //! What is kept is never infinite and never NaN: it ends at the largest number of the type, and a loss that is no finite
 //! number counts as 0, as does what somebody else has left there.
 
-use super::loops::{AsBf16, AsF16, Narrow};
+use super::form::{AsBf16, AsF16, Narrow};
 use super::work::Work;
 use crate::kernel::cpu::{Cpu, Level};
 use crate::kernel::element::Element;

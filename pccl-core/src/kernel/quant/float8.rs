@@ -30,8 +30,9 @@ pub trait Float8 {
 
     #[inline(always)]
     fn decode(code: u8) -> f32 {
-        let sign = u32::from(code & 0x80) << 24;
-        let magnitude = u32::from(code & 0x7f);
+        // Widened with its sign, which then stands where that of an f32 does.
+        let wide = i32::from(code as i8) as u32;
+        let (sign, magnitude) = (wide & 0x8000_0000, wide & 0x7f);
         let normal = (magnitude << (23 - Self::MANTISSA_BITS)) + ((127 - Self::BIAS) << 23);
         let subnormal =
             (f32::from_bits(magnitude + Self::SUBNORMAL_UNIT.to_bits()) - Self::SUBNORMAL_UNIT).to_bits();

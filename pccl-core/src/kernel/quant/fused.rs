@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::blocks::{Scratch, Way};
+use super::blocks::Way;
 use super::codec::{Codec, Tile};
 use crate::kernel::ahead::Ahead;
 use crate::kernel::cpu::Cpu;
@@ -52,25 +52,21 @@ impl Codec {
             "elements and wire are not of one length"
         );
         let _mode = StandardFloatMode::enter();
-        let (mut scratch, mut tile, mut travels) = (Scratch::new(), Tile::new(), Tile::new());
+        let (mut tile, mut travels) = (Tile::new(), Tile::new());
         for place in self.places_within(piece.len(), elements.clone()) {
             let tile = &mut tile.0[..place.elements_len];
             let mine = place.elements(before.unwrap_or(piece));
+            let (soon, later) = place.next(before.unwrap_or(piece)).halves();
             let is_first = place.wire_at == self.wire_at(elements.start);
-            let ahead = Ahead::of(if is_first { mine } else { &[] });
-            let way = Way { cpu, codec: self, ahead };
-            scratch.decode(
-                way,
-                &wire[place.wire_at - self.wire_at(elements.start)..][..place.wire_len],
-                tile,
-            );
+            let way = Way { cpu, codec: self, ahead: if is_first { Ahead::of(mine) } else { soon } };
+            way.decode(&wire[place.wire_at - self.wire_at(elements.start)..][..place.wire_len], tile);
             // The operands have changed places, which makes no difference: NaN is canonical, and so are zeros of minima.
             reduce_into_on(cpu, op, self.dtype, tile, mine);
             if let Some(world_size) = divide_by {
                 finish_average_on(cpu, self.dtype, tile, world_size);
             }
             let travels = &mut travels.0[..place.wire_len];
-            scratch.encode(Way { ahead: place.next(before.unwrap_or(piece)), ..way }, tile, travels);
+            Way { ahead: later, ..way }.encode(tile, travels);
             // It ends before the next block begins, whose elements are still needed.
             place.wire_mut(piece).copy_from_slice(travels);
         }

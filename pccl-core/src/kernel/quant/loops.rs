@@ -1,93 +1,63 @@
 //! The loops over one block, compiled once for each path of `Cpu`. On aarch64 the baseline has vectors already.
 
 use super::float8::Float8;
+use super::form::{Form, Narrow};
 use super::grid::{Extent, Grid};
 use super::work::Work;
+use crate::kernel::ahead::Ahead;
 use crate::kernel::cpu::{Cpu, Level};
 use crate::kernel::element::Element;
 use crate::kernel::float16;
+use crate::kernel::path::LANES;
 
 /// Extremes kept side by side: as many as fill the registers of several units.
-const LANES: usize = 32;
+const EXTREMES: usize = 32;
 /// The same, of elements of two bytes.
-const HALF_LANES: usize = 64;
+const HALF_EXTREMES: usize = 64;
 
-/// A 16-bit float on its way to f32 and back.
-pub trait Narrow {
-    const INFINITY: i16;
-    fn widen(bits: u16) -> f32;
-    fn narrow(number: f32) -> u16;
-}
-
-pub struct AsF16;
-pub struct AsBf16;
-
-impl Narrow for AsF16 {
-    const INFINITY: i16 = 0x7c00;
-
-    #[inline(always)]
-    fn widen(bits: u16) -> f32 {
-        float16::f16_to_f32(bits)
-    }
-
-    #[inline(always)]
-    fn narrow(number: f32) -> u16 {
-        float16::f32_to_f16(number)
-    }
-}
-
-impl Narrow for AsBf16 {
-    const INFINITY: i16 = 0x7f80;
-
-    #[inline(always)]
-    fn widen(bits: u16) -> f32 {
-        float16::bf16_to_f32(bits)
-    }
-
-    #[inline(always)]
-    fn narrow(number: f32) -> u16 {
-        float16::f32_to_bf16(number)
-    }
-}
-
-/// A code as it lies on the wire. Signed ones have the highest bit turned.
+/// A code as it lies on the wire: where codes are signed, with the highest bit turned (`flip`, see `Codec`).
 pub trait CodeCell: Element {
     /// Of its lowest bits.
     fn of_code(code: u32) -> Self;
     fn to_code(self) -> u32;
 }
 
-macro_rules! code_cell {
-    ($type:ident, $unsigned:ident, $flip:literal) => {
-        impl CodeCell for $type {
-            #[inline(always)]
-            fn of_code(code: u32) -> $type {
-                (code as $unsigned ^ $flip) as $type
-            }
+impl CodeCell for u8 {
+    #[inline(always)]
+    fn of_code(code: u32) -> u8 {
+        code as u8
+    }
 
-            #[inline(always)]
-            fn to_code(self) -> u32 {
-                (self as $unsigned ^ $flip).into()
-            }
-        }
-    };
+    #[inline(always)]
+    fn to_code(self) -> u32 {
+        self.into()
+    }
 }
 
-code_cell!(u8, u8, 0);
-code_cell!(i8, u8, 0x80);
-code_cell!(u16, u16, 0);
-code_cell!(i16, u16, 0x8000);
+impl CodeCell for u16 {
+    #[inline(always)]
+    fn of_code(code: u32) -> u16 {
+        code as u16
+    }
+
+    #[inline(always)]
+    fn to_code(self) -> u32 {
+        self.into()
+    }
+}
 
 for_each_cpu! {
     /// Least and greatest element; of no use where not all are finite.
-    pub fn extent<W: Work>(elements: &[u8], found: &mut Extent<W>) {
+    pub fn extent<W: Work>(ahead: Ahead, elements: &[u8], found: &mut Extent<W>) {
         let cells = W::cells(elements);
         let Some(first) = cells.first() else { return };
         let first = W::load(*first);
-        let (mut least, mut greatest, mut odd) = ([first; LANES], [first; LANES], [W::ZERO; LANES]);
-        let mut chunks = cells.chunks_exact(LANES);
+        let (mut least, mut greatest, mut odd) = ([first; EXTREMES], [first; EXTREMES], [W::ZERO; EXTREMES]);
+        let mut chunks = cells.chunks_exact(EXTREMES);
+        let mut steps = ahead.in_steps(chunks.len());
         for chunk in &mut chunks {
-            for lane in 0..LANES {
+            steps.fetch();
+            for lane in 0..EXTREMES {
                 let element = W::load(chunk[lane]);
                 least[lane] = if element < least[lane] { element } else { least[lane] };
                 greatest[lane] = if element > greatest[lane] { element } else { greatest[lane] };
@@ -102,7 +72,7 @@ for_each_cpu! {
             odd[lane] = odd[lane] + element * W::ZERO;
         }
         // By halves: one after the other would take as long as the whole block.
-        let mut width = LANES / 2;
+        let mut width = EXTREMES / 2;
         while width > 0 {
             for lane in 0..width {
                 let (low, high) = (least[lane + width], greatest[lane + width]);
@@ -118,14 +88,16 @@ for_each_cpu! {
 
 for_each_cpu! {
     /// The same of 16-bit floats, whose bits can be compared as they are.
-    pub fn extent_of_halves<N: Narrow>(halves: &[u8], found: &mut Extent<f32>) {
+    pub fn extent_of_halves<N: Narrow>(ahead: Ahead, halves: &[u8], found: &mut Extent<f32>) {
         let cells = u16::cells(halves);
         let Some(first) = cells.first() else { return };
         let key = |cell: [u8; 2]| float16::order_key(i16::from_le_bytes(cell));
-        let (mut least, mut greatest) = ([key(*first); HALF_LANES], [key(*first); HALF_LANES]);
-        let mut chunks = cells.chunks_exact(HALF_LANES);
+        let (mut least, mut greatest) = ([key(*first); HALF_EXTREMES], [key(*first); HALF_EXTREMES]);
+        let mut chunks = cells.chunks_exact(HALF_EXTREMES);
+        let mut steps = ahead.in_steps(chunks.len());
         for chunk in &mut chunks {
-            for lane in 0..HALF_LANES {
+            steps.fetch();
+            for lane in 0..HALF_EXTREMES {
                 least[lane] = Ord::min(least[lane], key(chunk[lane]));
                 greatest[lane] = Ord::max(greatest[lane], key(chunk[lane]));
             }
@@ -134,7 +106,7 @@ for_each_cpu! {
             least[lane] = Ord::min(least[lane], key(*cell));
             greatest[lane] = Ord::max(greatest[lane], key(*cell));
         }
-        let mut width = HALF_LANES / 2;
+        let mut width = HALF_EXTREMES / 2;
         while width > 0 {
             for lane in 0..width {
                 least[lane] = Ord::min(least[lane], least[lane + width]);
@@ -148,77 +120,174 @@ for_each_cpu! {
     }
 }
 
+/// Whether numbers have to be brought within their limits.
+pub trait Limit {
+    const IS_NEEDED: bool;
+}
+
+pub struct Limited;
+pub struct Unlimited;
+
+impl Limit for Limited {
+    const IS_NEEDED: bool = true;
+}
+
+impl Limit for Unlimited {
+    const IS_NEEDED: bool = false;
+}
+
+/// Elements beyond the codes get the first or the last.
+#[inline(always)]
+fn code<W: Work, L: Limit>(grid: &Grid<W>, element: W) -> u32 {
+    let position = grid.position(element);
+    if L::IS_NEEDED { grid.nearest(position) } else { position.to_code() }
+}
+
+/// Not beyond the largest number of a type that ends before its `Work` does.
+#[inline(always)]
+fn within<F: Form, L: Limit>(number: F::Work) -> F::Work {
+    if !L::IS_NEEDED {
+        return number;
+    }
+    let number = if number > F::LARGEST { F::LARGEST } else { number };
+    if number < F::LARGEST.negated() { F::LARGEST.negated() } else { number }
+}
+
 for_each_cpu! {
-    /// Of elements that all have a code (`Grid::reaches`).
-    pub fn quantize<W: Work, C: CodeCell>(grid: &Grid<W>, elements: &[u8], codes: &mut [u8]) {
-        for (code, &cell) in C::cells_mut(codes).iter_mut().zip(W::cells(elements)) {
-            *code = C::of_code(grid.position(W::load(cell)).to_code()).store();
+    /// Of finite elements; `Unlimited` where all have a code (`Grid::reaches`).
+    pub fn quantize<F: Form, C: CodeCell, L: Limit>(@path, ahead: Ahead, grid: &Grid<F::Work>, flip: u32, elements: &[u8], codes: &mut [u8]) {
+        let (elements, last_elements) = F::cells(elements).as_chunks::<LANES>();
+        let (codes, last_codes) = C::cells_mut(codes).as_chunks_mut::<LANES>();
+        let mut steps = ahead.in_steps(elements.len());
+        for (codes, cells) in codes.iter_mut().zip(elements) {
+            steps.fetch();
+            let numbers = F::load_lanes(path, cells);
+            for lane in 0..LANES {
+                codes[lane] = C::of_code(code::<F::Work, L>(grid, numbers[lane]) ^ flip).store();
+            }
+        }
+        for (cell, element) in last_codes.iter_mut().zip(last_elements) {
+            *cell = C::of_code(code::<F::Work, L>(grid, F::load(*element)) ^ flip).store();
         }
     }
 }
 
 for_each_cpu! {
-    /// Elements that lie beyond the codes get the first or the last.
-    pub fn quantize_clamped<W: Work, C: CodeCell>(grid: &Grid<W>, elements: &[u8], codes: &mut [u8]) {
-        for (code, &cell) in C::cells_mut(codes).iter_mut().zip(W::cells(elements)) {
-            *code = C::of_code(grid.nearest(grid.position(W::load(cell)))).store();
+    /// The same with codes of 4 bits: the lower half of a byte is that of an element of `low`, the upper half that of the
+    /// element in the same place of `high`, which may be one shorter.
+    pub fn quantize_4<F: Form, L: Limit>(@path, ahead: Ahead, grid: &Grid<F::Work>, low: &[u8], high: &[u8], packed: &mut [u8]) {
+        let (low, high) = (F::cells(low), F::cells(high));
+        let (low, last_low) = low.split_at(high.len() - high.len() % LANES);
+        let (high, last_high) = high.as_chunks::<LANES>();
+        let (packed, last_packed) = packed.split_at_mut(low.len());
+        let pairs = low.as_chunks::<LANES>().0.iter().zip(high);
+        let mut steps = ahead.in_steps(pairs.len());
+        for (packed, (low, high)) in packed.as_chunks_mut::<LANES>().0.iter_mut().zip(pairs) {
+            steps.fetch();
+            let (low, high) = (F::load_lanes(path, low), F::load_lanes(path, high));
+            for lane in 0..LANES {
+                let (low, high) = (code::<F::Work, L>(grid, low[lane]), code::<F::Work, L>(grid, high[lane]));
+                packed[lane] = (low | high << 4) as u8;
+            }
+        }
+        for (i, (packed, low)) in last_packed.iter_mut().zip(last_low).enumerate() {
+            let high = last_high.get(i).map_or(0, |high| code::<F::Work, L>(grid, F::load(*high)));
+            *packed = (code::<F::Work, L>(grid, F::load(*low)) | high << 4) as u8;
         }
     }
 }
 
 for_each_cpu! {
-    pub fn dequantize<W: Work, C: CodeCell>(grid: &Grid<W>, codes: &[u8], elements: &mut [u8]) {
-        for (cell, &code) in W::cells_mut(elements).iter_mut().zip(C::cells(codes)) {
-            *cell = grid.value(C::load(code).to_code()).store();
+    /// `Limited` where some codes stand for more than the type's largest number.
+    pub fn dequantize<F: Form, C: CodeCell, L: Limit>(@path, ahead: Ahead, grid: &Grid<F::Work>, flip: u32, codes: &[u8], elements: &mut [u8]) {
+        let (elements, last_elements) = F::cells_mut(elements).as_chunks_mut::<LANES>();
+        let (codes, last_codes) = C::cells(codes).as_chunks::<LANES>();
+        let mut steps = ahead.in_steps(codes.len());
+        for (cells, codes) in elements.iter_mut().zip(codes) {
+            steps.fetch();
+            let mut numbers = [F::Work::ZERO; LANES];
+            for lane in 0..LANES {
+                numbers[lane] = within::<F, L>(grid.value(C::load(codes[lane]).to_code() ^ flip));
+            }
+            F::store_lanes(path, &numbers, cells);
+        }
+        for (cell, code) in last_elements.iter_mut().zip(last_codes) {
+            *cell = F::store(within::<F, L>(grid.value(C::load(*code).to_code() ^ flip)));
         }
     }
 }
 
 for_each_cpu! {
-    /// Codes of 4 bits: byte `i` holds that of element `i` and, in its upper half, that of the same place in the second
-    /// half of the block.
-    pub fn pack<>(codes: &[u8], packed: &mut [u8]) {
-        let (low, high) = codes.split_at(packed.len());
-        for (packed, (low, high)) in packed.iter_mut().zip(low.iter().zip(high)) {
-            *packed = low | high << 4;
+    /// The same with codes of 4 bits, as `quantize_4` lays them.
+    pub fn dequantize_4<F: Form, L: Limit>(@path, ahead: Ahead, grid: &Grid<F::Work>, packed: &[u8], low: &mut [u8], high: &mut [u8]) {
+        let (low, high) = (F::cells_mut(low), F::cells_mut(high));
+        let (low, last_low) = low.split_at_mut(high.len() - high.len() % LANES);
+        let (high, last_high) = high.as_chunks_mut::<LANES>();
+        let (packed, last_packed) = packed.split_at(low.len());
+        let pairs = low.as_chunks_mut::<LANES>().0.iter_mut().zip(high);
+        let mut steps = ahead.in_steps(pairs.len());
+        for (packed, (low, high)) in packed.as_chunks::<LANES>().0.iter().zip(pairs) {
+            steps.fetch();
+            let (mut of_low, mut of_high) = ([F::Work::ZERO; LANES], [F::Work::ZERO; LANES]);
+            for lane in 0..LANES {
+                of_low[lane] = within::<F, L>(grid.value(u32::from(packed[lane] & 15)));
+                of_high[lane] = within::<F, L>(grid.value(u32::from(packed[lane] >> 4)));
+            }
+            F::store_lanes(path, &of_low, low);
+            F::store_lanes(path, &of_high, high);
         }
-        if high.len() < low.len() {
-            packed[high.len()] = low[high.len()];
-        }
-    }
-}
-
-for_each_cpu! {
-    pub fn unpack<>(packed: &[u8], codes: &mut [u8]) {
-        let (low, high) = codes.split_at_mut(packed.len());
-        for (code, packed) in low.iter_mut().zip(packed) {
-            *code = packed & 15;
-        }
-        for (code, packed) in high.iter_mut().zip(packed) {
-            *code = packed >> 4;
-        }
-    }
-}
-
-for_each_cpu! {
-    pub fn to_float8<W: Work, F: Float8>(inverse: W, elements: &[u8], codes: &mut [u8]) {
-        for (code, &cell) in codes.iter_mut().zip(W::cells(elements)) {
-            *code = F::encode((W::load(cell) * inverse).to_single());
+        let value = |code: u8| F::store(within::<F, L>(grid.value(code.into())));
+        for (i, (packed, low)) in last_packed.iter().zip(last_low).enumerate() {
+            *low = value(packed & 15);
+            if let Some(high) = last_high.get_mut(i) {
+                *high = value(packed >> 4);
+            }
         }
     }
 }
 
 for_each_cpu! {
-    pub fn of_float8<W: Work, F: Float8>(step: W, codes: &[u8], elements: &mut [u8]) {
-        for (cell, &code) in W::cells_mut(elements).iter_mut().zip(codes) {
-            *cell = (W::of_single(F::decode(code)) * step).store();
+    /// Of finite elements.
+    pub fn to_float8<F: Form, C: Float8>(@path, ahead: Ahead, inverse: F::Work, elements: &[u8], codes: &mut [u8]) {
+        let (elements, last_elements) = F::cells(elements).as_chunks::<LANES>();
+        let (codes, last_codes) = codes.as_chunks_mut::<LANES>();
+        let mut steps = ahead.in_steps(elements.len());
+        for (codes, cells) in codes.iter_mut().zip(elements) {
+            steps.fetch();
+            let numbers = F::load_lanes(path, cells);
+            for lane in 0..LANES {
+                codes[lane] = C::encode((numbers[lane] * inverse).to_single());
+            }
+        }
+        for (code, cell) in last_codes.iter_mut().zip(last_elements) {
+            *code = C::encode((F::load(*cell) * inverse).to_single());
+        }
+    }
+}
+
+for_each_cpu! {
+    /// `Limited` where some codes stand for more than the type's largest number.
+    pub fn of_float8<F: Form, C: Float8, L: Limit>(@path, ahead: Ahead, step: F::Work, codes: &[u8], elements: &mut [u8]) {
+        let (elements, last_elements) = F::cells_mut(elements).as_chunks_mut::<LANES>();
+        let (codes, last_codes) = codes.as_chunks::<LANES>();
+        let mut steps = ahead.in_steps(codes.len());
+        for (cells, codes) in elements.iter_mut().zip(codes) {
+            steps.fetch();
+            let mut numbers = [F::Work::ZERO; LANES];
+            for lane in 0..LANES {
+                numbers[lane] = within::<F, L>(F::Work::of_single(C::decode(codes[lane])) * step);
+            }
+            F::store_lanes(path, &numbers, cells);
+        }
+        for (cell, code) in last_elements.iter_mut().zip(last_codes) {
+            *cell = F::store(within::<F, L>(F::Work::of_single(C::decode(*code)) * step));
         }
     }
 }
 
 for_each_cpu! {
     pub fn widen<N: Narrow>(halves: &[u8], singles: &mut [u8]) {
-        for (single, &half) in f32::cells_mut(singles).iter_mut().zip(u16::cells(halves)) {
+        for (single, &half) in <f32 as Form>::cells_mut(singles).iter_mut().zip(u16::cells(halves)) {
             *single = N::widen(u16::from_le_bytes(half)).to_le_bytes();
         }
     }
@@ -226,20 +295,8 @@ for_each_cpu! {
 
 for_each_cpu! {
     pub fn narrow<N: Narrow>(singles: &[u8], halves: &mut [u8]) {
-        for (half, &single) in u16::cells_mut(halves).iter_mut().zip(f32::cells(singles)) {
+        for (half, &single) in u16::cells_mut(halves).iter_mut().zip(<f32 as Form>::cells(singles)) {
             *half = N::narrow(f32::from_le_bytes(single)).to_le_bytes();
-        }
-    }
-}
-
-for_each_cpu! {
-    /// Not beyond the largest number of a type that ends before f32 does.
-    pub fn clamp<W: Work>(largest: W, elements: &mut [u8]) {
-        let least = largest.negated();
-        for cell in W::cells_mut(elements) {
-            let element = W::load(*cell);
-            let element = if element > largest { largest } else { element };
-            *cell = if element < least { least } else { element }.store();
         }
     }
 }

@@ -9,6 +9,7 @@ mod careful;
 mod codec;
 mod feedback;
 mod float8;
+mod form;
 mod fused;
 mod grid;
 mod loops;

@@ -14,7 +14,6 @@ pub trait Work:
     const LARGEST: Self;
     const INFINITY: Self;
     const NAN: Self;
-    const BYTES: usize;
 
     /// Exact for every whole number of up to 24 bits, and for halves and powers of two within range.
     fn of(number: f64) -> Self;
@@ -39,14 +38,13 @@ pub trait Work:
 }
 
 macro_rules! work {
-    ($type:ident, $bits:ident, $bytes:literal, $mantissa_bits:literal, $bias:literal, $round:literal) => {
+    ($type:ident, $bits:ident, $mantissa_bits:literal, $bias:literal, $round:literal) => {
         impl Work for $type {
             const ZERO: Self = 0.0;
             const LEAST_NORMAL: Self = $type::MIN_POSITIVE;
             const LARGEST: Self = $type::MAX;
             const INFINITY: Self = $type::INFINITY;
             const NAN: Self = $type::from_bits((($bias * 2 + 1) << 1 | 1) << ($mantissa_bits - 1));
-            const BYTES: usize = $bytes;
             const LEAST_EXPONENT: i32 = 1 - $bias;
 
             #[inline(always)]
@@ -110,5 +108,5 @@ macro_rules! work {
     };
 }
 
-work!(f32, u32, 4, 23, 127, 12_582_912.0);
-work!(f64, u64, 8, 52, 1023, 6_755_399_441_055_744.0);
+work!(f32, u32, 23, 127, 12_582_912.0);
+work!(f64, u64, 52, 1023, 6_755_399_441_055_744.0);

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
-use super::cpu::Cpu;
+use super::cpu::{Cpu, Level};
 use super::division::Divisor;
 use super::float_mode::imp;
+use super::path::{LANES, Path};
 use super::*;
 
 mod oracle;
@@ -237,34 +238,67 @@ fn conversions_of_16_bit_floats_agree_with_an_independent_implementation() {
     }
 }
 
-/// The same numbers, spans of every length up to some vectors, and each path that has loops for it.
+/// Every 16-bit float, and those around every border between two, on each path.
 #[test]
-fn conversions_by_instructions_are_those_on_bits() {
-    let halves: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-    let near = |bits: u16| {
+fn lanes_by_instructions_are_those_on_bits() {
+    fn check<P: Path>(path: P) {
+        let halves: Vec<[u8; 2]> = (0..=u16::MAX).map(u16::to_le_bytes).collect();
+        let (halves, _) = halves.as_chunks::<LANES>();
+        for halves in halves {
+            for (half, single) in halves.iter().zip(path.widen_f16(halves)) {
+                let bits = u16::from_le_bytes(*half);
+                let expected = float16::f16_to_f32(bits);
+                let same = single.to_bits() == expected.to_bits() || single.is_nan() && expected.is_nan();
+                assert!(same, "{bits:04x} became {single}");
+            }
+        }
+        let singles: Vec<f32> = around_every_half().map(f32::from_bits).collect();
+        let (singles, rest) = singles.as_chunks::<LANES>();
+        assert!(rest.is_empty());
+        for singles in singles {
+            for (single, half) in singles.iter().zip(path.narrow_f16(singles)) {
+                assert_eq!(
+                    u16::from_le_bytes(half),
+                    float16::f32_to_f16(*single),
+                    "{:08x}",
+                    single.to_bits()
+                );
+            }
+        }
+    }
+    for cpu in Cpu::all_here() {
+        match cpu.level() {
+            Level::Baseline(path) => check(path),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(path) => check(path),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(path) => check(path),
+        }
+    }
+}
+
+/// Bits of f32: the middle between each bf16 and the next, the same of f16, and their neighbours.
+fn around_every_half() -> impl Iterator<Item = u32> {
+    (0..=u16::MAX).flat_map(|bits| {
         let (middle, of_f16) =
             ((u32::from(bits) << 16) + 0x8000, half::f16::from_bits(bits).to_f32().to_bits());
         [middle - 1, middle, middle + 1, of_f16 + 0xfff, of_f16 + 0x1000, of_f16 + 0x1001]
-    };
-    let singles: Vec<u8> = (0..=u16::MAX).flat_map(near).flat_map(u32::to_le_bytes).collect();
+    })
+}
+
+#[test]
+fn a_number_as_bf16_is_what_any_f32_would_be() {
+    for single in around_every_half().map(f32::from_bits).filter(|single| !single.is_nan()) {
+        assert_eq!(float16::number_to_bf16(single), float16::f32_to_bf16(single), "{:08x}", single.to_bits());
+    }
+}
+
+/// The same numbers, spans of every length up to some vectors, and each path that has loops for it.
+#[test]
+fn conversions_by_instructions_are_those_on_bits() {
+    let singles: Vec<u8> = around_every_half().flat_map(u32::to_le_bytes).collect();
     let lengths = || (0..130).chain([65_536]);
     for (cpu, dtype) in Cpu::all_here().into_iter().flat_map(|cpu| [(cpu, DType::F16), (cpu, DType::BF16)]) {
-        for count in lengths() {
-            let (from, mut found) = (&halves[2 * (65_536 - count)..], vec![0xa5; 4 * count + 4]);
-            if float16_loops::widen(cpu, dtype, from, &mut found[..4 * count]) {
-                assert_eq!(found[4 * count..], [0xa5; 4], "{cpu:?}, {dtype}: wrote beyond {count}");
-                for (half, single) in from.as_chunks().0.iter().zip(found.as_chunks().0) {
-                    let (bits, single) = (u16::from_le_bytes(*half), f32::from_le_bytes(*single));
-                    let expected = if dtype == DType::F16 {
-                        float16::f16_to_f32(bits)
-                    } else {
-                        float16::bf16_to_f32(bits)
-                    };
-                    let same = single.to_bits() == expected.to_bits() || single.is_nan() && expected.is_nan();
-                    assert!(same, "{cpu:?}, {dtype}: {bits:04x} became {single}");
-                }
-            }
-        }
         for count in lengths().chain([singles.len() / 4]) {
             let (from, mut found) = (&singles[singles.len() - 4 * count..], vec![0xa5; 2 * count + 2]);
             if float16_loops::narrow(cpu, dtype, from, &mut found[..2 * count]) {
