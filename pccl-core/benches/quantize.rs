@@ -2,14 +2,15 @@
 //! `-- "f32, 4 bits"` for the lines that contain this.
 //!
 //! GB/s of elements, medians; "hot" is one span of 256 KiB over and over, "cold" 64 MiB span by span, as the engine does it:
-//! codes are made of cold elements and written hot, and hot codes are added to cold elements. "× memory" is beside a loop
-//! that moves the same elements and does nothing with them: reads them for `encode` and `encode_sum` (a contribution
-//! is added to them and the sum encoded), writes them for `decode`, does both for `reduce_into`, and both twice for `in place`.
+//! codes are made of cold elements and written hot, and hot codes are added to cold elements. "× memory" is beside a plain loop
+//! that moves the same elements and does nothing with them: reads them for `encode`, `encode_sum` (a contribution is added to
+//! them and the sum encoded) and where errors are kept (of a copy, in a residual that is hot), writes them for `decode`, does
+//! both for `reduce_into`, and both twice for `in place`.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use pccl_core::kernel::quant::{Codec, Unfinished};
+use pccl_core::kernel::quant::{Codec, Errors, Unfinished};
 use pccl_core::types::{DType, Quantization, ReduceOp};
 
 const SPAN_BYTES: usize = 256 << 10;
@@ -39,8 +40,15 @@ fn main() {
             }
             let Some(codec) = Codec::of(dtype, quantization) else { continue };
             let name = format!("{dtype}, {quantization}");
-            let rows = ["encode", "decode", "reduce_into", "encode_sum", "in place, there and back"]
-                .map(|kernel| format!("{name}: {kernel}"));
+            let rows = [
+                "encode",
+                "decode",
+                "reduce_into",
+                "encode_sum",
+                "in place, there and back",
+                "encode, keeping errors",
+            ]
+            .map(|kernel| format!("{name}: {kernel}"));
             if !rows.iter().any(|row| is_wanted(row)) {
                 continue;
             }
@@ -70,6 +78,13 @@ fn main() {
             row(&rows[3], &mut elements, read, |span| {
                 let sum = Unfinished { piece: &mut travels, before: Some(span), divide_by: None };
                 codec.encode_sum(ReduceOp::Sum, sum, 0..SPAN_BYTES, &wire);
+            });
+            let mut kept = vec![0; SPAN_BYTES];
+            row(&rows[5], &mut elements, read, |span| {
+                travels.copy_from_slice(span);
+                kept.fill(0);
+                let errors = Errors { kept: &mut kept, times: 1 };
+                black_box(codec.encode_in_place_with_errors(&mut travels, errors));
             });
         }
     }

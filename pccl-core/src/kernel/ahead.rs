@@ -5,65 +5,50 @@
 //! processor has under way, and it would wait.
 
 const CACHE_LINE_BYTES: usize = 64;
-/// Where a computation has no steps of its own.
-const PARTS: usize = 4;
-
 /// What to fetch. Only an address: nothing is read or written through it.
 #[derive(Clone, Copy)]
 pub struct Ahead {
-    start: *const u8,
-    len: usize,
+    /// Where its first cache line begins.
+    line: *const u8,
+    lines: usize,
 }
 
 impl Ahead {
     pub fn of(bytes: &[u8]) -> Ahead {
-        Ahead { start: bytes.as_ptr(), len: bytes.len() }
+        let into_line = bytes.as_ptr().addr() % CACHE_LINE_BYTES;
+        let lines = if bytes.is_empty() { 0 } else { (into_line + bytes.len()).div_ceil(CACHE_LINE_BYTES) };
+        Ahead { line: bytes.as_ptr().wrapping_sub(into_line), lines }
     }
 
-    /// The first half, whole cache lines, and the rest.
     pub fn halves(self) -> (Ahead, Ahead) {
-        let first = (self.len / 2).next_multiple_of(CACHE_LINE_BYTES).min(self.len);
-        let second = Ahead { start: self.start.wrapping_add(first), len: self.len - first };
-        (Ahead { len: first, ..self }, second)
+        self.split(self.lines.div_ceil(2))
+    }
+
+    fn split(self, lines: usize) -> (Ahead, Ahead) {
+        let second = self.line.wrapping_add(lines * CACHE_LINE_BYTES);
+        (Ahead { lines, ..self }, Ahead { line: second, lines: self.lines - lines })
     }
 
     /// To be fetched by and by, in so many steps of a loop.
     pub fn in_steps(self, steps: usize) -> Steps {
-        let lines = self.len.div_ceil(CACHE_LINE_BYTES);
-        Steps { next: self.start, lines, lines_a_step: lines.div_ceil(steps.max(1)) }
-    }
-
-    /// Calls `each` with ranges that together are `0..count`, and fetches a share of the memory before each.
-    pub fn during(self, count: usize, mut each: impl FnMut(std::ops::Range<usize>)) {
-        // Whole vectors, as rests are slow.
-        let step = count.div_ceil(PARTS).next_multiple_of(64);
-        let mut steps = self.in_steps(PARTS);
-        for part in 0..PARTS {
-            steps.fetch();
-            let range = (part * step).min(count)..((part + 1) * step).min(count);
-            if !range.is_empty() {
-                each(range);
-            }
-        }
+        Steps { left: self, lines_a_step: self.lines.div_ceil(steps.max(1)) }
     }
 }
 
 /// What is left to fetch.
 pub struct Steps {
-    next: *const u8,
-    lines: usize,
+    left: Ahead,
     lines_a_step: usize,
 }
 
 impl Steps {
     #[inline(always)]
     pub fn fetch(&mut self) {
-        let lines = self.lines_a_step.min(self.lines);
-        for _ in 0..lines {
-            fetch(self.next);
-            self.next = self.next.wrapping_add(CACHE_LINE_BYTES);
+        let (now, left) = self.left.split(self.lines_a_step.min(self.left.lines));
+        for line in 0..now.lines {
+            fetch(now.line.wrapping_add(line * CACHE_LINE_BYTES));
         }
-        self.lines -= lines;
+        self.left = left;
     }
 }
 
@@ -75,7 +60,7 @@ fn fetch(line: *const u8) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
 }
 
-/// There is no stable hint, and processors look ahead by themselves.
+/// Not tried elsewhere: processors look ahead by themselves.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn fetch(_line: *const u8) {}
@@ -85,27 +70,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_fetched_once_however_many_steps_there_are() {
-        let memory = [0; 4096];
-        for (len, count) in [(0, 3), (1, 0), (64, 1), (65, 2), (4000, 7), (4096, 16), (4096, 200)] {
-            let (first, second) = Ahead::of(&memory[..len]).halves();
-            assert_eq!((first.start, first.len + second.len), (memory.as_ptr(), len));
-            assert_eq!(second.start, memory[first.len..].as_ptr());
-            let mut steps = first.in_steps(count);
-            for _ in 0..count.max(1) {
-                steps.fetch();
+    fn every_line_is_fetched_once_a_few_in_each_step() {
+        let memory = [0; 4160];
+        for (at, len) in
+            [(0, 0), (0, 1), (0, 64), (0, 65), (16, 64), (63, 2), (0, 4096), (16, 4096), (48, 4000)]
+        {
+            let all = Ahead::of(&memory[at..at + len]);
+            let (first, second) = all.halves();
+            assert_eq!(first.lines + second.lines, all.lines);
+            assert!(first.lines.abs_diff(second.lines) <= 1);
+            assert_eq!((first.line, second.line), (all.line, all.line.wrapping_add(64 * first.lines)));
+            let address = memory[at..].as_ptr().addr();
+            let lines = if len == 0 { 0 } else { (address + len - 1) / 64 - address / 64 + 1 };
+            assert_eq!(all.lines, lines, "{len} bytes at {at}");
+            for count in [0, 1, 2, 7, 64, 200] {
+                let mut steps = all.in_steps(count);
+                for step in 0..count.max(1) {
+                    let before = steps.left.lines;
+                    steps.fetch();
+                    assert!(
+                        before - steps.left.lines <= lines.div_ceil(count.max(1)),
+                        "{count} steps, step {step}"
+                    );
+                }
+                let end = all.line.wrapping_add(64 * lines);
+                assert_eq!((steps.left.lines, steps.left.line), (0, end), "{lines} lines in {count} steps");
             }
-            let lines = first.len.div_ceil(CACHE_LINE_BYTES);
-            assert_eq!((steps.lines, steps.next), (0, first.start.wrapping_add(lines * CACHE_LINE_BYTES)));
-        }
-    }
-
-    #[test]
-    fn every_element_has_its_turn_once() {
-        for count in (0..300).chain([511, 512, 513, 2047, 2048]) {
-            let mut seen = Vec::new();
-            Ahead::of(&[0; 100]).during(count, |range| seen.extend(range));
-            assert!(seen.iter().copied().eq(0..count), "{count}: {seen:?}");
         }
     }
 }

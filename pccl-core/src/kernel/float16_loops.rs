@@ -1,11 +1,11 @@
-//! Where a CPU has instructions for 16-bit floats, sums, products and averages of them go to loops of their own, and so do
-//! conversions.
+//! Where a CPU has instructions for 16-bit floats, sums, products and averages of them go to loops of their own. The same
+//! instructions convert f16 for other loops, a few vectors at a time (`path`).
 //!
 //! The rule is `float16`'s, bit for bit: widened, one operation in f32, every NaN made canonical, rounded once.
 //! A vector is taken apart into two vectors of f32 and put together again in whatever order is cheapest.
 //! Each function says whether it did the work; else the loops of `walk` do, with the same result.
 
-use super::cpu::{Cpu, Level};
+use super::cpu::Cpu;
 use crate::types::{DType, ReduceOp};
 
 #[cfg(target_arch = "aarch64")]
@@ -71,62 +71,6 @@ macro_rules! walk {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use walk;
 
-/// A conversion: result, what is converted, elements.
-type Convert = unsafe fn(*mut u8, *const u8, usize);
-
-/// The loop for one type, one width and one direction: whole steps, then one that is filled up with zeros.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-macro_rules! convert {
-    ($name:ident, $features:literal, $elements:literal, $from_bytes:literal, $to_bytes:literal, $step:ident) => {
-        /// # Safety
-        /// `from` is readable and `to` writable for so many elements, and they do not overlap.
-        #[target_feature(enable = $features)]
-        pub unsafe fn $name(to: *mut u8, from: *const u8, elements: usize) {
-            let whole = elements - elements % $elements;
-            for at in (0..whole).step_by($elements) {
-                // SAFETY: a step's elements lie before `whole`, and the caller vouches for all.
-                unsafe { $step(to.add(at * $to_bytes), from.add(at * $from_bytes)) };
-            }
-            let rest = elements - whole;
-            let (mut rest_to, mut rest_from) = ([0; $elements * $to_bytes], [0; $elements * $from_bytes]);
-            // SAFETY: `whole + rest == elements`, and the local arrays are longer than `rest`.
-            unsafe {
-                from.add(whole * $from_bytes)
-                    .copy_to_nonoverlapping(rest_from.as_mut_ptr(), rest * $from_bytes);
-                $step(rest_to.as_mut_ptr(), rest_from.as_ptr());
-                rest_to.as_ptr().copy_to_nonoverlapping(to.add(whole * $to_bytes), rest * $to_bytes);
-            }
-        }
-    };
-}
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use convert;
-
-/// f32 as 16-bit floats.
-pub fn narrow(cpu: Cpu, dtype: DType, singles: &[u8], halves: &mut [u8]) -> bool {
-    let Some(convert) = narrow_for(cpu, dtype) else { return false };
-    let elements = (halves.len() / 2).min(singles.len() / 4);
-    // SAFETY: both spans hold so many, and a mutable one overlaps no other; the CPU has the loop.
-    unsafe { convert(halves.as_mut_ptr(), singles.as_ptr(), elements) };
-    true
-}
-
-fn narrow_for(cpu: Cpu, dtype: DType) -> Option<Convert> {
-    match (cpu.level(), dtype) {
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2(_), DType::F16) => Some(x86::f32_to_f16_avx2),
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2(_), DType::BF16) => Some(x86::f32_to_bf16_avx2),
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(_), DType::F16) => Some(x86::f32_to_f16_avx512),
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(_), DType::BF16) => Some(x86::f32_to_bf16_avx512),
-        #[cfg(target_arch = "aarch64")]
-        (Level::Baseline(_), DType::F16) => Some(neon::f32_to_f16),
-        _ => None,
-    }
-}
-
 pub fn into(cpu: Cpu, op: ReduceOp, dtype: DType, acc: &mut [u8], other: &[u8]) -> bool {
     let (Some(op), Some(walk)) = (arithmetic(op), walk_for(cpu, dtype)) else { return false };
     let (len, acc) = (acc.len().min(other.len()), acc.as_mut_ptr());
@@ -162,17 +106,17 @@ fn arithmetic(op: ReduceOp) -> Option<Arithmetic> {
 
 /// The loop for a type. A `Cpu` of a level exists only where the CPU has what that level's loops need.
 fn walk_for(cpu: Cpu, dtype: DType) -> Option<Walk> {
-    match (cpu.level(), dtype) {
+    match (cpu, dtype) {
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx2(_), DType::F16) => Some(x86::f16_avx2),
+        (Cpu::Avx2(_), DType::F16) => Some(x86::f16_avx2),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx2(_), DType::BF16) => Some(x86::bf16_avx2),
+        (Cpu::Avx2(_), DType::BF16) => Some(x86::bf16_avx2),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(_), DType::F16) => Some(x86::f16_avx512),
+        (Cpu::Avx512(_), DType::F16) => Some(x86::f16_avx512),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(_), DType::BF16) => Some(x86::bf16_avx512),
+        (Cpu::Avx512(_), DType::BF16) => Some(x86::bf16_avx512),
         #[cfg(target_arch = "aarch64")]
-        (Level::Baseline(_), DType::F16) => Some(neon::f16),
+        (Cpu::Baseline(_), DType::F16) => Some(neon::f16),
         _ => None,
     }
 }

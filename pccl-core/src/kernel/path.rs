@@ -7,7 +7,8 @@ use super::float16_loops::neon;
 #[cfg(target_arch = "x86_64")]
 use super::float16_loops::x86;
 
-/// Elements that a loop takes at once: two of the widest vectors of f32.
+/// Elements that a loop takes at once: a cache line of 8-bit codes, and enough vectors of f32 (four of the widest) that the
+/// compiler makes a loop of vectors of it. Half as many it takes for straight code, and does one by one.
 pub const LANES: usize = 64;
 
 /// 16-bit floats as they lie in memory.
@@ -38,7 +39,7 @@ pub struct Avx512(());
 
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {
-    /// A few loads: the standard library remembers what it found.
+    /// Asks for every feature that `for_each_cpu` (walk.rs) compiles this path with.
     pub fn detect() -> Option<Avx2> {
         use std::arch::is_x86_feature_detected as has;
         (has!("avx2") && has!("f16c")).then_some(Avx2(()))
@@ -47,6 +48,7 @@ impl Avx2 {
 
 #[cfg(target_arch = "x86_64")]
 impl Avx512 {
+    /// As `Avx2::detect`.
     pub fn detect() -> Option<Avx512> {
         use std::arch::is_x86_feature_detected as has;
         let is_wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");

@@ -1,6 +1,6 @@
 //! The loops, compiled once for each path of `Cpu`; on aarch64 the baseline has vectors already.
 
-use super::cpu::{Cpu, Level};
+use super::cpu::Cpu;
 use super::element::Element;
 use crate::types::ReduceOp;
 
@@ -69,14 +69,14 @@ macro_rules! for_each_cpu {
                 on::<_, $($generic),*>(path, $($arg),*);
             }
 
-            match cpu.level() {
-                Level::Baseline(path) => on::<_, $($generic),*>(path, $($arg),*),
-                // SAFETY: there is an `Avx2`, so the CPU has these features.
+            match cpu {
+                Cpu::Baseline(path) => on::<_, $($generic),*>(path, $($arg),*),
+                // SAFETY: there is an `Avx2`, so the CPU has what its `detect` asks for: the features above, and no fewer.
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2(path) => unsafe { with_avx2::<$($generic),*>(path, $($arg),*) },
+                Cpu::Avx2(path) => unsafe { with_avx2::<$($generic),*>(path, $($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512(path) => unsafe { with_avx512::<$($generic),*>(path, $($arg),*) },
+                Cpu::Avx512(path) => unsafe { with_avx512::<$($generic),*>(path, $($arg),*) },
             }
         }
     };

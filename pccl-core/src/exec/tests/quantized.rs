@@ -112,9 +112,14 @@ pub fn bytes(dtype: DType, number: f64) -> Vec<u8> {
 
 fn reduce(shape: Shape, descriptor: OpDescriptor, in_place: bool) -> World {
     let inputs = inputs(descriptor, shape.world_size);
-    let expected = Walk::new(&shape, descriptor, &inputs).result();
+    reduce_these(shape, descriptor, &inputs, in_place)
+}
+
+/// Every member gets what a plain walk says, to the bit.
+fn reduce_these(shape: Shape, descriptor: OpDescriptor, inputs: &[Vec<u8>], in_place: bool) -> World {
+    let expected = Walk::new(&shape, descriptor, inputs).result();
     let mut world = World::new(shape);
-    world.start_all(key(1, 5, 0), descriptor, &inputs, in_place);
+    world.start_all(key(1, 5, 0), descriptor, inputs, in_place);
     world.run();
     world.commit(key(1, 5, 0), &expected);
     world
@@ -165,6 +170,39 @@ fn every_schedule_gives_the_bits_of_a_plain_walk_at_every_peer() {
                     let shape = Shape { seed: case as u64, budget_bytes, ..shape.clone() };
                     reduce(shape, descriptor, case.is_multiple_of(2));
                 }
+            }
+        }
+    }
+}
+
+/// NaN and infinities of one peer alone, and of several at the same place, in blocks beside ordinary ones: marked blocks are
+/// forwarded, added to and encoded anew on the way.
+#[test]
+fn what_is_no_number_is_the_same_at_every_peer() {
+    let mut case = 0;
+    for world_size in [2, 3, 4] {
+        let base =
+            Shape { world_size, piece_bytes: 3 * 8_192, step: 3_000, capacity: 7_000, ..Shape::default() };
+        for shape in schedules(&base) {
+            for (quantization, dtype) in
+                ALL.into_iter().flat_map(|q| DType::ALL[8..].iter().map(move |dtype| (q, *dtype)))
+            {
+                case += 1;
+                let op = [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Avg, ReduceOp::Min][case % 4];
+                if quantization.refusal(dtype, op).is_some() {
+                    continue;
+                }
+                let descriptor = OpDescriptor { count: 9_001, dtype, op, quantization };
+                let mut inputs = inputs(descriptor, world_size);
+                let size = dtype.size_bytes();
+                let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+                for (rank, input) in inputs.iter_mut().enumerate() {
+                    for at in [17, 2_048 + rank, 6_000, 9_000] {
+                        let number = odd[(rank + at) % 3];
+                        input[at * size..(at + 1) * size].copy_from_slice(&bytes(dtype, number));
+                    }
+                }
+                reduce_these(shape.clone(), descriptor, &inputs, case.is_multiple_of(2));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Sums, products, averages and conversions of f16 with NEON's instructions. (bf16 is integer work, which the compiler does well.)
+//! Sums, products and averages of f16, and f16 to f32 and back, with NEON's instructions. (bf16 is integer work, which the compiler does well.)
 
 use std::arch::aarch64::{
     float32x4_t, uint16x8_t, vaddq_f32, vbslq_f32, vceqq_f32, vcvt_f16_f32, vcvt_f32_f16, vcvt_high_f16_f32,
@@ -6,7 +6,7 @@ use std::arch::aarch64::{
     vreinterpretq_f16_u16, vreinterpretq_u16_f16, vst1q_f32, vst1q_u16,
 };
 
-use super::{Arithmetic, F32_NAN, convert, walk};
+use super::{Arithmetic, F32_NAN, walk};
 use crate::kernel::path::{Halves, LANES, Singles};
 
 #[target_feature(enable = "neon")]
@@ -43,6 +43,7 @@ walk!(
 
 /// # Safety
 /// `from` is readable for 16 bytes, `to` writable for 32.
+#[inline]
 #[target_feature(enable = "neon")]
 unsafe fn widen_step(to: *mut u8, from: *const u8) {
     // SAFETY: the caller's promise.
@@ -55,6 +56,7 @@ unsafe fn widen_step(to: *mut u8, from: *const u8) {
 
 /// # Safety
 /// `from` is readable for 32 bytes, `to` writable for 16.
+#[inline]
 #[target_feature(enable = "neon")]
 unsafe fn narrow_step(to: *mut u8, from: *const u8) {
     // SAFETY: the caller's promise.
@@ -63,8 +65,6 @@ unsafe fn narrow_step(to: *mut u8, from: *const u8) {
         vst1q_u16(to.cast(), narrow(low, high));
     }
 }
-
-convert!(f32_to_f16, "neon", 8, 4, 2, narrow_step);
 
 #[inline(always)]
 pub fn widen_lanes(halves: &Halves) -> Singles {

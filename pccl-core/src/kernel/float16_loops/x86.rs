@@ -1,21 +1,20 @@
-//! Sums, products, averages and conversions of 16-bit floats with the vectors of x86_64, and F16C for f16.
+//! Sums, products and averages of 16-bit floats, and f16 to f32 and back, with the vectors of x86_64, and F16C for f16.
 
 use std::arch::x86_64::{
     __m256, __m256i, __m512, __m512i, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32,
     _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castsi256_ps,
     _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_div_ps,
     _mm256_extracti128_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_packus_epi32,
-    _mm256_permute4x64_epi64, _mm256_set_m128i, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
-    _mm256_srli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
-    _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi256_si512,
-    _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_cvtps_ph,
-    _mm512_div_ps, _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_packus_epi32, _mm512_permutexvar_epi64, _mm512_set_epi64,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_srli_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
+    _mm256_set_m128i, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_srli_epi32,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_unpackhi_epi16, _mm256_unpacklo_epi16, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi256_si512, _mm512_castsi512_ps,
+    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_div_ps,
+    _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_mov_ps,
+    _mm512_mul_ps, _mm512_packus_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
+    _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
 
-use super::{Arithmetic, F32_NAN, convert, walk};
+use super::{Arithmetic, F32_NAN, walk};
 use crate::kernel::path::{Halves, LANES, Singles};
 
 const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT;
@@ -155,6 +154,7 @@ walk!(
 
 /// # Safety
 /// `from` is readable for 32 bytes, `to` writable for 64.
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn widen_step_f16_256(to: *mut u8, from: *const u8) {
     // SAFETY: the caller's promise.
@@ -167,6 +167,7 @@ unsafe fn widen_step_f16_256(to: *mut u8, from: *const u8) {
 
 /// # Safety
 /// `from` is readable for 64 bytes, `to` writable for 32.
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn narrow_step_f16_256(to: *mut u8, from: *const u8) {
     // SAFETY: the caller's promise.
@@ -177,20 +178,8 @@ unsafe fn narrow_step_f16_256(to: *mut u8, from: *const u8) {
 }
 
 /// # Safety
-/// As `narrow_step_f16_256`.
-#[target_feature(enable = "avx2")]
-unsafe fn narrow_step_bf16_256(to: *mut u8, from: *const u8) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let (low, high) = (_mm256_loadu_ps(from.cast()), _mm256_loadu_ps(from.cast::<f32>().add(8)));
-        // Packed within halves of the vectors, so the middle quarters change places.
-        let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(narrow_bf16_256(low, high));
-        _mm256_storeu_si256(to.cast(), packed);
-    }
-}
-
-/// # Safety
 /// `from` is readable for 64 bytes, `to` writable for 128.
+#[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn widen_step_f16_512(to: *mut u8, from: *const u8) {
     // SAFETY: the caller's promise.
@@ -203,6 +192,7 @@ unsafe fn widen_step_f16_512(to: *mut u8, from: *const u8) {
 
 /// # Safety
 /// `from` is readable for 128 bytes, `to` writable for 64.
+#[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn narrow_step_f16_512(to: *mut u8, from: *const u8) {
     // SAFETY: the caller's promise.
@@ -211,24 +201,6 @@ unsafe fn narrow_step_f16_512(to: *mut u8, from: *const u8) {
         _mm512_storeu_si512(to.cast(), narrow_f16_512(low, high));
     }
 }
-
-/// # Safety
-/// As `narrow_step_f16_512`.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn narrow_step_bf16_512(to: *mut u8, from: *const u8) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let (low, high) = (_mm512_loadu_ps(from.cast()), _mm512_loadu_ps(from.cast::<f32>().add(16)));
-        let in_order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
-        let packed = _mm512_permutexvar_epi64(in_order, narrow_bf16_512(low, high));
-        _mm512_storeu_si512(to.cast(), packed);
-    }
-}
-
-convert!(f32_to_f16_avx2, "avx2,f16c", 16, 4, 2, narrow_step_f16_256);
-convert!(f32_to_bf16_avx2, "avx2", 16, 4, 2, narrow_step_bf16_256);
-convert!(f32_to_f16_avx512, "avx512f", 32, 4, 2, narrow_step_f16_512);
-convert!(f32_to_bf16_avx512, "avx512f,avx512bw", 32, 4, 2, narrow_step_bf16_512);
 
 macro_rules! lanes {
     ($widen:ident, $narrow:ident, $features:literal, $step:literal, $widen_step:ident, $narrow_step:ident) => {

@@ -9,7 +9,6 @@ use super::loops::{self, CodeCell, Limited, Unlimited};
 use super::work::Work;
 use crate::kernel::ahead::Ahead;
 use crate::kernel::cpu::Cpu;
-use crate::kernel::float16_loops;
 use crate::types::DType;
 
 /// How blocks of an operation are done.
@@ -28,10 +27,12 @@ impl Way<'_> {
         if wire.len() == elements.len() {
             return wire.copy_from_slice(elements);
         }
-        match self.codec.dtype {
-            DType::F64 => self.encode_form::<f64>(elements, wire),
-            DType::F32 => self.encode_form::<f32>(elements, wire),
-            DType::F16 => self.encode_form::<AsF16>(elements, wire),
+        match (self.codec.dtype, self.codec.code) {
+            (DType::F32, Code::F16) => loops::narrow::<AsF16>(self.cpu, self.ahead, elements, wire),
+            (DType::F32, Code::BF16) => loops::narrow::<AsBf16>(self.cpu, self.ahead, elements, wire),
+            (DType::F64, _) => self.encode_form::<f64>(elements, wire),
+            (DType::F32, _) => self.encode_form::<f32>(elements, wire),
+            (DType::F16, _) => self.encode_form::<AsF16>(elements, wire),
             _ => self.encode_form::<AsBf16>(elements, wire),
         }
     }
@@ -41,22 +42,14 @@ impl Way<'_> {
         if wire.len() == elements.len() {
             return elements.copy_from_slice(wire);
         }
-        match self.codec.dtype {
-            DType::F64 => self.decode_form::<f64>(wire, elements),
-            DType::F32 => self.decode_form::<f32>(wire, elements),
-            DType::F16 => self.decode_form::<AsF16>(wire, elements),
+        match (self.codec.dtype, self.codec.code) {
+            (DType::F32, Code::F16) => loops::widen::<AsF16>(self.cpu, self.ahead, wire, elements),
+            (DType::F32, Code::BF16) => loops::widen::<AsBf16>(self.cpu, self.ahead, wire, elements),
+            (DType::F64, _) => self.decode_form::<f64>(wire, elements),
+            (DType::F32, _) => self.decode_form::<f32>(wire, elements),
+            (DType::F16, _) => self.decode_form::<AsF16>(wire, elements),
             _ => self.decode_form::<AsBf16>(wire, elements),
         }
-    }
-}
-
-fn narrow(cpu: Cpu, dtype: DType, singles: &[u8], halves: &mut [u8]) {
-    if float16_loops::narrow(cpu, dtype, singles, halves) {
-        return;
-    }
-    match dtype {
-        DType::F16 => loops::narrow::<AsF16>(cpu, singles, halves),
-        _ => loops::narrow::<AsBf16>(cpu, singles, halves),
     }
 }
 
@@ -74,29 +67,10 @@ fn header_number<W: Work>(header: &[u8], index: usize) -> W {
 }
 
 impl Way<'_> {
-    /// Calls a loop on one part of a block after the other, while what comes next is fetched: elements or codes of so many
-    /// bytes each.
-    fn in_parts(
-        &self,
-        (from, from_bytes): (&[u8], usize),
-        (to, to_bytes): (&mut [u8], usize),
-        mut each: impl FnMut(&[u8], &mut [u8]),
-    ) {
-        self.ahead.during(from.len() / from_bytes, |part| {
-            let from = &from[part.start * from_bytes..part.end * from_bytes];
-            each(from, &mut to[part.start * to_bytes..part.end * to_bytes]);
-        });
-    }
-
     fn encode_form<F: Form>(&self, elements: &[u8], wire: &mut [u8]) {
-        let cpu = self.cpu;
         let (header, codes) = wire.split_at_mut(self.codec.header_bytes());
-        let halves = |dtype, codes| {
-            self.in_parts((elements, 4), (codes, 2), |from, to| narrow(cpu, dtype, from, to));
-        };
         match self.codec.code {
-            Code::F16 => halves(DType::F16, codes),
-            Code::BF16 => halves(DType::BF16, codes),
+            Code::F16 | Code::BF16 => unreachable!("16-bit codes of {} elements", self.codec.dtype),
             Code::E4M3 => self.encode_float8::<F, E4M3>(elements, header, codes),
             Code::E5M2 => self.encode_float8::<F, E5M2>(elements, header, codes),
             _ => self.encode_grid::<F>(elements, header, codes),
@@ -104,15 +78,9 @@ impl Way<'_> {
     }
 
     fn decode_form<F: Form>(&self, wire: &[u8], elements: &mut [u8]) {
-        let cpu = self.cpu;
         let (header, codes) = wire.split_at(self.codec.header_bytes());
         match self.codec.code {
-            Code::F16 => {
-                self.in_parts((codes, 2), (elements, 4), |from, to| loops::widen::<AsF16>(cpu, from, to))
-            }
-            Code::BF16 => {
-                self.in_parts((codes, 2), (elements, 4), |from, to| loops::widen::<AsBf16>(cpu, from, to))
-            }
+            Code::F16 | Code::BF16 => unreachable!("16-bit codes of {} elements", self.codec.dtype),
             Code::E4M3 => self.decode_float8::<F, E4M3>(header, codes, elements),
             Code::E5M2 => self.decode_float8::<F, E5M2>(header, codes, elements),
             _ => self.decode_grid::<F>(header, codes, elements),
@@ -136,11 +104,14 @@ impl Way<'_> {
         }
         match codec.code {
             Code::Bits4 => quantize_4::<F>(self.cpu, later, &grid, extent, elements, codes),
-            // Elements of two bytes never come here: codes of two bytes would save nothing.
+            // Of elements of two bytes they would save nothing, and such blocks travel as they are.
             Code::U16 | Code::I16 if F::BYTES > 2 => {
                 quantize::<F, u16>(self.cpu, later, &grid, codec.flip(), extent, elements, codes)
             }
-            _ => quantize::<F, u8>(self.cpu, later, &grid, codec.flip(), extent, elements, codes),
+            Code::U8 | Code::I8 => {
+                quantize::<F, u8>(self.cpu, later, &grid, codec.flip(), extent, elements, codes)
+            }
+            code => unreachable!("{code:?} of elements of {} bytes on a grid", F::BYTES),
         }
     }
 
@@ -158,7 +129,10 @@ impl Way<'_> {
             Code::U16 | Code::I16 if F::BYTES > 2 => {
                 dequantize::<F, u16>(self.cpu, self.ahead, &grid, codec.flip(), codes, elements)
             }
-            _ => dequantize::<F, u8>(self.cpu, self.ahead, &grid, codec.flip(), codes, elements),
+            Code::U8 | Code::I8 => {
+                dequantize::<F, u8>(self.cpu, self.ahead, &grid, codec.flip(), codes, elements)
+            }
+            code => unreachable!("{code:?} of elements of {} bytes on a grid", F::BYTES),
         }
     }
 

@@ -163,9 +163,9 @@ impl Place {
         Ahead::of(&span[at..span.len().min(at + self.elements_len)])
     }
 
-    /// The elements of the block before this one.
-    fn previous(&self, span: &[u8]) -> Ahead {
-        Ahead::of(&span[self.elements_at.saturating_sub(self.elements_len)..self.elements_at])
+    /// The elements of the block before this one, a full one of so many bytes.
+    fn previous(&self, of_block: usize, span: &[u8]) -> Ahead {
+        Ahead::of(&span[self.elements_at.saturating_sub(of_block)..self.elements_at])
     }
 
     fn wire<'a>(&self, span: &'a [u8]) -> &'a [u8] {
@@ -320,11 +320,12 @@ impl Codec {
     pub(super) fn decode_in_place_on(&self, cpu: Cpu, span: &mut [u8]) {
         let _mode = StandardFloatMode::enter();
         let mut tile = Tile::new();
+        let of_block = self.block_elements() * self.dtype.size_bytes();
         // The last one first: a block's elements lie where only blocks after it have been.
         for place in self.places(span.len()).rev() {
             let wire = &mut tile.0[..place.wire_len];
             wire.copy_from_slice(place.wire(span));
-            let way = Way { cpu, codec: self, ahead: place.previous(span) };
+            let way = Way { cpu, codec: self, ahead: place.previous(of_block, span) };
             way.decode(wire, place.elements_mut(span));
         }
     }

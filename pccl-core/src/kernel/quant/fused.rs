@@ -56,9 +56,10 @@ impl Codec {
         for place in self.places_within(piece.len(), elements.clone()) {
             let tile = &mut tile.0[..place.elements_len];
             let mine = place.elements(before.unwrap_or(piece));
-            let (soon, later) = place.next(before.unwrap_or(piece)).halves();
+            let next = place.next(before.unwrap_or(piece));
             let is_first = place.wire_at == self.wire_at(elements.start);
-            let way = Way { cpu, codec: self, ahead: if is_first { Ahead::of(mine) } else { soon } };
+            let (soon, later) = if is_first { (Ahead::of(mine), next) } else { next.halves() };
+            let way = Way { cpu, codec: self, ahead: soon };
             way.decode(&wire[place.wire_at - self.wire_at(elements.start)..][..place.wire_len], tile);
             // The operands have changed places, which makes no difference: NaN is canonical, and so are zeros of minima.
             reduce_into_on(cpu, op, self.dtype, tile, mine);

@@ -5,7 +5,7 @@ use super::form::{Form, Narrow};
 use super::grid::{Extent, Grid};
 use super::work::Work;
 use crate::kernel::ahead::Ahead;
-use crate::kernel::cpu::{Cpu, Level};
+use crate::kernel::cpu::Cpu;
 use crate::kernel::element::Element;
 use crate::kernel::float16;
 use crate::kernel::path::LANES;
@@ -89,7 +89,7 @@ for_each_cpu! {
 for_each_cpu! {
     /// The same of 16-bit floats, whose bits can be compared as they are.
     pub fn extent_of_halves<N: Narrow>(ahead: Ahead, halves: &[u8], found: &mut Extent<f32>) {
-        let cells = u16::cells(halves);
+        let cells = <u16 as Element>::cells(halves);
         let Some(first) = cells.first() else { return };
         let key = |cell: [u8; 2]| float16::order_key(i16::from_le_bytes(cell));
         let (mut least, mut greatest) = ([key(*first); HALF_EXTREMES], [key(*first); HALF_EXTREMES]);
@@ -286,16 +286,28 @@ for_each_cpu! {
 }
 
 for_each_cpu! {
-    pub fn widen<N: Narrow>(halves: &[u8], singles: &mut [u8]) {
-        for (single, &half) in <f32 as Form>::cells_mut(singles).iter_mut().zip(u16::cells(halves)) {
-            *single = N::widen(u16::from_le_bytes(half)).to_le_bytes();
+    pub fn widen<N: Narrow>(ahead: Ahead, halves: &[u8], singles: &mut [u8]) {
+        let pairs = <f32 as Form>::cells_mut(singles).chunks_mut(LANES).zip(<u16 as Element>::cells(halves).chunks(LANES));
+        let mut steps = ahead.in_steps(pairs.len());
+        for (singles, halves) in pairs {
+            steps.fetch();
+            for (single, &half) in singles.iter_mut().zip(halves) {
+                *single = N::widen(u16::from_le_bytes(half)).to_le_bytes();
+            }
         }
     }
 }
 
 for_each_cpu! {
-    pub fn narrow<N: Narrow>(singles: &[u8], halves: &mut [u8]) {
-        for (half, &single) in u16::cells_mut(halves).iter_mut().zip(<f32 as Form>::cells(singles)) {
+    pub fn narrow<N: Narrow>(@path, ahead: Ahead, singles: &[u8], halves: &mut [u8]) {
+        let (singles, last_singles) = <f32 as Form>::cells(singles).as_chunks::<LANES>();
+        let (halves, last_halves) = <u16 as Element>::cells_mut(halves).as_chunks_mut::<LANES>();
+        let mut steps = ahead.in_steps(singles.len());
+        for (halves, singles) in halves.iter_mut().zip(singles) {
+            steps.fetch();
+            *halves = N::narrow_lanes(path, &singles.map(f32::from_le_bytes));
+        }
+        for (half, &single) in last_halves.iter_mut().zip(last_singles) {
             *half = N::narrow(f32::from_le_bytes(single)).to_le_bytes();
         }
     }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::cpu::{Cpu, Level};
+use super::cpu::Cpu;
 use super::division::Divisor;
 use super::float_mode::imp;
 use super::path::{LANES, Path};
@@ -267,12 +267,12 @@ fn lanes_by_instructions_are_those_on_bits() {
         }
     }
     for cpu in Cpu::all_here() {
-        match cpu.level() {
-            Level::Baseline(path) => check(path),
+        match cpu {
+            Cpu::Baseline(path) => check(path),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2(path) => check(path),
+            Cpu::Avx2(path) => check(path),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512(path) => check(path),
+            Cpu::Avx512(path) => check(path),
         }
     }
 }
@@ -290,35 +290,6 @@ fn around_every_half() -> impl Iterator<Item = u32> {
 fn a_number_as_bf16_is_what_any_f32_would_be() {
     for single in around_every_half().map(f32::from_bits).filter(|single| !single.is_nan()) {
         assert_eq!(float16::number_to_bf16(single), float16::f32_to_bf16(single), "{:08x}", single.to_bits());
-    }
-}
-
-/// The same numbers, spans of every length up to some vectors, and each path that has loops for it.
-#[test]
-fn conversions_by_instructions_are_those_on_bits() {
-    let singles: Vec<u8> = around_every_half().flat_map(u32::to_le_bytes).collect();
-    let lengths = || (0..130).chain([65_536]);
-    for (cpu, dtype) in Cpu::all_here().into_iter().flat_map(|cpu| [(cpu, DType::F16), (cpu, DType::BF16)]) {
-        for count in lengths().chain([singles.len() / 4]) {
-            let (from, mut found) = (&singles[singles.len() - 4 * count..], vec![0xa5; 2 * count + 2]);
-            if float16_loops::narrow(cpu, dtype, from, &mut found[..2 * count]) {
-                assert_eq!(found[2 * count..], [0xa5; 2], "{cpu:?}, {dtype}: wrote beyond {count}");
-                for (single, half) in from.as_chunks().0.iter().zip(found.as_chunks().0) {
-                    let single = f32::from_le_bytes(*single);
-                    let expected = if dtype == DType::F16 {
-                        float16::f32_to_f16(single)
-                    } else {
-                        float16::f32_to_bf16(single)
-                    };
-                    assert_eq!(
-                        u16::from_le_bytes(*half),
-                        expected,
-                        "{cpu:?}, {dtype} of {:08x}",
-                        single.to_bits()
-                    );
-                }
-            }
-        }
     }
 }
 

@@ -239,3 +239,28 @@ fn signed_codes_are_the_unsigned_ones_with_the_sign_bit_turned() {
     assert_eq!(unsigned[..8], signed[..8]);
     assert!(unsigned[8..].iter().zip(&signed[8..]).all(|(u, s)| u ^ 0x80 == *s));
 }
+
+/// A block of all of them, beside what the formats say, with a step of 1/4.
+#[test]
+fn each_code_of_8_bit_floats_stands_for_its_number() {
+    for (dtype, quantization) in FLOATS
+        .into_iter()
+        .flat_map(|dtype| [(dtype, Quantization::Float8E4M3), (dtype, Quantization::Float8E5M2)])
+    {
+        let codec = Codec::of(dtype, quantization).unwrap();
+        let step =
+            if dtype == DType::F64 { 0.25f64.to_le_bytes().to_vec() } else { 0.25f32.to_le_bytes().to_vec() };
+        let wire: Vec<u8> = step.into_iter().chain(0..=255).collect();
+        let expected: Vec<u8> = (0..=255u8)
+            .map(|code| oracle::float8(quantization, code) * 0.25)
+            .flat_map(|number| of_number(dtype, number))
+            .collect();
+        for cpu in Cpu::all_here() {
+            assert_eq!(
+                decoded(cpu, &codec, &wire, expected.len()),
+                expected,
+                "{quantization} of {dtype}, {cpu:?}"
+            );
+        }
+    }
+}
