@@ -6,7 +6,7 @@ use super::frames::Core;
 use super::link::{Answers, Link, LinkIo};
 use super::patience::Patience;
 use super::rx::{Rx, Speaker};
-use super::tx::Tx;
+use super::tx::{Freight, Tx};
 use crate::mem::Pool;
 use crate::types::{LinkId, OpKey, PeerId, Time};
 
@@ -24,6 +24,12 @@ pub(super) struct Conn<L> {
     paused: bool,
     /// What was written during which pump.
     written: (u64, usize),
+    /// Payload of one frame, but for the express.
+    segment_bytes: usize,
+    /// See `express`: payload of one frame, and what it takes of something long in one pump.
+    express: Option<usize>,
+    /// Its place in the order of the pair, as long as it holds little.
+    order: Option<u32>,
 }
 
 /// How an attempt to write ended.
@@ -36,7 +42,16 @@ pub(super) enum Wrote {
 }
 
 impl<L: Link> Conn<L> {
-    pub fn new(link: LinkId, id: PeerId, peer: usize, segment_bytes: usize, io: L) -> Conn<L> {
+    /// `may_be_express`: so at first it holds little.
+    pub fn new(
+        link: LinkId,
+        id: PeerId,
+        peer: usize,
+        segment_bytes: usize,
+        may_be_express: bool,
+        mut io: L,
+    ) -> Conn<L> {
+        let order = io.order().filter(|_| may_be_express && io.hold_little());
         Conn {
             speaker: Speaker { link, id, peer, last: None },
             rx: Rx::new(),
@@ -47,7 +62,46 @@ impl<L: Link> Conn<L> {
             again: false,
             paused: false,
             written: (0, 0),
+            segment_bytes,
+            express: None,
+            order,
         }
+    }
+
+    /// `segment_bytes`: of one frame on an express; `None`: it is none.
+    pub fn set_express(&mut self, segment_bytes: Option<usize>) {
+        self.express = segment_bytes;
+        self.tx.set_segment_bytes(
+            segment_bytes.map_or(self.segment_bytes, |bytes| bytes.min(self.segment_bytes)),
+        );
+    }
+
+    /// Something long is on it. Only the express goes on holding little: what a system has tuned to be much cannot be made
+    /// little again without loss, so all that may become the express begin with little.
+    fn take_long(&mut self, core: &mut Core) {
+        if self.express.is_none()
+            && let Some(order) = self.order.take()
+        {
+            self.io.hold_as_tuned();
+            core.cx.peers.holds_as_tuned(self.speaker.peer, order);
+        }
+    }
+
+    pub fn order(&self) -> Option<u32> {
+        self.order
+    }
+
+    /// It is not known to take bytes, but may be asked.
+    pub fn retry(&mut self) {
+        self.blocked = false;
+    }
+
+    pub fn carries_long(&self) -> bool {
+        self.tx.carries_long()
+    }
+
+    pub fn carries_short(&self) -> bool {
+        self.tx.carries_short()
     }
 
     /// The host says that the link may have become ready.
@@ -57,13 +111,14 @@ impl<L: Link> Conn<L> {
         self.paused = false;
     }
 
-    /// Reads until the link blocks or has had its share. An error is the reason to drop the link.
-    pub fn read(&mut self, core: &mut Core) -> Result<(), String> {
+    /// Reads until the link blocks, or has had its share: then there may be more, and this is true. An error is the reason to
+    /// drop the link.
+    pub fn read(&mut self, core: &mut Core) -> Result<bool, String> {
         let mut bytes = 0;
         while bytes < core.cx.config.pump_budget_bytes {
             core.cx.counters.reads += 1;
             match self.rx.read(&mut self.io, core) {
-                LinkIo::Moved(0) | LinkIo::Blocked => return Ok(()),
+                LinkIo::Moved(0) | LinkIo::Blocked => return Ok(false),
                 LinkIo::Moved(moved) => {
                     bytes += moved;
                     core.cx.counters.bytes_read += moved as u64;
@@ -74,21 +129,39 @@ impl<L: Link> Conn<L> {
                 LinkIo::Closed(reason) => return Err(reason),
             }
             self.rx.digest(&mut self.speaker, core).map_err(|fault| fault.to_string())?;
+            if self.rx.carries_long() {
+                self.take_long(core);
+            }
         }
         self.tell_again(core);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes what is under way, and one new piece if there is one, as far as the link takes it.
-    pub fn write(&mut self, core: &mut Core, pump: u64, now: Time) -> Result<Wrote, String> {
-        if self.blocked || self.paused {
-            return Ok(Wrote::Nothing);
-        }
+    pub fn write(
+        &mut self,
+        freight: Freight,
+        core: &mut Core,
+        pump: u64,
+        now: Time,
+    ) -> Result<Wrote, String> {
+        let is_short = freight == Freight::Short;
         if self.written.0 != pump {
             self.written = (pump, 0);
+            // Its share is small: it has one whenever another has.
+            self.paused &= self.express.is_none();
         }
-        while self.tx.stage(self.speaker.peer, self.speaker.link, core) {
-            if self.written.1 >= core.cx.config.pump_budget_bytes {
+        if self.blocked || (self.paused && !is_short) {
+            return Ok(Wrote::Nothing);
+        }
+        let budget_bytes = core.cx.config.pump_budget_bytes;
+        let share_bytes =
+            self.express.filter(|_| !is_short).map_or(budget_bytes, |bytes| bytes.min(budget_bytes));
+        while self.tx.stage(freight, self.speaker.peer, self.speaker.link, core) {
+            if self.tx.carries_long() {
+                self.take_long(core);
+            }
+            if self.written.1 >= share_bytes {
                 self.paused = true;
                 self.tell_again(core);
                 return Ok(Wrote::Nothing);
@@ -124,7 +197,7 @@ impl<L: Link> Conn<L> {
     /// before it was known to be blocked. That one is watched already, and gets something else when it takes bytes again.
     pub fn take_over(&mut self, other: &mut Conn<L>) -> bool {
         let taken = self.is_free() && other.blocked && self.tx.take_over(&mut other.tx);
-        if taken && !other.tx.under_way() {
+        if taken && !other.tx.under_way() && !other.tx.carries_long() {
             other.patience.has_nothing();
         }
         taken

@@ -8,6 +8,7 @@ use super::frames::Core;
 use super::link::Link;
 use super::running::Running;
 use super::sync::{SyncEnd, SyncStart};
+use super::tx::Freight;
 use crate::limits::{
     DEFAULT_SILENCE_MS, FAR_SEGMENT_BYTES, MAX_EAGER_BYTES_PER_PEER, MAX_PROBE_BYTES, MAX_SEGMENT_BYTES,
     NEAR_RTT_US, SAVE_IDLE_MS,
@@ -177,8 +178,10 @@ impl<L: Link> Engine<L> {
         let config = &self.core.cx.config;
         let near = (1..=NEAR_RTT_US).contains(&rtt_us);
         let segment_bytes = if near { config.near_segment_bytes } else { config.far_segment_bytes };
-        self.conns[slot] = Some(Conn::new(link, peer, peer_slot, segment_bytes, io));
-        self.core.cx.peers.add_link(peer_slot, slot);
+        let conn = Conn::new(link, peer, peer_slot, segment_bytes, near, io);
+        self.core.cx.peers.add_link(peer_slot, slot, conn.order());
+        self.conns[slot] = Some(conn);
+        self.choose_express(peer_slot);
         self.core.cx.now = now;
         self.core.syncs.linked(&mut self.core.cx);
         self.ready(link, now);
@@ -223,8 +226,10 @@ impl<L: Link> Engine<L> {
         if let Some(conn) = &mut self.conns[slot] {
             conn.wake();
             self.core.cx.peers.mark_dirty(conn.speaker.peer);
-            if let Err(reason) = conn.read(&mut self.core) {
-                self.lose(slot, reason);
+            match conn.read(&mut self.core) {
+                Ok(true) => self.read_expresses(slot),
+                Ok(false) => {}
+                Err(reason) => self.lose(slot, reason),
             }
         }
         self.flush(now);
@@ -234,8 +239,10 @@ impl<L: Link> Engine<L> {
         let conn = self.conns[slot].take()?;
         let link = conn.speaker.link;
         self.by_link.remove(&link);
-        self.core.cx.peers.remove_link(conn.speaker.peer, slot);
+        let peer = conn.speaker.peer;
+        self.core.cx.peers.remove_link(peer, slot);
         conn.close(&mut self.core.cx.windows);
+        self.choose_express(peer);
         Some(link)
     }
 
@@ -261,12 +268,13 @@ impl<L: Link> Engine<L> {
     }
 
     /// What waits on a blocked link goes first, over the one that may be free.
-    fn relieve(&mut self, peer: usize, slot: usize) {
+    fn relieve(&mut self, peer: usize, slot: usize, now: Time) {
         if !self.conns[slot].as_ref().is_some_and(Conn::is_free) {
             return;
         }
         for &other in self.core.cx.peers.links(peer) {
-            if let Ok([Some(conn), Some(other)]) = self.conns.get_disjoint_mut([slot, other])
+            if !self.is_express(peer, other, now)
+                && let Ok([Some(conn), Some(other)]) = self.conns.get_disjoint_mut([slot, other])
                 && conn.take_over(other)
             {
                 return;
@@ -276,12 +284,23 @@ impl<L: Link> Engine<L> {
 
     /// One piece for each link in turn, until none of them takes any more.
     fn flush_peer(&mut self, peer: usize, now: Time) {
+        let others = self.flush_express(peer, now);
+        self.flush_links(peer, others, now);
+        // What is short waited for the express. If nothing else is left, it goes over any link.
+        if others == Freight::Long && self.flush_express(peer, now) == Freight::Any {
+            self.flush_links(peer, Freight::Any, now);
+        }
+    }
+
+    /// `others`: what links may take that are not the express.
+    fn flush_links(&mut self, peer: usize, others: Freight, now: Time) {
         let mut idle = 0;
         while idle < self.core.cx.peers.links(peer).len() {
             let Some(slot) = self.core.cx.peers.next_link(peer) else { return };
-            self.relieve(peer, slot);
+            self.relieve(peer, slot, now);
+            let freight = if self.core.cx.peers.express(peer) == Some(slot) { Freight::Any } else { others };
             let Some(conn) = &mut self.conns[slot] else { return };
-            match conn.write(&mut self.core, self.pump, now) {
+            match conn.write(freight, &mut self.core, self.pump, now) {
                 Ok(Wrote::Whole) => idle = 0,
                 Ok(Wrote::Nothing) => idle += 1,
                 Err(reason) => self.lose(slot, reason),

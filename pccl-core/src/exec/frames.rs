@@ -50,16 +50,26 @@ impl Core {
         }
     }
 
-    /// The next thing for this peer: what we ask of it, then a piece of the operation whose turn it is, then what it has
-    /// asked of us. Measurements come last; but their pings and pongs meet nothing else, as programs wait for them.
+    /// The next short thing for this peer: goes before all that is long.
+    pub fn next_short(&mut self, peer: usize) -> Option<Outgoing> {
+        let (slot, to) = self.cx.peers.take_short(peer)?;
+        self.next_piece(slot, to, true)
+    }
+
+    fn next_piece(&mut self, slot: usize, to: Rank, is_short: bool) -> Option<Outgoing> {
+        let (item, at, len) = self.ops.get_mut(slot).next_item(to, &mut self.cx)?;
+        Some(Outgoing::Piece(OutgoingPiece { op: slot, item, at, len, offset: 0, is_short }))
+    }
+
+    /// The next other thing for this peer: what we ask of it, then a piece of the operation whose turn it is, then what it
+    /// has asked of us. Measurements come last; but their pings and pongs meet nothing else, as programs wait for them.
     pub fn next_outgoing(&mut self, peer: usize, link: LinkId) -> Option<Outgoing> {
         let id = self.cx.peers.id(peer);
         if let Some(note) = self.syncs.next_note(id) {
             return Some(Outgoing::Note(note));
         }
         if let Some((slot, to)) = self.cx.peers.take_turn(peer) {
-            let (item, at, len) = self.ops.get_mut(slot).next_item(to, &mut self.cx)?;
-            return Some(Outgoing::Piece(OutgoingPiece { op: slot, item, at, len, offset: 0 }));
+            return self.next_piece(slot, to, false);
         }
         if let Some(answer) = self.syncs.next_answer(id) {
             return Some(match answer {

@@ -33,6 +33,17 @@ pub trait Link {
     fn answers(&self) -> Option<Answers> {
         None
     }
+    /// Where this link stands among those of its pair; both ends say the same. `None` if nobody can tell.
+    fn order(&self) -> Option<u32> {
+        None
+    }
+    /// From now on only little may be on its way that was not read: so what is sent next arrives soon. Asked of a fresh link; false
+    /// if that is not to be had.
+    fn hold_little(&mut self) -> bool {
+        false
+    }
+    /// Undoes `hold_little`.
+    fn hold_as_tuned(&mut self) {}
     /// Ends both directions at once. Bytes under way may be lost.
     fn shutdown(&mut self);
 }

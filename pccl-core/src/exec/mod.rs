@@ -1,10 +1,11 @@
 //! Moves bytes: plan × link × region. Decides nothing, sees no message.
 //!
-//! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `frames` (what a frame
-//! means), `running` (one operation: `op` is its way through a forest, with `landing` for what arrives and `window` for
-//! what comes ahead of its turn; `small` its way without one), `ops` and `peers` (the tables), `early` and `allowance`
-//! (what may be sent ahead), `piece` (the unit that travels), `coding` (as what). `sync` moves shared state, `probe` measures,
-//! `observe` does so while operations run.
+//! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `express` (the link for what is
+//! short), `patience` (when a link is given up), `frames` (what a frame means), `running` (one operation: `op` is its way
+//! through a forest, with `landing` for what arrives and `window` for what comes ahead of its turn; `small` its way without
+//! one), `ops` and `peers` (the tables), `early` and `allowance` (what may be
+//! sent ahead), `piece` (the unit that travels), `queue` (which leaves first), `coding` (as what). `sync` moves shared
+//! state, `probe` measures, `observe` does so while operations run.
 
 mod allowance;
 mod coding;
@@ -13,6 +14,7 @@ mod context;
 mod early;
 mod encoding;
 mod engine;
+mod express;
 mod fault;
 mod frames;
 mod landing;

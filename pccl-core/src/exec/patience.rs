@@ -5,6 +5,7 @@
 
 use super::engine::Engine;
 use super::link::{Answers, Link};
+use super::tx::Freight;
 use crate::limits::STALL_FACTOR_AMONG_OTHERS;
 use crate::types::Time;
 
@@ -49,6 +50,11 @@ impl Patience {
             self.unasked_since = self.unasked_since.map(|given| given.max(since));
             self.spared_until = None;
         }
+    }
+
+    /// For how long it takes nothing although there is something to write.
+    pub fn stuck_us(&self, now: Time) -> u64 {
+        self.stuck_since.map_or(0, |since| now.since_us(since))
     }
 
     fn since(&self) -> Option<Time> {
@@ -97,7 +103,7 @@ impl<L: Link> Engine<L> {
         self.pump += 1;
         let Some(conn) = &mut self.conns[slot] else { return };
         conn.wake();
-        if let Err(reason) = conn.write(&mut self.core, self.pump, now) {
+        if let Err(reason) = conn.write(Freight::Any, &mut self.core, self.pump, now) {
             return self.lose(slot, reason);
         }
         if let Some(since) = self.conns[slot].as_ref().and_then(|conn| conn.patience.stuck_since) {
@@ -135,9 +141,9 @@ impl<L: Link> Engine<L> {
         }
     }
 
-    /// Until when a link that makes no progress since then has time because of the pair's others. What one has taken since may
-    /// still be in our own system only, so it counts for a silence time, and where the system tells only if its other end was heard
-    /// since; but for all that a link may have if the other end is known to have it.
+    /// Until when a link that makes no progress since then has time because of the pair's others. What one has taken since
+    /// may still be in our own system only, so it counts for a silence time, and where the system tells only if its other
+    /// end was heard since; but for all that a link may have if the other end is known to have it.
     fn others_get_through(&self, slot: usize, since: Time, now: Time) -> Option<Time> {
         let stall_ms = self.core.cx.config.stall_ms;
         let most = since.plus_ms(stall_ms * STALL_FACTOR_AMONG_OTHERS);

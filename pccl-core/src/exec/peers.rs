@@ -22,15 +22,28 @@ struct Peer {
     id: PeerId,
     /// Slots of the links, in the order they came.
     links: Vec<usize>,
+    /// Those that hold little, in the order that both ends know.
+    little: BTreeMap<u32, usize>,
+    /// See `express`.
+    express: Option<usize>,
     /// Whose turn among the links it is.
     next_link: usize,
     grants: VecDeque<FrameHeader>,
     /// Operations (slot, and the peer's rank there) with pieces for this peer, each once: they take turns.
     turns: VecDeque<(usize, Rank)>,
+    /// The same of what is short.
+    short_turns: VecDeque<(usize, Rank)>,
     early: Early,
     allowance: Allowance,
     observation: Observation,
     dirty: bool,
+}
+
+impl Peer {
+    fn choose_express(&mut self) {
+        let first = self.little.first_key_value().map(|(_, link)| *link);
+        self.express = first.filter(|_| self.links.len() > 1);
+    }
 }
 
 impl Peers {
@@ -46,9 +59,12 @@ impl Peers {
         self.slots[slot] = Some(Peer {
             id,
             links: Vec::new(),
+            little: BTreeMap::new(),
+            express: None,
             next_link: 0,
             grants: VecDeque::new(),
             turns: VecDeque::new(),
+            short_turns: VecDeque::new(),
             early: Early::default(),
             allowance: Allowance::default(),
             observation: Observation::default(),
@@ -102,13 +118,35 @@ impl Peers {
         self.slots[slot].as_ref().map_or(&[], |peer| &peer.links)
     }
 
-    pub fn add_link(&mut self, slot: usize, link: usize) {
-        self.get(slot).links.push(link);
+    /// `order`: see `Link::order`; of one that holds little.
+    pub fn add_link(&mut self, slot: usize, link: usize, order: Option<u32>) {
+        let peer = self.get(slot);
+        peer.links.push(link);
+        peer.little.extend(order.map(|order| (order, link)));
+        peer.choose_express();
         self.mark_dirty(slot);
     }
 
     pub fn remove_link(&mut self, slot: usize, link: usize) {
-        self.get(slot).links.retain(|l| *l != link);
+        let peer = self.get(slot);
+        peer.links.retain(|l| *l != link);
+        peer.little.retain(|_, l| *l != link);
+        peer.choose_express();
+    }
+
+    /// This link, which is not the express, holds as much as others.
+    pub fn holds_as_tuned(&mut self, slot: usize, order: u32) {
+        self.get(slot).little.remove(&order);
+    }
+
+    /// The link of a near pair that what is short goes over: the same one at both ends, the first in the order.
+    pub fn express(&self, slot: usize) -> Option<usize> {
+        self.slots[slot].as_ref()?.express
+    }
+
+    /// Slots there are, whether or not in use.
+    pub fn len(&self) -> usize {
+        self.slots.len()
     }
 
     /// The links take turns, so that one that takes much at once does not carry everything.
@@ -174,10 +212,31 @@ impl Peers {
         self.get(slot).turns.pop_front()
     }
 
+    /// A turn for the only thing that an operation sends this peer, which is short.
+    pub fn queue_short(&mut self, slot: usize, op: usize, rank: Rank) {
+        self.get(slot).short_turns.push_back((op, rank));
+        self.mark_dirty(slot);
+    }
+
+    pub fn take_short(&mut self, slot: usize) -> Option<(usize, Rank)> {
+        self.get(slot).short_turns.pop_front()
+    }
+
+    /// Whether grants or what is short wait for a link.
+    pub fn has_short(&self, slot: usize) -> bool {
+        let peer = self.slots[slot].as_ref();
+        peer.is_some_and(|peer| !peer.grants.is_empty() || !peer.short_turns.is_empty())
+    }
+
+    pub fn has_turns(&self, slot: usize) -> bool {
+        self.slots[slot].as_ref().is_some_and(|peer| !peer.turns.is_empty())
+    }
+
     /// Takes back everything queued for an operation.
     pub fn withdraw(&mut self, slot: usize, op: usize, key: OpKey) {
         let peer = self.get(slot);
         peer.turns.retain(|(turn, _)| *turn != op);
+        peer.short_turns.retain(|(turn, _)| *turn != op);
         peer.grants.retain(|grant| grant.key != key);
     }
 

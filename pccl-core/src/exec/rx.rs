@@ -135,6 +135,21 @@ impl Rx {
         }
     }
 
+    /// Whether what arrives is part of something long.
+    pub fn carries_long(&self) -> bool {
+        let landing = self.segment.as_ref().map(|segment| &segment.landing);
+        matches!(
+            landing,
+            Some(
+                Landing::Block(_)
+                    | Landing::Probe(_)
+                    | Landing::Sum(_)
+                    | Landing::Window { .. }
+                    | Landing::Result { .. }
+            )
+        )
+    }
+
     /// The operation in this slot is over: what still comes of it goes nowhere.
     pub fn forget(&mut self, op: usize, windows: &mut Pool) {
         if let Some(segment) = &mut self.segment

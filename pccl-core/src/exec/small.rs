@@ -128,7 +128,7 @@ impl Small {
             let parked = cx.peers.early(peer).take_parked(self.key);
             let met = parked.is_some() || !cx.peers.early(peer).take_grants(self.key).is_empty();
             if met || cx.peers.allowance(peer).take(self.key, len, limit_bytes) {
-                cx.peers.queue_turn(peer, self.slot, rank as Rank);
+                cx.peers.queue_short(peer, self.slot, rank as Rank);
             } else {
                 self.partners[rank].withheld = true;
                 cx.peers.queue_grant(peer, self.header(FrameKind::OpGrant, 0));
@@ -177,7 +177,7 @@ impl Small {
     fn meet(&mut self, rank: usize, cx: &mut Context) {
         let partner = &mut self.partners[rank];
         if std::mem::take(&mut partner.withheld) {
-            cx.peers.queue_turn(partner.peer, self.slot, rank as Rank);
+            cx.peers.queue_short(partner.peer, self.slot, rank as Rank);
         }
     }
 

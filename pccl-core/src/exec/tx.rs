@@ -45,6 +45,18 @@ pub(super) struct OutgoingPiece {
     pub len: usize,
     /// How much of it was sent in segments before the one under way.
     pub offset: usize,
+    /// One frame, of a small operation.
+    pub is_short: bool,
+}
+
+/// What a link may be given to send, beside what is under way on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freight {
+    Any,
+    /// Grants and whole contributions.
+    Short,
+    /// All else.
+    Long,
 }
 
 /// What is between a segment's header and its trailer.
@@ -99,6 +111,8 @@ pub(super) struct Tx {
     /// Bytes of head, body and trailer that the link took.
     sent: usize,
     outgoing: Option<Outgoing>,
+    /// What goes on when something short is through that went in between two of its frames.
+    aside: Option<Outgoing>,
 }
 
 impl Tx {
@@ -112,7 +126,13 @@ impl Tx {
             checked: Checked::default(),
             sent: 0,
             outgoing: None,
+            aside: None,
         }
+    }
+
+    /// For frames that are made from now on.
+    pub fn set_segment_bytes(&mut self, segment_bytes: usize) {
+        self.segment_bytes = segment_bytes;
     }
 
     fn total(&self) -> usize {
@@ -126,7 +146,18 @@ impl Tx {
 
     /// Nothing is under way, and no piece goes on here.
     pub fn is_idle(&self) -> bool {
-        self.outgoing.is_none() && !self.under_way()
+        self.outgoing.is_none() && self.aside.is_none() && !self.under_way()
+    }
+
+    /// Whether it sends something long.
+    pub fn carries_long(&self) -> bool {
+        self.aside.is_some() || self.outgoing.as_ref().is_some_and(Outgoing::is_long)
+    }
+
+    /// Whether grants or something short are under way.
+    pub fn carries_short(&self) -> bool {
+        let is_short = self.outgoing.as_ref().is_some_and(|out| !out.is_long());
+        self.under_way() && (self.sent < self.grants_bytes || is_short)
     }
 
     /// Takes what is ready on another link of the same peer, as far as that one has not begun to send it: grants, and
@@ -156,25 +187,32 @@ impl Tx {
         true
     }
 
-    /// Makes the next bytes ready, if there is anything to send: grants go first, then the piece goes on,
-    /// then a new piece is begun.
-    pub fn stage(&mut self, peer: usize, link: LinkId, core: &mut Core) -> bool {
-        if self.under_way() {
+    /// Makes the next bytes ready, if there is anything to send: grants go first, then what is short, then the piece goes
+    /// on, then a new piece is begun.
+    pub fn stage(&mut self, freight: Freight, peer: usize, link: LinkId, core: &mut Core) -> bool {
+        let takes_short = freight != Freight::Long;
+        // A frame of something long that was not begun lets what is short go first.
+        let is_long = self.outgoing.as_ref().is_some_and(Outgoing::is_long);
+        let gives_way = self.sent == 0 && self.grants_bytes == 0 && is_long;
+        if self.under_way() && !(takes_short && gives_way && core.cx.peers.has_short(peer)) {
             return true;
         }
-        self.head.clear();
-        self.body = Body::None;
-        self.sent = 0;
-        for _ in 0..GRANTS_AT_ONCE {
+        self.clear();
+        for _ in 0..if takes_short { GRANTS_AT_ONCE } else { 0 } {
             let Some(grant) = core.cx.peers.take_grant(peer) else { break };
             self.head.extend_from_slice(&grant.encode());
             core.cx.counters.grants_sent += 1;
         }
         self.grants_bytes = self.head.len();
-        if self.outgoing.is_none() {
+        self.outgoing = self.outgoing.take().or_else(|| self.aside.take());
+        if takes_short && let Some(short) = core.next_short(peer) {
+            debug_assert!(self.aside.is_none(), "what is short has one frame, and ended with it");
+            self.aside = self.outgoing.replace(short);
+        } else if self.outgoing.is_none() && freight != Freight::Short {
             self.outgoing = core.next_outgoing(peer, link);
         }
-        if let Some(out) = &self.outgoing {
+        let goes_on = |out: &&Outgoing| freight != Freight::Short || !out.is_long();
+        if let Some(out) = self.outgoing.as_ref().filter(goes_on) {
             let (header, payload) = out.segment(self.segment_bytes, core);
             self.body = Body::Payload(payload.len());
             self.head.extend_from_slice(&header.encode());
@@ -244,12 +282,14 @@ impl Tx {
 
     /// The operation in this slot is over: its piece is given up. True if that makes a void frame.
     pub fn forget(&mut self, op: usize) -> bool {
+        self.aside.take_if(|out| matches!(out, Outgoing::Piece(out) if out.op == op));
         matches!(&self.outgoing, Some(Outgoing::Piece(out)) if out.op == op) && self.give_up()
     }
 
     /// The synchronization is over: its block is given up. True if that makes a void frame. Asks and digests lie in
     /// memory of their own, and may go on.
     pub fn forget_sync(&mut self) -> bool {
+        self.aside.take_if(|out| matches!(out, Outgoing::Block(_)));
         matches!(&self.outgoing, Some(Outgoing::Block(_))) && self.give_up()
     }
 
@@ -276,6 +316,14 @@ impl Tx {
 }
 
 impl Outgoing {
+    fn is_long(&self) -> bool {
+        match self {
+            Outgoing::Piece(out) => !out.is_short,
+            Outgoing::Block(_) | Outgoing::Load(_) => true,
+            Outgoing::Note(_) => false,
+        }
+    }
+
     /// Nothing of it was sent, and any link to the peer will do. Measurements are those of one link.
     fn is_fresh(&self) -> bool {
         match self {

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 
+use super::options::{hold_as_tuned, hold_little};
 use super::round_trip::answers;
 use crate::exec::{Answers, Link, LinkIo};
 
@@ -20,6 +21,8 @@ use crate::exec::{Answers, Link, LinkIo};
 pub struct TcpLink {
     stream: Rc<TcpStream>,
     carried: Rc<Carried>,
+    /// While it holds little: the `TCP_NOTSENT_LOWAT` it had before.
+    tuned_notsent_bytes: Option<u32>,
 }
 
 /// Bytes each way so far.
@@ -31,7 +34,7 @@ pub struct Carried {
 
 impl TcpLink {
     pub fn new(stream: Rc<TcpStream>) -> TcpLink {
-        TcpLink { stream, carried: Rc::default() }
+        TcpLink { stream, carried: Rc::default(), tuned_notsent_bytes: None }
     }
 
     pub fn carried(&self) -> Rc<Carried> {
@@ -64,6 +67,23 @@ impl Link for TcpLink {
 
     fn answers(&self) -> Option<Answers> {
         answers(&self.stream)
+    }
+
+    /// By the ports, which no other connection of the pair has, and which both ends know unless they are translated on the way.
+    fn order(&self) -> Option<u32> {
+        let ports = [self.stream.local_addr().ok()?.port(), self.stream.peer_addr().ok()?.port()];
+        Some(u32::from(ports[0].min(ports[1])) << 16 | u32::from(ports[0].max(ports[1])))
+    }
+
+    fn hold_little(&mut self) -> bool {
+        self.tuned_notsent_bytes = hold_little(&self.stream);
+        self.tuned_notsent_bytes.is_some()
+    }
+
+    fn hold_as_tuned(&mut self) {
+        if let Some(notsent_bytes) = self.tuned_notsent_bytes.take() {
+            hold_as_tuned(&self.stream, notsent_bytes);
+        }
     }
 
     fn shutdown(&mut self) {
@@ -155,6 +175,20 @@ mod tests {
         assert_eq!((&a, &b[..6]), (b"hel", &b"lo you"[..]));
         let carried = |link: &TcpLink| (link.carried().written.get(), link.carried().read.get());
         assert_eq!((carried(&ours), carried(&theirs)), ((0, 9), (9, 0)));
+    }
+
+    #[tokio::test]
+    async fn both_ends_know_the_same_order_of_links() {
+        let mut orders = Vec::new();
+        for _ in 0..3 {
+            let (ours, _, theirs) = pair().await;
+            let theirs = TcpLink::new(Rc::new(theirs));
+            assert_eq!(ours.order(), theirs.order());
+            orders.push((ours.order().unwrap(), ours, theirs));
+        }
+        orders.sort_by_key(|(order, ..)| *order);
+        orders.dedup_by_key(|(order, ..)| *order);
+        assert_eq!(orders.len(), 3);
     }
 
     #[cfg(target_os = "linux")]

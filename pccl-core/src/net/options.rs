@@ -1,4 +1,4 @@
-//! Socket options. `SO_RCVBUF` is never set: it would end the kernel's own tuning.
+//! Socket options. `SO_RCVBUF` ends the kernel's own tuning, so it is set only where little is to wait (`hold_little`).
 
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ pub struct DataOptions {
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// As many probes of an idle connection are lost before it counts as dead: one is not enough.
 const PROBES: u32 = 4;
+
+/// `SO_RCVBUF` of a connection that is to hold little; the system doubles it. On loopback a segment has 64 KiB, and fewer than three
+/// make it wait.
+#[cfg(target_os = "linux")]
+const LITTLE_UNREAD_BYTES: usize = 128 << 10;
+/// Its mark of unsent bytes.
+#[cfg(target_os = "linux")]
+const LITTLE_UNSENT_BYTES: u32 = 32 << 10;
 
 /// For the connection that carries messages.
 pub fn set_control_options(stream: &TcpStream, silence_ms: u32) {
@@ -73,6 +81,52 @@ pub fn set_data_options(stream: &TcpStream, silence_ms: u32, options: &DataOptio
     if let Some(name) = options.congestion.choose(rtt_us) {
         note("TCP_CONGESTION", congestion::set(stream, name));
     }
+}
+
+/// Bounds what may wait at either end, unsent or unread, whatever the system would tune its buffers to: of a fresh near connection
+/// alone. (What a long path holds would be bounded with it; and a buffer that becomes smaller than what is on its way loses that: it
+/// takes 200 ms until it is sent again.) Gives the mark of unsent bytes as it was; `None` where this cannot be undone.
+#[cfg(target_os = "linux")]
+pub fn hold_little(stream: &TcpStream) -> Option<u32> {
+    // Linux before 5.14 has no such option.
+    nix::sys::socket::getsockopt(stream, lock::BufferLock).ok()?;
+    let (socket, before) = (SockRef::from(stream), notsent_lowat_bytes(stream)?);
+    socket.set_recv_buffer_size(LITTLE_UNREAD_BYTES).ok()?;
+    note("TCP_NOTSENT_LOWAT", socket.set_tcp_notsent_lowat(before.min(LITTLE_UNSENT_BYTES)));
+    Some(before)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn hold_little(_: &TcpStream) -> Option<u32> {
+    None
+}
+
+/// Undoes `hold_little`.
+pub fn hold_as_tuned(stream: &TcpStream, notsent_bytes: u32) {
+    #[cfg(target_os = "linux")]
+    {
+        note("SO_BUF_LOCK", nix::sys::socket::setsockopt(stream, lock::BufferLock, &0).map_err(Into::into));
+        note("TCP_NOTSENT_LOWAT", SockRef::from(stream).set_tcp_notsent_lowat(notsent_bytes));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, notsent_bytes);
+}
+
+#[cfg(target_os = "linux")]
+mod lock {
+    use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
+
+    /// Of `asm-generic/socket.h`.
+    const SO_BUF_LOCK: i32 = 72;
+
+    sockopt_impl!(
+        /// Which buffers of a socket the system does not tune.
+        BufferLock,
+        Both,
+        libc::SOL_SOCKET,
+        SO_BUF_LOCK,
+        i32
+    );
 }
 
 /// `TCP_NOTSENT_LOWAT` as in force; `None` where the system does not tell.
@@ -157,6 +211,24 @@ mod tests {
             // Else the first probe that is lost ends the connection.
             assert!(3 * apart.as_millis() <= u128::from(patience_ms));
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_holds_little_until_it_is_left_to_the_system_again() {
+        let stream = stream().await;
+        set_data_options(&stream, 1_000, &options(), 0);
+        let of = |stream| {
+            let socket = SockRef::from(stream);
+            (socket.recv_buffer_size().unwrap(), socket.tcp_notsent_lowat().unwrap())
+        };
+        let tuned = of(&stream).0;
+        // As every Linux that these tests run on.
+        assert_eq!(hold_little(&stream), Some(100_000));
+        assert_eq!(of(&stream), (2 * LITTLE_UNREAD_BYTES, LITTLE_UNSENT_BYTES));
+        let locked = |stream| nix::sys::socket::getsockopt(stream, lock::BufferLock).unwrap() != 0;
+        assert!(locked(&stream));
+        hold_as_tuned(&stream, 100_000);
+        assert!(!locked(&stream) && of(&stream).0 >= tuned && of(&stream).1 == 100_000);
     }
 
     #[tokio::test]

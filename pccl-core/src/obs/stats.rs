@@ -37,8 +37,8 @@ pub struct LinkStats {
     pub rtt_us: u32,
     /// As the system estimates it now, queues included: the least of the connections. 0 if unknown.
     pub rtt_now_us: u32,
-    /// Unsent bytes that a connection's system takes before it says that it is full (`TCP_NOTSENT_LOWAT`), as in force: the least of
-    /// the connections. 0 where the system does not tell.
+    /// Unsent bytes that a connection's system takes before it says that it is full (`TCP_NOTSENT_LOWAT`), as in force: the most of
+    /// the connections, as the express of a near pair has less. 0 where the system does not tell.
     pub notsent_lowat_bytes: u32,
     /// Send buffer of a connection as it is now, tuned by the system or set (`SO_SNDBUF`): the least of the connections.
     pub send_buffer_bytes: u32,

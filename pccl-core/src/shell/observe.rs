@@ -42,9 +42,12 @@ fn sum(watches: &[&Watch]) -> LinkStats {
         congestion: names.into_iter().collect::<Vec<_>>().join(","),
         rtt_us: least(&mut watches.iter().map(|watch| watch.rtt_us)),
         rtt_now_us: least(&mut watches.iter().filter_map(|watch| smoothed_us(&watch.stream))),
-        notsent_lowat_bytes: least(
-            &mut watches.iter().filter_map(|watch| notsent_lowat_bytes(&watch.stream)),
-        ),
+        // The express of a near pair has less than the others.
+        notsent_lowat_bytes: watches
+            .iter()
+            .filter_map(|watch| notsent_lowat_bytes(&watch.stream))
+            .max()
+            .unwrap_or(0),
         send_buffer_bytes: least(&mut watches.iter().filter_map(|watch| send_buffer_bytes(&watch.stream))),
         retransmitted: watches.iter().map(|watch| retransmitted(&watch.stream)).sum(),
         tx_bytes: watches.iter().map(|watch| watch.carried.written.get()).sum(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::task::spawn_local;
+use tokio::sync::{Notify, SemaphorePermit};
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::node::Input;
@@ -288,9 +288,8 @@ impl PeerLoop {
     /// Tells the node when the connection is ready, as long as it has it.
     async fn watch(self: Rc<Self>, link: LinkId, watch: Rc<Watch>) {
         while !watch.over.get() {
-            if watch.again.take() {
-                // Requests and messages of the master wait for no tensor.
-                tokio::task::yield_now().await;
+            let turn = if watch.again.take() {
+                self.turn().await
             } else {
                 let interest = match watch.writable.get() {
                     true => Interest::READABLE | Interest::WRITABLE,
@@ -306,9 +305,22 @@ impl PeerLoop {
                     // Only when the runtime ends.
                     Err(_) => return,
                 }
-            }
+                match self.turns.try_acquire() {
+                    Ok(turn) => Some(turn),
+                    Err(_) => self.turn().await,
+                }
+            };
             self.feed(Input::LinkReady { link });
+            drop(turn);
         }
+    }
+
+    /// Connections that have much to move do so one after the other, and before each the runtime looks at all else: so requests
+    /// and messages of the master wait for one of them at most.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = self.turns.acquire().await.ok();
+        yield_now().await;
+        turn
     }
 }
 

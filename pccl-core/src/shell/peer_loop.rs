@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::clock::{Clock, Timer};
@@ -80,6 +80,8 @@ pub(super) struct PeerLoop {
     told: Cell<Option<Epoch>>,
     pub(super) links: RefCell<BTreeMap<LinkId, Rc<Watch>>>,
     pub(super) next_link: Cell<u64>,
+    /// One, of the connection whose turn it is.
+    pub(super) turns: Semaphore,
     pub(super) control: RefCell<Option<Rc<ControlLink>>>,
     pub(super) control_task: RefCell<Option<JoinHandle<()>>>,
     /// Says its last words on a control connection we have hung up.
@@ -152,6 +154,7 @@ impl PeerLoop {
             told: Cell::new(None),
             links: RefCell::default(),
             next_link: Cell::new(0),
+            turns: Semaphore::new(1),
             control: RefCell::default(),
             control_task: RefCell::default(),
             winding_up: RefCell::default(),

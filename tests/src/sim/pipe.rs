@@ -299,6 +299,16 @@ impl Link for MemLink {
         LinkIo::Moved(moved)
     }
 
+    /// Not that in which they were made.
+    fn order(&self) -> Option<u32> {
+        Some(self.conn.index.reverse_bits() ^ 1 << 31)
+    }
+
+    /// It never holds much.
+    fn hold_little(&mut self) -> bool {
+        true
+    }
+
     fn shutdown(&mut self) {
         if !self.conn.shut[self.side].replace(true) {
             let news = News::Shut { conn: self.conn.index, side: self.side };

@@ -43,7 +43,8 @@ fn an_abort_at_any_byte_leaves_the_input_intact_and_the_links_usable() {
         Shape { piece_bytes: 16, segment_bytes: 16, step: 1, pump_budget_bytes: 1, ..Shape::default() };
     let mesh = Shape { world_size: 3, schedule: ScheduleChoice::Mesh, ..base.clone() };
     let trees = Shape { world_size: 4, unlinked: vec![(0, 1)], links_per_pair: 2, step: 3, ..base.clone() };
-    for (shape, stride) in [(base, 1), (mesh, 13), (trees, 37)] {
+    let near = Shape { links_per_pair: 2, rtt_us: 100, segment_bytes: 8, ..mesh.clone() };
+    for (shape, stride) in [(base, 1), (mesh, 13), (trees, 37), (near, 19)] {
         for in_place in [true, false] {
             let stride = if in_place { stride } else { 5 * stride };
             let mut before = 0;

@@ -24,6 +24,10 @@ pub struct Pipe {
     pub stands_at: Option<usize>,
     /// What the system of the end that writes says of the other.
     pub answers: Option<Answers>,
+    /// See `Link::order`.
+    pub order: Option<u32>,
+    /// The capacity it has when it is not to hold little.
+    pub tuned_capacity: usize,
     /// Flips a bit of the byte at this position.
     pub damage_at: Option<usize>,
     /// The connection ends, both ways, when so many bytes have been written.
@@ -31,6 +35,9 @@ pub struct Pipe {
     /// The cut takes what is under way with it, as a reset does.
     pub cut_loses: bool,
 }
+
+/// Bytes on their way in a link that holds little.
+pub const LITTLE: usize = 100;
 
 pub type PipeRef = Rc<RefCell<Pipe>>;
 
@@ -97,7 +104,7 @@ impl Link for PipeEnd {
         }
         let until = |at: Option<usize>| at.map_or(usize::MAX, |at| at.saturating_sub(pipe.total));
         let until_end = until(pipe.cut_at).min(until(pipe.stands_at));
-        let room = pipe.step.min(pipe.capacity - pipe.bytes.len()).min(until_end);
+        let room = pipe.step.min(pipe.capacity.saturating_sub(pipe.bytes.len())).min(until_end);
         if room == 0 {
             return LinkIo::Blocked;
         }
@@ -115,6 +122,23 @@ impl Link for PipeEnd {
 
     fn answers(&self) -> Option<Answers> {
         self.to.borrow().answers
+    }
+
+    fn order(&self) -> Option<u32> {
+        self.to.borrow().order
+    }
+
+    fn hold_little(&mut self) -> bool {
+        // It is the reader's buffer.
+        let mut pipe = self.from.borrow_mut();
+        pipe.tuned_capacity = pipe.capacity;
+        pipe.capacity = pipe.capacity.min(LITTLE);
+        true
+    }
+
+    fn hold_as_tuned(&mut self) {
+        let mut pipe = self.from.borrow_mut();
+        pipe.capacity = pipe.tuned_capacity;
     }
 
     fn shutdown(&mut self) {

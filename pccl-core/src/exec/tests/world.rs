@@ -28,6 +28,8 @@ pub struct Shape {
     /// Bytes a link takes or gives at once, and bytes on their way at most.
     pub step: usize,
     pub capacity: usize,
+    /// 0: not known, so not near, and no link is the express.
+    pub rtt_us: u32,
     /// What links say of the other end; see `Pipe::answers`.
     pub answers: Option<Answers>,
     /// Budget of each host.
@@ -49,6 +51,7 @@ impl Default for Shape {
             pump_budget_bytes: 200,
             step: 7,
             capacity: 100,
+            rtt_us: 0,
             answers: None,
             budget_bytes: 1 << 20,
             seed: 1,
@@ -160,15 +163,16 @@ impl World {
     /// A new link; gives its id at `a`, that at `b` is the next one.
     pub fn connect(&mut self, a: usize, b: usize) -> LinkId {
         let (end_a, end_b, [there, back]) = pipe(self.shape.capacity, self.shape.step);
+        let ids = [LinkId(self.pipes.len() as u64), LinkId(self.pipes.len() as u64 + 1)];
         for pipe in [&there, &back] {
             pipe.borrow_mut().answers = self.shape.answers;
+            pipe.borrow_mut().order = Some(u32::MAX - ids[0].0 as u32);
         }
-        let ids = [LinkId(self.pipes.len() as u64), LinkId(self.pipes.len() as u64 + 1)];
         self.pipes.insert(ids[0], there);
         self.pipes.insert(ids[1], back);
         for (rank, other, id, end) in [(a, b, ids[0], end_a), (b, a, ids[1], end_b)] {
             self.hosts[rank].links.push(id);
-            self.hosts[rank].engine.add_link(id, peer(other), 0, end, self.now);
+            self.hosts[rank].engine.add_link(id, peer(other), self.shape.rtt_us, end, self.now);
         }
         ids[0]
     }
