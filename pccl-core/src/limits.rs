@@ -119,6 +119,10 @@ pub const MAX_EAGER_FRAMES_PER_PEER: usize = 256;
 /// What a group's other members may send one peer together: in larger groups the share of each is smaller.
 pub const MAX_EAGER_BYTES: usize = 8 << 20;
 
+/// What contributions to the small operations that a communicator runs may take of the process's budget. One operation at a time, at
+/// most `MAX_EAGER_OP_BYTES`, may have room beside it.
+pub const MAX_EAGER_RUNNING_BYTES: usize = 16 << 20;
+
 /// What all operations of a process together may take besides their callers' memory and saved input.
 pub const MEMORY_BUDGET_BYTES: usize = 48 << 20;
 /// What one operation may take of it for contributions that come ahead of their turn: about what is on its way

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::engine::{EngineConfig, Output};
 use super::peers::Peers;
+use super::rooms::Rooms;
 use crate::limits::WINDOW_STOCK_BYTES;
 use crate::mem::{Pool, SaveStock};
 use crate::obs::Counters;
@@ -15,6 +16,8 @@ pub(super) struct Context {
     /// Contributions ahead of their turn.
     pub windows: Pool,
     pub saves: SaveStock,
+    /// For contributions to small operations.
+    pub rooms: Rooms,
     pub outputs: VecDeque<Output>,
     pub counters: Counters,
     /// When the call under way came.
@@ -24,6 +27,7 @@ pub(super) struct Context {
 impl Context {
     pub fn new(config: EngineConfig) -> Context {
         Context {
+            rooms: Rooms::new(&config.budget),
             config,
             peers: Peers::default(),
             windows: Pool::new(WINDOW_STOCK_BYTES),

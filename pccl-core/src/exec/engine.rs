@@ -262,6 +262,7 @@ impl<L: Link> Engine<L> {
     /// Writes what the last call set free.
     fn flush(&mut self, now: Time) {
         self.pump += 1;
+        self.core.admit_small();
         while let Some(peer) = self.core.cx.peers.next_dirty() {
             self.flush_peer(peer, now);
         }
@@ -391,7 +392,8 @@ impl<L: Link> Engine<L> {
 
     /// Takes back every mention of an operation outside the table of operations.
     fn detach(&mut self, slot: usize) {
-        let op = self.core.ops.get(slot);
+        let op = self.core.ops.get_mut(slot);
+        op.leave_room(&mut self.core.cx);
         let key = op.key();
         for peer in op.peer_slots() {
             self.core.cx.peers.withdraw(peer, slot, key);

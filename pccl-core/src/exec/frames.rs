@@ -37,6 +37,15 @@ impl Core {
         }
     }
 
+    /// Gives room to small operations that have waited for it.
+    pub fn admit_small(&mut self) {
+        while let Some((slot, room)) = self.cx.rooms.next() {
+            if let Running::Small(op) = self.ops.get_mut(slot) {
+                op.admit(room, &mut self.cx);
+            }
+        }
+    }
+
     /// A place for bytes that nobody wants.
     pub fn sink(&mut self, len: usize) -> &mut [u8] {
         grown(&mut self.sink, len)

@@ -3,7 +3,7 @@
 //! `Engine` is the face. Behind it: `conn` (one link; `rx` and `tx` are its halves), `express` (the link for what is
 //! short), `patience` (when a link is given up), `frames` (what a frame means), `running` (one operation: `op` is its way
 //! through a forest, with `landing` for what arrives and `window` for what comes ahead of its turn; `small` its way without
-//! one), `ops` and `peers` (the tables), `early` and `allowance` (what may be
+//! one, `rooms` which of these keep what arrives), `ops` and `peers` (the tables), `early` and `allowance` (what may be
 //! sent ahead), `piece` (the unit that travels), `queue` (which leaves first), `coding` (as what). `sync` moves shared
 //! state, `probe` measures, `observe` does so while operations run.
 
@@ -27,6 +27,7 @@ mod peers;
 mod piece;
 mod probe;
 mod queue;
+mod rooms;
 mod running;
 mod rx;
 mod small;

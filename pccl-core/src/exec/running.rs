@@ -86,6 +86,13 @@ impl Running {
         }
     }
 
+    /// It keeps no more contributions.
+    pub fn leave_room(&mut self, cx: &mut Context) {
+        if let Running::Small(op) = self {
+            op.leave_room(cx);
+        }
+    }
+
     pub fn granted(&mut self, rank: Rank, header: &FrameHeader, cx: &mut Context) -> Result<(), Fault> {
         match self {
             Running::Forest(op) => op.granted(rank, header, cx),
@@ -147,7 +154,7 @@ impl Running {
                 let (at, len) = op.span(&item);
                 Some((item, at, op.coding.wire_bytes(len)))
             }
-            Running::Small(op) => Some((op.next_item(), 0, op.wire_bytes())),
+            Running::Small(op) => Some((op.next_item(rank), 0, op.wire_bytes())),
         }
     }
 

@@ -1,7 +1,8 @@
 //! One small operation: everybody sends its whole contribution to everybody, and adds all in the order of ranks.
 //!
 //! A contribution leaves at once where the peer's allowance has room; otherwise an `OpGrant` says that we have started,
-//! and the contribution follows when the peer has shown the same. Nothing is added before all contributions are here, so
+//! and the contribution follows when the peer has shown the same. What there is no room for (`rooms`) is dropped, and asked for
+//! again by a `PieceGrant`. Nothing is added before all contributions are here, so
 //! until then user memory is only read.
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::context::Context;
 use super::engine::{OpStart, OpTraffic, Output};
 use super::fault::Fault;
 use super::piece::{Direction, Item};
+use super::rooms::Room;
 use crate::kernel;
 use crate::kernel::quant::{self, Errors};
 use crate::limits::MAX_EAGER_BYTES;
@@ -36,6 +38,8 @@ pub(super) struct Small {
     /// By rank; the own one's is never used.
     partners: Vec<Partner>,
     missing: usize,
+    /// For what arrives, as long as something is missing.
+    room: Room,
     pub traffic: OpTraffic,
 }
 
@@ -45,6 +49,8 @@ struct Partner {
     peer: usize,
     /// Our contribution waits until the peer has started the operation.
     withheld: bool,
+    /// It is queued to be sent.
+    in_turn: bool,
     theirs: Theirs,
 }
 
@@ -53,6 +59,8 @@ enum Theirs {
     #[default]
     Missing,
     Arriving,
+    /// It was here, and there was no room for it.
+    Dropped,
     Here(Vec<u8>),
 }
 
@@ -100,6 +108,7 @@ impl Small {
             saved: None,
             missing: partners.len() - 1,
             partners,
+            room: Room::None,
             traffic: OpTraffic::default(),
         }
     }
@@ -123,12 +132,13 @@ impl Small {
         let len = self.wire_bytes();
         let share = MAX_EAGER_BYTES / (self.partners.len() - 1);
         let limit_bytes = share.min(cx.config.eager_bytes);
+        self.room = cx.rooms.enter(self.slot, len * (self.partners.len() - 1));
         for rank in self.others() {
             let peer = self.partners[rank].peer;
             let parked = cx.peers.early(peer).take_parked(self.key);
             let met = parked.is_some() || !cx.peers.early(peer).take_grants(self.key).is_empty();
             if met || cx.peers.allowance(peer).take(self.key, len, limit_bytes) {
-                cx.peers.queue_short(peer, self.slot, rank as Rank);
+                self.queue(rank, cx);
             } else {
                 self.partners[rank].withheld = true;
                 cx.peers.queue_grant(peer, self.header(FrameKind::OpGrant, 0));
@@ -140,6 +150,12 @@ impl Small {
                 None => {}
             }
         }
+    }
+
+    fn queue(&mut self, rank: usize, cx: &mut Context) {
+        let partner = &mut self.partners[rank];
+        partner.in_turn = true;
+        cx.peers.queue_short(partner.peer, self.slot, rank as Rank);
     }
 
     fn header(&self, kind: FrameKind, len: usize) -> FrameHeader {
@@ -175,16 +191,48 @@ impl Small {
 impl Small {
     /// `rank` has started the operation: whatever we send it now has its place.
     fn meet(&mut self, rank: usize, cx: &mut Context) {
-        let partner = &mut self.partners[rank];
-        if std::mem::take(&mut partner.withheld) {
-            cx.peers.queue_short(partner.peer, self.slot, rank as Rank);
+        if std::mem::take(&mut self.partners[rank].withheld) {
+            self.queue(rank, cx);
         }
+    }
+
+    /// There is room from now on: what was dropped may come again.
+    pub fn admit(&mut self, room: Room, cx: &mut Context) {
+        self.room = room;
+        for rank in self.others() {
+            let partner = &mut self.partners[rank];
+            if matches!(partner.theirs, Theirs::Dropped) {
+                partner.theirs = Theirs::Missing;
+                let peer = partner.peer;
+                cx.peers.queue_grant(peer, self.header(FrameKind::PieceGrant, 0));
+            }
+        }
+    }
+
+    /// There is no room for a contribution that is here, or begins to be.
+    fn drop_theirs(&mut self, rank: usize, cx: &mut Context) {
+        self.partners[rank].theirs = Theirs::Dropped;
+        let is_dropped = |rank: usize| matches!(self.partners[rank].theirs, Theirs::Dropped);
+        if self.others().all(is_dropped) {
+            cx.rooms.all_begun(self.slot);
+        }
+    }
+
+    /// Whatever comes now is not kept.
+    pub fn leave_room(&mut self, cx: &mut Context) {
+        cx.rooms.leave(self.slot, std::mem::replace(&mut self.room, Room::None));
     }
 
     pub fn granted(&mut self, rank: Rank, header: &FrameHeader, cx: &mut Context) -> Result<(), Fault> {
         let FrameHeader { key, chunk, piece, kind, .. } = *header;
         if kind == FrameKind::PieceGrant && header.digest == self.digest {
-            return Err(Fault::WrongGrant { key, chunk, piece });
+            // Once more: it had no room for what it got.
+            let Partner { withheld, in_turn, .. } = self.partners[usize::from(rank)];
+            if withheld || in_turn || (chunk, piece) != (0, 0) {
+                return Err(Fault::WrongGrant { key, chunk, piece });
+            }
+            self.queue(rank.into(), cx);
+            return Ok(());
         }
         self.meet(rank.into(), cx);
         Ok(())
@@ -200,12 +248,17 @@ impl Small {
         if len as usize != expected {
             return Err(Fault::EagerLength { key, len, expected });
         }
-        let theirs = &mut self.partners[usize::from(rank)].theirs;
-        if !matches!(theirs, Theirs::Missing) {
+        let rank = usize::from(rank);
+        if !matches!(self.partners[rank].theirs, Theirs::Missing) {
             return Err(Fault::EagerTwice { key });
         }
-        *theirs = Theirs::Arriving;
-        Ok(true)
+        let has_room = self.room != Room::None;
+        if has_room {
+            self.partners[rank].theirs = Theirs::Arriving;
+        } else {
+            self.drop_theirs(rank, cx);
+        }
+        Ok(has_room)
     }
 
     /// A contribution of this plan, sound, or else (`None`) void.
@@ -222,6 +275,9 @@ impl Small {
             self.partners[rank].theirs = Theirs::Missing;
             return;
         };
+        if self.room == Room::None {
+            return self.drop_theirs(rank, cx);
+        }
         self.traffic.rx_bytes += bytes.len() as u64;
         self.partners[rank].theirs = Theirs::Here(bytes);
         self.missing -= 1;
@@ -274,12 +330,14 @@ impl Small {
             // Only the bytes go: a second contribution is still one too many.
             partner.theirs = Theirs::Arriving;
         }
+        self.leave_room(cx);
     }
 }
 
 /// What leaves.
 impl Small {
-    pub fn next_item(&self) -> Item {
+    pub fn next_item(&mut self, rank: Rank) -> Item {
+        self.partners[usize::from(rank)].in_turn = false;
         WHOLE
     }
 

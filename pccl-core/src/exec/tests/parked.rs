@@ -6,7 +6,7 @@ use super::pipe::{PipeEnd, PipeRef, pipe};
 use super::world::{key, peer};
 use crate::exec::{Engine, EngineConfig, OpStart, Output};
 use crate::limits::{MAX_EAGER_BYTES_PER_PEER, MAX_EAGER_FRAME_BYTES, MAX_EAGER_FRAMES_PER_PEER};
-use crate::mem::TestMemory;
+use crate::mem::{Budget, TestMemory};
 use crate::plan::{self, PlanView};
 use crate::types::{
     DType, Epoch, EpochInfo, GroupId, GroupInfo, LinkId, OpDescriptor, OpKey, PeerId, ReduceOp, Time,
@@ -19,6 +19,8 @@ const INPUT: [u8; 12] = [3; 12];
 struct Stage {
     engine: Engine<PipeEnd>,
     memory: TestMemory,
+    /// Of other operations than `KEY`.
+    other_memory: Vec<TestMemory>,
     view: PlanView,
     order: Arc<[PeerId]>,
     says: Vec<PipeRef>,
@@ -28,6 +30,10 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
+        Stage::with_budget(Budget::default())
+    }
+
+    fn with_budget(budget: Budget) -> Stage {
         let order: Vec<PeerId> = (0..2).map(peer).collect();
         let group = GroupInfo {
             group: GroupId(0),
@@ -39,7 +45,7 @@ impl Stage {
         };
         let info = EpochInfo { epoch: Epoch(1), piece_bytes: 64, ..EpochInfo::default() };
         let view = plan::plan(&group, &info, 0, &DESCRIPTOR()).unwrap();
-        let mut engine = Engine::new(EngineConfig::default());
+        let mut engine = Engine::new(EngineConfig { budget, ..EngineConfig::default() });
         engine.enter_epoch(Epoch(1));
         let mut says = Vec::new();
         for link in 0..2 {
@@ -48,7 +54,9 @@ impl Stage {
             says.push(back);
         }
         let order = group.order.into();
-        Stage { engine, memory: TestMemory::new(&INPUT, true), view, order, says, reason: None, done: false }
+        let memory = TestMemory::new(&INPUT, true);
+        let (other_memory, reason) = (Vec::new(), None);
+        Stage { engine, memory, other_memory, view, order, says, reason, done: false }
     }
 
     fn say(&mut self, link: usize, bytes: &[u8]) -> &mut Stage {
@@ -71,9 +79,15 @@ impl Stage {
     }
 
     fn start(&mut self) {
+        self.start_at(KEY());
+    }
+
+    fn start_at(&mut self, key: OpKey) {
         let (order, view) = (self.order.clone(), self.view.clone());
-        let start =
-            OpStart { key: KEY(), order, view, descriptor: DESCRIPTOR(), buffers: self.memory.lend() };
+        let mut memory = TestMemory::new(&INPUT, true);
+        let buffers = if key == KEY() { self.memory.lend() } else { memory.lend() };
+        self.other_memory.push(memory);
+        let start = OpStart { key, order, view, descriptor: DESCRIPTOR(), buffers };
         self.engine.start(start, Time(0));
         self.listen();
     }
@@ -233,4 +247,32 @@ fn a_newer_epoch_replaces_what_was_parked_and_older_ones_are_dropped() {
     let late = stage.frame(key(1, 3, 0), 9);
     stage.say(0, &old[50..]).say(0, &late);
     assert_eq!((stage.parked(), stage.reason.clone()), (5, None));
+}
+
+#[test]
+fn what_was_dropped_for_lack_of_room_comes_again_only_when_it_is_asked_for() {
+    let stage = || {
+        // Room for one of two, of which the other one lacks its contribution.
+        let mut stage = Stage::with_budget(Budget::new(INPUT.len()));
+        stage.start_at(key(1, 7, 0));
+        stage.start_at(key(1, 8, 0));
+        let frame = stage.frame(key(1, 8, 0), 12);
+        stage.say(0, &frame);
+        // It has room beside the budget now, and so nothing else has any.
+        stage.start();
+        let frame = stage.frame(KEY(), 12);
+        stage.say(0, &frame);
+        assert_eq!((stage.done, stage.reason.clone()), (false, None));
+        stage
+    };
+    let frame = stage().frame(KEY(), 12);
+    stage().say(1, &frame).lost("a second whole contribution");
+
+    let mut asked = stage();
+    let grants = asked.engine.counters().grants_sent;
+    asked.engine.stop(key(1, 8, 0)).unwrap();
+    asked.say(0, &[]);
+    assert_eq!(asked.engine.counters().grants_sent, grants + 1);
+    asked.say(1, &frame);
+    assert_eq!((asked.done, asked.reason.clone()), (true, None));
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::world::{Shape, World, expected, inputs, key};
+use crate::limits::{MAX_EAGER_FRAME_BYTES, MAX_EAGER_RUNNING_BYTES};
 use crate::types::{DType, Epoch, OpDescriptor, ReduceOp, ScheduleChoice};
 
 /// Any operation of up to a piece is small.
@@ -146,6 +147,138 @@ fn with_both_allowances_used_up_operations_in_opposite_orders_come_to_their_end(
     for tag in 0..64 {
         world.commit(key(1, tag, 0), &expected(descriptor, &inputs));
     }
+}
+
+/// Bytes of the budget that rank 0 has in use, and all contributions that were sent, when rank 2 begins eight operations long
+/// after the others.
+fn with_one_late(budget_bytes: usize, in_place: bool) -> (usize, u64) {
+    let descriptor = OpDescriptor::plain(10, DType::U32, ReduceOp::Sum);
+    let mut world = World::new(Shape { budget_bytes, ..shape(3) });
+    let inputs = inputs(descriptor, 3, 0);
+    for rank in [0, 1] {
+        for tag in 0..8 {
+            world.start(rank, key(1, (tag + 3 * rank as u64) % 8, 0), descriptor, &inputs[rank], in_place);
+        }
+        world.run();
+    }
+    let used = world.hosts[0].engine.kept().budget_bytes;
+    for tag in (0..8).rev() {
+        world.start(2, key(1, tag, 0), descriptor, &inputs[2], in_place);
+        world.poke();
+    }
+    world.run();
+    for tag in 0..8 {
+        world.commit(key(1, tag, 0), &expected(descriptor, &inputs));
+    }
+    (used, sent(&world).iter().sum())
+}
+
+#[test]
+fn what_there_is_no_room_for_is_dropped_and_asked_for_again() {
+    for in_place in [false, true] {
+        // Each takes 80 bytes for what the two others send.
+        assert_eq!(with_one_late(1000, in_place), (8 * 80, 8 * 3 * 2));
+        let (used, sent) = with_one_late(3 * 80, in_place);
+        assert!(used == 3 * 80 && sent > 8 * 3 * 2, "{sent} contributions were sent");
+        let (used, sent_more) = with_one_late(0, in_place);
+        assert!(used == 0 && sent_more > sent, "{sent_more} contributions were sent");
+    }
+}
+
+#[test]
+fn running_operations_take_no_more_than_their_share_of_the_budget_and_room_beside_it_for_one() {
+    let descriptor = OpDescriptor::plain(MAX_EAGER_FRAME_BYTES as u64 / 4, DType::U32, ReduceOp::Sum);
+    let operations = 2 * (MAX_EAGER_RUNNING_BYTES / MAX_EAGER_FRAME_BYTES) as u64;
+    let huge = 1 << 20;
+    let mut world = World::new(Shape {
+        budget_bytes: 1 << 30,
+        piece_bytes: 64 << 10,
+        segment_bytes: 64 << 10,
+        capacity: huge,
+        step: huge,
+        pump_budget_bytes: huge,
+        ..shape(2)
+    });
+    let inputs = inputs(descriptor, 2, 0);
+    for tag in 0..operations {
+        world.start(0, key(1, tag, 0), descriptor, &inputs[0], false);
+    }
+    world.run();
+    assert_eq!(world.hosts[0].engine.kept().budget_bytes, MAX_EAGER_RUNNING_BYTES);
+    // Those that wait, and those that have room.
+    for tag in (operations - 8..operations).rev().chain(0..8) {
+        world.start(1, key(1, tag, 0), descriptor, &inputs[1], false);
+        world.run();
+        assert!(world.hosts.iter().all(|host| host.engine.kept().budget_bytes <= MAX_EAGER_RUNNING_BYTES));
+        world.commit(key(1, tag, 0), &expected(descriptor, &inputs));
+    }
+}
+
+#[test]
+fn an_operation_that_all_have_begun_waits_for_no_room_of_one_that_lacks_a_member() {
+    // Rank 0 begins both at once and has room for the first. Rank 1 begins that only when the second has come to its end.
+    let descriptor = OpDescriptor::plain(10, DType::U32, ReduceOp::Sum);
+    for links_per_pair in [1, 2] {
+        let mut world = World::new(Shape { budget_bytes: 40, links_per_pair, ..shape(2) });
+        let inputs = inputs(descriptor, 2, 0);
+        let (x, y) = (key(1, 0, 0), key(1, 1, 0));
+        for key in [x, y] {
+            world.start(0, key, descriptor, &inputs[0], false);
+        }
+        world.run();
+        world.start(1, y, descriptor, &inputs[1], true);
+        world.run();
+        world.commit(y, &expected(descriptor, &inputs));
+        world.start(1, x, descriptor, &inputs[1], true);
+        world.run();
+        world.commit(x, &expected(descriptor, &inputs));
+    }
+}
+
+#[test]
+fn whatever_order_each_calls_and_waits_in_operations_come_to_their_end() {
+    let descriptor = OpDescriptor::plain(10, DType::U32, ReduceOp::Sum);
+    for budget_bytes in [0, 80, 160, 1000] {
+        for seed in 0..20 {
+            let mut world = World::new(Shape { budget_bytes, seed, ..shape(3) });
+            let inputs = inputs(descriptor, 3, 0);
+            // Ranks 0 and 1 begin all in orders of their own, rank 2 one after the other.
+            for i in 0..12 {
+                world.start(0, key(1, i, 0), descriptor, &inputs[0], i % 2 == 0);
+                world.start(1, key(1, i * 7 % 12, 0), descriptor, &inputs[1], i % 2 == 0);
+                (0..seed).for_each(|_| world.poke());
+            }
+            for i in 0..12 {
+                let key = key(1, (i * 5 + seed) % 12, 0);
+                world.start(2, key, descriptor, &inputs[2], i % 2 == 0);
+                world.run();
+                world.commit(key, &expected(descriptor, &inputs));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_operation_that_is_given_up_leaves_its_room_to_those_that_wait() {
+    let descriptor = OpDescriptor::plain(10, DType::U32, ReduceOp::Sum);
+    let mut world = World::new(Shape { budget_bytes: 40, ..shape(2) });
+    let inputs = inputs(descriptor, 2, 0);
+    // The first has room, the second is given up while it waits.
+    for tag in 0..3 {
+        world.start(0, key(1, tag, 0), descriptor, &inputs[0], false);
+    }
+    world.run();
+    assert_eq!(world.hosts[0].engine.kept().budget_bytes, 40);
+    for tag in [1, 0] {
+        world.hosts[0].engine.stop(key(1, tag, 0)).unwrap();
+    }
+    // It begins afterwards, so nothing that it sends is dropped.
+    world.run();
+    assert_eq!(world.hosts[0].engine.kept().budget_bytes, 40);
+    world.start(1, key(1, 2, 0), descriptor, &inputs[1], false);
+    world.run();
+    assert_eq!(sent(&world), [3, 1]);
+    world.commit(key(1, 2, 0), &expected(descriptor, &inputs));
 }
 
 #[test]
