@@ -67,8 +67,13 @@ pub fn three_in_a_mesh(address: &str) {
     let mut recv = vec![1u64; THREE_BYTES / 8];
     for (count, operations) in [(THREE_BYTES / 8, 1), (64 * MIB / 8, 1), (THREE_BYTES / 8, 64)] {
         recv.fill(1);
+        let before = peer.stats().counters.bytes_parked;
         let taken = growth(|| at_once(&peer, &send[..count], &mut recv[..count], operations));
         let all = count * 8 / MIB;
+        let parked = peer.stats().counters.bytes_parked - before;
+        // Each share of the first is so large that turns suffice.
+        let has_windows = (count, operations) != (THREE_BYTES / 8, 1);
+        assert_eq!(parked > 0, has_windows, "{all} MiB as {operations}: {parked} bytes waited in windows");
         assert!(taken <= MOST_BESIDES_BYTES, "{all} MiB as {operations} took {} MiB", taken / MIB);
         assert!(recv[..count].iter().all(|sum| *sum == 9));
     }
