@@ -1,9 +1,9 @@
 //! Quantized pieces on their way: what travels lies in the piece's own place in the result, and so needs no memory besides.
 //!
-//! A sum gives way to what it travels as with the last contribution, block by block and without ever standing there itself; with
-//! error feedback, and where there is nothing to add, when it is about to leave. The finished piece arrives as it travels, leaves for
-//! the children as it came, and gives way to its elements when the last of them has it. The place is free meanwhile:
-//! what stands in `docs/SCHEDULES.md` about memory still to be sent goes for both forms alike.
+//! A sum gives way to what it travels as with the last contribution, block by block and without ever standing there itself;
+//! with error feedback, and where there is nothing to add, when it is about to leave. The finished piece arrives as it
+//! travels, leaves for the children as it came, and gives way to its elements when the last of them has it. The place is
+//! free meanwhile: what stands in `docs/SCHEDULES.md` about memory still to be sent goes for both forms alike.
 
 use super::context::Context;
 use super::op::Op;

@@ -37,9 +37,9 @@ impl Queue {
 }
 
 impl Due {
-    /// A link of a fitted forest carries parts of several chunks, and every chunk goes on from there over other links.
-    /// All links are busy from beginning to end only if all chunks advance alike: a chunk that waits for another one to be through leaves those
-    /// behind it idle. In a ring and a mesh what comes first is due first.
+    /// A link of a fitted forest carries parts of several chunks, and every chunk goes on from there over other links. All
+    /// links are busy from beginning to end only if all chunks advance alike: a chunk that waits for another one to be
+    /// through leaves those behind it idle. In a ring and a mesh what comes first is due first.
     pub fn of(item: &Item, view: &PlanView) -> Due {
         if matches!(view.schedule, Schedule::Ring | Schedule::Mesh) {
             return Due::default();

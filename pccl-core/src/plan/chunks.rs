@@ -15,8 +15,9 @@ pub fn equal_share(count: u64, world_size: Rank, owner: Rank) -> (u64, u64) {
 const NEAR_PIECES: u64 = 16;
 const NEAR_PIECE_FACTOR: u32 = 4;
 
-/// Between others a piece waits for its connection, which begins with few bytes in each round trip and doubles them: an owner's share
-/// is cut into so many, one for each of a pair's connections, if they are not less than `LEAST_FAR_PIECE_BYTES` each.
+/// Between others a piece waits for its connection, which begins with few bytes in each round trip and doubles them: an
+/// owner's share is cut into so many, one for each of a pair's connections, if they are not less than
+/// `LEAST_FAR_PIECE_BYTES` each.
 const FAR_PIECES: u64 = DEFAULT_POOL_CONNECTIONS as u64;
 const LEAST_FAR_PIECE_BYTES: u64 = 32 << 10;
 /// Whole blocks of every quantization, and whole pages.

@@ -129,9 +129,9 @@ impl Arrival {
     }
 }
 
-/// The rates of one flow alone, or of flows that share a machine's link. Those all within the same time: where one ends early the others get
-/// more, and rates of different times add up to more than the link carries. The time is the median of what each would count
-/// for itself, so a peer that sends out of turn does not choose it.
+/// The rates of one flow alone, or of flows that share a machine's link. Those all within the same time: where one ends
+/// early the others get more, and rates of different times add up to more than the link carries. The time is the median of
+/// what each would count for itself, so a peer that sends out of turn does not choose it.
 pub(super) fn rates(flows: &[&Arrival]) -> Vec<u64> {
     if let [alone] = flows {
         return vec![alone.path_bytes_per_second()];
