@@ -173,7 +173,7 @@ impl Settings for PeerSettings {
         },
         Key {
             name: "pool",
-            help: "data connections of a pair, 1 to 64; 0: by its round trip and congestion control, 8 to 32",
+            help: "data connections of a pair, 1 to 64; 0: by its round trip, congestion control and measured rate, 8 to 64",
             get: |s| s.pool.to_string(),
             set: |s, v| number(v, 0, limits::MAX_POOL_CONNECTIONS).map(|v| s.pool = v),
         },

@@ -146,6 +146,9 @@ pub const SAVE_IDLE_MS: u64 = 5_000;
 /// Data connections of one pair.
 pub const DEFAULT_POOL_CONNECTIONS: u16 = 8;
 pub const MAX_POOL_CONNECTIONS: u16 = 64;
+/// What one connection of a pool is taken to have on its way: its send buffer is 4 MiB on most hosts, and holds what is not
+/// acknowledged. A path that was measured gets so many that all it can have on its way fits.
+pub const CONNECTION_FLIGHT_BYTES: u64 = 3_000_000;
 /// Data connections one peer wants, to all others together: its pools shrink so that descriptors suffice, to half of
 /// those the process may have if that is less. Others that want larger ones dial what is missing,
 /// `MAX_POOL_CONNECTIONS` a pair at most.

@@ -10,8 +10,8 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Seeds of the simulator in one test run: always the same ones, so that a failure is not luck.
 const SEEDS: &str = "2000";
 
-const SEEDED_BUGS: [&str; 6] =
-    ["commit-early", "partial-sum", "old-epoch", "state-block", "state-lie", "state-mixture"];
+const SEEDED_BUGS: [&str; 7] =
+    ["commit-early", "partial-sum", "old-epoch", "state-block", "state-lie", "state-mixture", "dead-link"];
 
 pub const KINDS: [&str; 7] = ["rust", "doc", "sim", "seeded-bugs", "stress", "c", "python"];
 

@@ -28,7 +28,7 @@ impl CommunicatorBuilder {
         self
     }
 
-    /// Data connections of a pair. Default 0: by its round trip and congestion control, 8 to 32.
+    /// Data connections of a pair. Default 0: by its round trip, congestion control and measured rate, 8 to 64.
     pub fn pool(mut self, connections: u16) -> Self {
         self.settings.pool = connections;
         self

@@ -68,6 +68,12 @@ impl<L: Link> Conn<L> {
         }
     }
 
+    /// For frames that are made from now on.
+    pub fn set_segment_bytes(&mut self, segment_bytes: usize) {
+        self.segment_bytes = segment_bytes;
+        self.set_express(self.express);
+    }
+
     /// `segment_bytes`: of one frame on an express; `None`: it is none.
     pub fn set_express(&mut self, segment_bytes: Option<usize>) {
         self.express = segment_bytes;
@@ -215,7 +221,7 @@ impl<L: Link> Conn<L> {
 
     /// The other end is known to have all that this link took, and there is no more that it does not take.
     pub fn has_all(&self) -> bool {
-        !self.blocked && self.answers().is_some_and(|answers| answers.all)
+        !self.blocked && self.answers().is_some_and(Answers::has_all)
     }
 
     /// The operation in this slot is over.

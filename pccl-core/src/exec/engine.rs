@@ -56,6 +56,8 @@ pub enum SeededBug {
     StateBlockBelieved,
     /// What a broken transfer has left of a shared state counts as the program's.
     MixtureVotes,
+    /// A link that makes no progress is spared again and again.
+    DeadLinkKept,
 }
 
 impl Default for EngineConfig {
@@ -71,6 +73,17 @@ impl Default for EngineConfig {
             #[cfg(feature = "seeded-bugs")]
             bug: None,
         }
+    }
+}
+
+impl EngineConfig {
+    fn is_near(&self, rtt_us: u32) -> bool {
+        (1..=NEAR_RTT_US).contains(&rtt_us)
+    }
+
+    /// For a path of this length; 0 is not known.
+    fn segment_bytes(&self, rtt_us: u32) -> usize {
+        if self.is_near(rtt_us) { self.near_segment_bytes } else { self.far_segment_bytes }
     }
 }
 
@@ -166,7 +179,8 @@ impl<L: Link> Engine<L> {
         Kept { links, early_grants, queued_grants, parked_bytes, budget_bytes, early_asks }
     }
 
-    /// Takes a link whose hellos are exchanged, and begins to use it. `rtt_us` is 0 where it is not known.
+    /// Takes a link whose hellos are exchanged, and begins to use it. `rtt_us` is that of the path as known now, for the peer's other
+    /// links too; 0 where it is not known.
     pub fn add_link(&mut self, link: LinkId, peer: PeerId, rtt_us: u32, io: L, now: Time) {
         let peer_slot = self.core.cx.peers.slot_of(peer);
         let slot = self.conns.iter().position(Option::is_none).unwrap_or(self.conns.len());
@@ -176,15 +190,26 @@ impl<L: Link> Engine<L> {
         let before = self.by_link.insert(link, slot);
         assert!(before.is_none(), "{link:?} was added twice");
         let config = &self.core.cx.config;
-        let near = (1..=NEAR_RTT_US).contains(&rtt_us);
-        let segment_bytes = if near { config.near_segment_bytes } else { config.far_segment_bytes };
-        let conn = Conn::new(link, peer, peer_slot, segment_bytes, near, io);
+        let near = config.is_near(rtt_us);
+        let conn = Conn::new(link, peer, peer_slot, config.segment_bytes(rtt_us), near, io);
         self.core.cx.peers.add_link(peer_slot, slot, conn.order());
         self.conns[slot] = Some(conn);
         self.choose_express(peer_slot);
+        self.set_round_trip(peer, rtt_us);
         self.core.cx.now = now;
         self.core.syncs.linked(&mut self.core.cx);
         self.ready(link, now);
+    }
+
+    /// What is known of the path now: of effect on all links to the peer, from their next frame on.
+    pub fn set_round_trip(&mut self, peer: PeerId, rtt_us: u32) {
+        let segment_bytes = self.core.cx.config.segment_bytes(rtt_us);
+        let Some(peer) = self.core.cx.peers.find(peer) else { return };
+        for &slot in self.core.cx.peers.links(peer) {
+            if let Some(conn) = &mut self.conns[slot] {
+                conn.set_segment_bytes(segment_bytes);
+            }
+        }
     }
 
     /// As the run's master wants it; of effect at once.

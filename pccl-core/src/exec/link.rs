@@ -16,10 +16,19 @@ pub enum LinkIo {
 /// What the other end's system says of the bytes it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answers {
-    /// It has all of them.
-    pub all: bool,
+    /// Some were sent and not acknowledged.
+    pub unacked: bool,
+    /// Some were not even sent: it has no room for them, or too many are on their way.
+    pub unsent: bool,
     /// How long ago it last said anything.
     pub quiet_ms: u64,
+}
+
+impl Answers {
+    /// It has all bytes that the link took.
+    pub fn has_all(self) -> bool {
+        !self.unacked && !self.unsent
+    }
 }
 
 /// A full-duplex stream of bytes to one peer that never blocks: a socket in the product, a pipe of few bytes

@@ -4,6 +4,8 @@
 //! lost again its system waits twice as long), so it gets more where others of the pair get through meanwhile.
 
 use super::engine::Engine;
+#[cfg(feature = "seeded-bugs")]
+use super::engine::SeededBug;
 use super::link::{Answers, Link};
 use super::tx::Freight;
 use crate::limits::STALL_FACTOR_AMONG_OTHERS;
@@ -115,7 +117,7 @@ impl<L: Link> Engine<L> {
         let stall_ms = self.core.cx.config.stall_ms;
         let Some(conn) = &mut self.conns[slot] else { return };
         match conn.answers() {
-            Some(answers) if !answers.all => {
+            Some(answers) if answers.unacked => {
                 let heard = Time(now.0.saturating_sub(answers.quiet_ms * 1000));
                 // Whatever it was given before that may be what it acknowledged.
                 let since = conn.patience.unasked_since.map_or(heard, |given| given.max(heard));
@@ -133,6 +135,11 @@ impl<L: Link> Engine<L> {
 
     fn spare_or_lose(&mut self, slot: usize, since: Time, now: Time, reason: impl Fn(u64) -> String) {
         let until = self.others_get_through(slot, since, now);
+        #[cfg(feature = "seeded-bugs")]
+        let until = match self.core.cx.config.bug {
+            Some(SeededBug::DeadLinkKept) => Some(now.plus_ms(self.core.cx.config.stall_ms)),
+            _ => until,
+        };
         let Some(conn) = &mut self.conns[slot] else { return };
         if until.is_some_and(|until| until > now) {
             conn.patience.spared_until = until;
@@ -151,8 +158,9 @@ impl<L: Link> Engine<L> {
         let others = self.core.cx.peers.links(peer).iter().filter(|other| **other != slot);
         let until = others.filter_map(|other| self.conns[*other].as_ref()).filter_map(|other| {
             let took_at = other.patience.took_at.filter(|at| *at > since)?;
-            let is_heard =
-                |answers: Answers| answers.all || now.0.saturating_sub(answers.quiet_ms * 1000) > since.0;
+            let is_heard = |answers: Answers| {
+                answers.has_all() || now.0.saturating_sub(answers.quiet_ms * 1000) > since.0
+            };
             if !other.answers().is_none_or(is_heard) {
                 return None;
             }

@@ -99,8 +99,8 @@ impl Checked {
 }
 
 pub(super) struct Tx {
-    /// Payload of one frame.
-    segment_bytes: usize,
+    /// Payload of one frame; of effect from the next one on.
+    pub segment_bytes: usize,
     /// Headers: grants first, then that of the body.
     head: Vec<u8>,
     /// How much of `head` is grants.

@@ -12,3 +12,4 @@ pub mod pacing;
 pub mod pool;
 pub mod round_trip;
 pub mod strangers;
+pub mod tcp_info;

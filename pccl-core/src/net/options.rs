@@ -66,8 +66,8 @@ pub fn set_data_patience(stream: &TcpStream, silence_ms: u32) {
     set_patience(stream, u64::from(silence_ms) * STALL_FACTOR_AMONG_OTHERS);
 }
 
-/// For connections that carry tensors, over a path with this round trip.
-pub fn set_data_options(stream: &TcpStream, silence_ms: u32, options: &DataOptions, rtt_us: u32) {
+/// For connections that carry tensors. What follows from their path, congestion control, is set by `set_congestion`.
+pub fn set_data_options(stream: &TcpStream, silence_ms: u32, options: &DataOptions) {
     set_control_options(stream, silence_ms);
     set_data_patience(stream, silence_ms);
     #[cfg(target_os = "linux")]
@@ -78,7 +78,11 @@ pub fn set_data_options(stream: &TcpStream, silence_ms: u32, options: &DataOptio
     if options.send_buffer_bytes > 0 {
         note("SO_SNDBUF", SockRef::from(stream).set_send_buffer_size(options.send_buffer_bytes as usize));
     }
-    if let Some(name) = options.congestion.choose(rtt_us) {
+}
+
+/// Also on a connection that is in use: what is under way stays so.
+pub fn set_congestion(stream: &TcpStream, name: &str) {
+    if congestion::in_force(stream) != name {
         note("TCP_CONGESTION", congestion::set(stream, name));
     }
 }
@@ -199,7 +203,7 @@ mod tests {
             let patience_ms = if data.is_some() { 4 * 3_234 } else { 3_234 };
             let apart = seconds(if data.is_some() { 3 } else { 1 });
             match data {
-                Some(options) => set_data_options(&stream, 3_234, &options, 0),
+                Some(options) => set_data_options(&stream, 3_234, &options),
                 None => set_control_options(&stream, 3_234),
             }
             let socket = SockRef::from(&stream);
@@ -235,24 +239,26 @@ mod tests {
     async fn only_tensors_wait_outside_of_the_kernel() {
         let (control, data) = (stream().await, stream().await);
         set_control_options(&control, 1_000);
-        set_data_options(&data, 1_000, &options(), 0);
+        set_data_options(&data, 1_000, &options());
         let low_water = |stream| SockRef::from(stream).tcp_notsent_lowat().unwrap();
         assert_eq!(low_water(&data), 100_000);
         assert_ne!(low_water(&control), 100_000);
         let left = stream().await;
-        set_data_options(&left, 1_000, &DataOptions { notsent_lowat_bytes: 0, ..options() }, 0);
+        set_data_options(&left, 1_000, &DataOptions { notsent_lowat_bytes: 0, ..options() });
         assert_eq!(low_water(&left), low_water(&control), "0 leaves it to the system");
     }
 
     #[tokio::test]
-    async fn what_is_chosen_is_in_force_and_the_buffer_is_set_only_on_demand() {
+    async fn what_is_chosen_is_in_force_and_may_be_changed_and_the_buffer_is_set_only_on_demand() {
         let (plain, reno) = (stream().await, stream().await);
-        set_data_options(&plain, 1_000, &options(), 0);
-        let congestion = Congestion::new("reno").unwrap();
-        let given = DataOptions { congestion, send_buffer_bytes: 20_000, ..options() };
-        set_data_options(&reno, 1_000, &given, 0);
+        set_data_options(&plain, 1_000, &options());
+        set_data_options(&reno, 1_000, &DataOptions { send_buffer_bytes: 20_000, ..options() });
+        let own = congestion::in_force(&stream().await);
+        set_congestion(&reno, "reno");
         assert_eq!(congestion::in_force(&reno), "reno");
-        assert_eq!(congestion::in_force(&plain), congestion::in_force(&stream().await));
+        set_congestion(&reno, &own);
+        assert_eq!(congestion::in_force(&reno), own);
+        assert_eq!(congestion::in_force(&plain), own);
         assert_eq!(SockRef::from(&reno).send_buffer_size().unwrap(), 40_000);
         assert_ne!(SockRef::from(&plain).send_buffer_size().unwrap(), 40_000);
     }

@@ -33,7 +33,7 @@ pub struct LinkStats {
     pub connections: u32,
     /// Of all of them; with commas between, if they differ. Empty where the system does not tell.
     pub congestion: String,
-    /// When the first connection was made, before there was load. 0 if unknown.
+    /// The least that any of them has shown: that of the path without load. 0 if unknown.
     pub rtt_us: u32,
     /// As the system estimates it now, queues included: the least of the connections. 0 if unknown.
     pub rtt_now_us: u32,
@@ -42,6 +42,8 @@ pub struct LinkStats {
     pub notsent_lowat_bytes: u32,
     /// Send buffer of a connection as it is now, tuned by the system or set (`SO_SNDBUF`): the least of the connections.
     pub send_buffer_bytes: u32,
+    /// Bytes a second to which they are limited at this moment, all together (`SO_MAX_PACING_RATE`); `None`: they are not.
+    pub pace_bytes_per_s: Option<u64>,
     /// Segments sent again.
     pub retransmitted: u64,
     /// All that these connections have carried, framing included.

@@ -7,6 +7,7 @@ pub mod node;
 mod node_sync;
 mod observe;
 mod pacing;
+mod pairs;
 mod peer_links;
 mod peer_loop;
 mod slot;

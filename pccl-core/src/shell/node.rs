@@ -43,11 +43,17 @@ pub enum Input<L: Link> {
         peer: PeerId,
         generation: u32,
         dialled: bool,
-        /// Round trip as measured, before there was load; 0 if unknown.
+        /// The least round trip known of the path, whichever connection showed it; 0 if none is.
         rtt_us: u32,
         /// Connections such a path needs.
         pool: u16,
         io: L,
+    },
+    /// The path to a peer has turned out to be shorter than `LinkUp` said; for all links there are.
+    PathLength {
+        peer: PeerId,
+        rtt_us: u32,
+        pool: u16,
     },
     DialFailed {
         peer: PeerId,
@@ -147,6 +153,10 @@ impl<L: Link> Node<L> {
                     io.shutdown();
                     self.outputs.push_back(Output::LinkClosed { link });
                 }
+            }
+            Input::PathLength { peer, rtt_us, pool } => {
+                self.engine.set_round_trip(peer, rtt_us);
+                self.peer.handle(peer::Input::PathLength { peer, rtt_us, pool }, now);
             }
             Input::DialFailed { peer, generation, reason } => {
                 self.peer.handle(peer::Input::DialFailed { peer, generation, reason }, now);

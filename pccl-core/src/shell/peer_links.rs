@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -14,15 +15,13 @@ use super::node::Input;
 use super::peer_loop::PeerLoop;
 use crate::limits::{
     DEFAULT_LINK_TIMEOUT_MS, MAX_CONTROL_FRAME_BYTES, MAX_PARKED_CONNECTIONS, UNKNOWN_CONNECTION_TIMEOUT_MS,
-    WIDE_AREA_RTT_US,
 };
-use crate::net::congestion::{in_force, withstands_loss};
+use crate::net::congestion::in_force;
 use crate::net::control::ControlLink;
 use crate::net::dial::{Dialled, dial, dial_until_answered, resolve};
 use crate::net::door::{Visitor, accept, refuse};
 use crate::net::link::{Carried, TcpLink, end, ready_in_turn};
 use crate::net::options::{set_control_options, set_data_options};
-use crate::net::pool::connections;
 use crate::net::round_trip::round_trip_us;
 use crate::net::strangers::StrangerLog;
 use crate::proto::peer::Admission;
@@ -36,10 +35,9 @@ use crate::wire::{FrameAssembler, decode_master};
 pub(super) struct Watch {
     pub(super) stream: Rc<TcpStream>,
     pub(super) peer: PeerId,
-    pub(super) rtt_us: u32,
     pub(super) carried: Rc<Carried>,
-    /// Its pair is paced when there is more to send than it takes.
-    pub(super) is_paced: bool,
+    /// The congestion control that the system gave it.
+    pub(super) own_congestion: String,
     /// What it is limited to, in bytes a second.
     pub(super) pace: Cell<Option<u64>>,
     writable: Cell<bool>,
@@ -49,6 +47,20 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    pub(super) fn new(stream: Rc<TcpStream>, peer: PeerId, carried: Rc<Carried>) -> Watch {
+        Watch {
+            own_congestion: in_force(&stream),
+            stream,
+            peer,
+            carried,
+            pace: Cell::new(None),
+            writable: Cell::new(false),
+            again: Cell::new(false),
+            over: Cell::new(false),
+            wake: Notify::new(),
+        }
+    }
+
     pub(super) fn want_writable(&self) {
         self.writable.set(true);
         self.wake.notify_one();
@@ -56,6 +68,13 @@ impl Watch {
 
     pub(super) fn is_writable_wanted(&self) -> bool {
         self.writable.get()
+    }
+
+    /// There is more to send than it takes. Whoever watches it may have been told of room and not had its turn yet, so the
+    /// wish alone does not say so.
+    pub(super) fn is_full(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.writable.get() && self.stream.poll_write_ready(&mut context).is_pending()
     }
 
     pub(super) fn want_again(&self) {
@@ -248,45 +267,29 @@ impl PeerLoop {
 
     /// `connect_time`: how long it took, if it was we who dialled.
     fn add_link(self: &Rc<Self>, stream: TcpStream, claim: Claim, connect_time: Option<Duration>) {
-        let (dialled, rtt_us) = (connect_time.is_some(), round_trip_us(&stream, connect_time));
-        set_data_options(&stream, self.silence_ms.get(), &self.data, rtt_us);
-        let congestion = in_force(&stream);
-        let pool = connections(rtt_us, &congestion);
-        let is_paced = self.data.pacing && rtt_us >= WIDE_AREA_RTT_US && withstands_loss(&congestion);
+        let (dialled, measured_us) = (connect_time.is_some(), round_trip_us(&stream, connect_time));
+        set_data_options(&stream, self.silence_ms.get(), &self.data);
         let link = LinkId(self.next_link.get());
         self.next_link.set(link.0 + 1);
         let stream = Rc::new(stream);
         let Claim { peer, generation, .. } = claim;
         let io = TcpLink::new(stream.clone());
-        let watch = Rc::new(Watch {
-            stream,
-            peer,
-            rtt_us,
-            carried: io.carried(),
-            is_paced,
-            pace: Cell::new(None),
-            writable: Cell::new(false),
-            again: Cell::new(false),
-            over: Cell::new(false),
-            wake: Notify::new(),
-        });
-        self.links.borrow_mut().insert(link, watch.clone());
+        let watch = Rc::new(Watch::new(stream, peer, io.carried()));
+        let (rtt_us, pool) = self.join_pair(link, &watch, measured_us);
         self.status.update(|snapshot| snapshot.stats.links_up += 1);
         self.feed(Input::LinkUp { link, peer, generation, dialled, rtt_us, pool, io });
         spawn_local(self.clone().watch(link, watch));
     }
 
     pub(super) fn forget_link(&self, link: LinkId) {
-        let watch = self.links.borrow_mut().remove(&link);
-        if let Some(watch) = watch {
+        if let Some(watch) = self.leave_pair(link) {
             watch.end();
-            self.forget_path(watch.peer);
             self.status.update(|snapshot| snapshot.stats.links_closed += 1);
         }
     }
 
     /// Tells the node when the connection is ready, as long as it has it.
-    async fn watch(self: Rc<Self>, link: LinkId, watch: Rc<Watch>) {
+    pub(super) async fn watch(self: Rc<Self>, link: LinkId, watch: Rc<Watch>) {
         while !watch.over.get() {
             let turn = if watch.again.take() {
                 self.turn().await
@@ -330,4 +333,4 @@ fn turn_away(visitor: Visitor, status: HelloStatus) {
 
 #[cfg(test)]
 #[path = "peer_links_tests.rs"]
-mod tests;
+pub(super) mod tests;

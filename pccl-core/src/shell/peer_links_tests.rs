@@ -11,7 +11,7 @@ use crate::shell::status::Status;
 use crate::types::GroupId;
 use crate::wire::message::Join;
 
-fn peer_loop(master: String) -> Rc<PeerLoop> {
+pub(in crate::shell) fn peer_loop(master: String) -> Rc<PeerLoop> {
     let join = Join { peer: PeerId([7; 16]), group: GroupId(0), data_port: 0, announced: None, pool: 1 };
     let config = PeerLoopConfig {
         node: NodeConfig { peer: PeerConfig::new(join), engine: EngineConfig::default() },

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::clock::{Clock, Timer};
 use super::node::{Input, Node, NodeConfig, Output, Request};
 use super::observe::Observed;
-use super::pacing::Pacing;
+use super::pairs::Pair;
 use super::peer_links::Watch;
 use super::slot::Completer;
 use super::status::{Snapshot, Status};
@@ -24,7 +24,7 @@ use crate::net::door::Door;
 use crate::net::link::TcpLink;
 use crate::net::options::{DataOptions, set_data_patience};
 use crate::proto::peer::{Done, State};
-use crate::types::{Epoch, LinkId, PeerId, Severity, WorkId};
+use crate::types::{Epoch, LinkId, PeerId, Severity, Time, WorkId};
 use crate::wire::message::MasterMessage;
 
 /// The runtime looks at sockets and timers after so many turns of tasks: a turn of a busy link moves a pump's budget,
@@ -98,7 +98,9 @@ pub(super) struct PeerLoop {
     /// Calls under way whose bytes go over data connections.
     pub(super) moving: Cell<usize>,
     /// What is known of the ways to peers.
-    pub(super) pacing: RefCell<BTreeMap<PeerId, Pacing>>,
+    pub(super) pairs: RefCell<BTreeMap<PeerId, Pair>>,
+    /// Their round trips were looked at again then.
+    pub(super) paths_looked_at: Cell<Time>,
     pub(super) paced: Notify,
     pub(super) clock: Clock,
     timer: Timer,
@@ -166,7 +168,8 @@ impl PeerLoop {
             data: config.data,
             status,
             moving: Cell::new(0),
-            pacing: RefCell::default(),
+            pairs: RefCell::default(),
+            paths_looked_at: Cell::new(clock.now()),
             paced: Notify::new(),
             clock,
             timer: Timer::default(),
@@ -198,6 +201,7 @@ impl PeerLoop {
                     let moves_data = is_operation || matches!(request, Request::Synchronize(_));
                     self.moving.set(self.moving.get() + usize::from(moves_data));
                     self.works.borrow_mut().insert(work, Awaited { completer, is_operation, moves_data });
+                    self.look_at_paths();
                     self.feed(Input::Request { work, request });
                 }
                 Some(Command::Blocked { work, alone }) => self.feed(Input::Blocked { work, alone }),
@@ -249,7 +253,7 @@ impl PeerLoop {
         self.with_node(|node, now| node.on_deadline(now));
     }
 
-    fn with_node(self: &Rc<Self>, step: impl FnOnce(&mut Node<TcpLink>, crate::types::Time)) {
+    fn with_node(self: &Rc<Self>, step: impl FnOnce(&mut Node<TcpLink>, Time)) {
         if self.broken.replace(true) {
             return;
         }
@@ -269,7 +273,7 @@ impl PeerLoop {
     }
 
     /// Never feeds the node: what comes of it is fed by a task.
-    fn perform(self: &Rc<Self>, output: Output) {
+    pub(super) fn perform(self: &Rc<Self>, output: Output) {
         match output {
             Output::DialMaster => self.dial_master(),
             Output::HangUp => self.hang_up(),

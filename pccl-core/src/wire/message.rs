@@ -138,7 +138,7 @@ pub struct Resume {
 pub enum PeerMessage {
     Join(Join),
     Resume(Box<Resume>),
-    /// The first data link to this peer is up.
+    /// The first data link to this peer is up, or its round trip has turned out to be shorter, by another power of two.
     LinkUp {
         peer: PeerId,
         generation: u32,

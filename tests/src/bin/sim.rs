@@ -10,7 +10,7 @@ use pccl_tests::sim::{Bug, Mischief, Options, Report, Violation, crowd, run_seed
 
 const USAGE: &str = "\
 usage: sim [--start S] [--count N] [--jobs J] [--keep-going] [--every-mischief]
-           [--bug commit-early|partial-sum|old-epoch|state-block|state-lie|state-mixture]
+           [--bug commit-early|partial-sum|old-epoch|state-block|state-lie|state-mixture|dead-link]
        sim --seed S [--trace] [--bug …]
        sim --peers N          a world of N peers with churn, and the cost of its master
 
@@ -64,7 +64,7 @@ fn bug(name: &str) -> Result<Bug, String> {
         return Err("--bug needs a build with --features seeded-bugs".into());
     }
     use Bug::*;
-    let bugs = [CommitEarly, PartialSum, OldEpoch, StateBlock, StateLie, StateMixture];
+    let bugs = [CommitEarly, PartialSum, OldEpoch, StateBlock, StateLie, StateMixture, DeadLink];
     let known = bugs.into_iter().find(|bug| bug_name(*bug) == name);
     known.ok_or_else(|| format!("no bug is called {name}\n{USAGE}"))
 }
@@ -77,6 +77,7 @@ fn bug_name(bug: Bug) -> &'static str {
         Bug::StateBlock => "state-block",
         Bug::StateLie => "state-lie",
         Bug::StateMixture => "state-mixture",
+        Bug::DeadLink => "dead-link",
     }
 }
 

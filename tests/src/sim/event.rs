@@ -102,6 +102,9 @@ pub enum Event {
         a: Slot,
         b: Slot,
     },
+    HealLink {
+        conn: u32,
+    },
     HealControl {
         slot: Slot,
     },

@@ -34,6 +34,8 @@ pub enum Fault {
     CutPair(Slot, Slot, Us),
     /// So many microseconds for each byte.
     SlowPair(Slot, Slot, Us, Us),
+    /// No byte gets through one of the data connections, whatever others of its pair do.
+    HoldLink(u64, Us),
     /// One of the data connections ends.
     ResetLink(u64),
     /// A bit on one of the data connections flips.
@@ -120,7 +122,9 @@ fn chaos(scenario: &Scenario, rng: &mut Rng) -> Fault {
         40..46 => Fault::LeaveAtOnce(slot),
         46..56 => Fault::CutPair(slot, other, lasts),
         56..62 => Fault::SlowPair(slot, other, rng.pick(&[5, 50, 500]), lasts),
-        62..70 => Fault::ResetLink(rng.next()),
+        62..66 => Fault::ResetLink(rng.next()),
+        // Short of the time that a connection has among others, or longer.
+        66..70 => Fault::HoldLink(rng.next(), rng.between(silence_us / 2, silence_us * 6)),
         70..75 => Fault::Damage(rng.next()),
         75..80 => Fault::CutControl(slot, lasts),
         80..84 => Fault::ResetControl(slot),

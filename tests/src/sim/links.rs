@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use pccl_core::limits::DEFAULT_POOL_CONNECTIONS;
+use pccl_core::limits::{DEFAULT_POOL_CONNECTIONS, STALL_FACTOR_AMONG_OTHERS};
 use pccl_core::proto::peer::Admission;
 use pccl_core::shell::node::{Input, Node};
 use pccl_core::types::{LinkId, PeerId};
 use pccl_core::wire::message::{LinkToken, PeerAddress};
 
 use super::event::{Event, ProcessId};
-use super::invariants::{Verdict, g7_memory};
+use super::invariants::{Verdict, g4_progress, g7_memory};
 use super::pipe::{Conn, MemLink, News, Side};
-use super::process::DATA_PORT;
+use super::process::{DATA_PORT, Process};
 use super::queue::Us;
 use super::world::{World, trace};
 
@@ -22,6 +22,9 @@ pub struct Joint {
     pub owners: [ProcessId; 2],
     /// How often it was held so far.
     pub hold: u32,
+    /// When it was held last, and what each side had not heard of by then.
+    pub held_at: Us,
+    owed: [bool; 2],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +172,10 @@ impl World {
         let pair = *self.pair(slots.0, slots.1);
         let index = self.joints.len() as u32;
         let moods = [from, target].map(|process| self.processes[process].mood.clone());
-        let conn = Conn::new(index, pair.delay_us, pair.us_per_byte, self.scenario.pipe_bytes, moods);
-        self.joints.push(Joint { conn: conn.clone(), owners: [from, target], hold: 0 });
+        let conn =
+            Conn::new(index, pair.delay_us, pair.us_per_byte, self.scenario.pipe_bytes, moods, self.now);
+        let owners = [from, target];
+        self.joints.push(Joint { conn: conn.clone(), owners, hold: 0, held_at: 0, owed: [false; 2] });
         let end = |side: Side| MemLink::new(conn.clone(), side, self.fabric.clone());
         self.dials[dial].link = Some((link_id(index, 0), end(0)));
         let io = end(1);
@@ -339,13 +344,17 @@ impl World {
         self.queue.push(self.now + 1, Event::Ready { conn, side });
     }
 
-    /// Nothing gets through this connection until it is released, or given up after the silence time.
+    /// Nothing gets through this connection until it is released, or given up by its systems: that takes a little longer than the
+    /// product lets a connection among others have.
     pub fn hold_joint(&mut self, conn: u32) {
         let silence_us = u64::from(self.scenario.silence_ms) * 1000;
-        let patience = silence_us + self.rng.below(silence_us / 4);
+        let longest = silence_us * STALL_FACTOR_AMONG_OTHERS;
+        let patience = longest + silence_us / 4 + self.rng.below(silence_us / 4);
         let joint = &mut self.joints[conn as usize];
-        if !joint.conn.held.replace(true) {
+        if joint.conn.hold(self.now) {
             joint.hold += 1;
+            joint.held_at = self.now;
+            joint.owed = [0, 1].map(|side| joint.conn.is_unacked(side));
             let hold = joint.hold;
             self.queue.push(self.now + patience, Event::GiveUp { conn, hold });
         }
@@ -377,8 +386,20 @@ impl World {
         if !joint.conn.held.get() || joint.hold != hold {
             return Ok(());
         }
-        joint.conn.held.set(false);
+        self.was_given_up(conn)?;
+        self.joints[conn as usize].conn.held.set(false);
         self.reset_joint(conn, "timed out")
+    }
+
+    /// Whoever was there all the time has noticed before its system did, if something it had sent was not answered.
+    fn was_given_up(&self, conn: u32) -> Verdict {
+        let joint = &self.joints[conn as usize];
+        let keeps = (0..2).filter(|side| joint.owed[*side] && !joint.conn.is_shut(*side));
+        let awake = |process: &Process| {
+            process.node.is_some() && !process.frozen && process.resumed_at <= joint.held_at
+        };
+        let late = keeps.map(|side| &self.processes[joint.owners[side]]).find(|process| awake(process));
+        g4_progress::dead_link(late.map(|process| format!("{process} keeps connection {conn}")))
     }
 
     pub fn reset_joint(&mut self, conn: u32, reason: &str) -> Verdict {

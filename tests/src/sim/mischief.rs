@@ -45,6 +45,13 @@ impl World {
                     return self.reset_joint(conn, "reset");
                 }
             }
+            Fault::HoldLink(random, lasts) => {
+                if let Some(conn) = self.living_joint(random) {
+                    trace!(self, "nothing gets through connection {conn}");
+                    self.hold_joint(conn);
+                    self.queue.push(self.until(lasts), Event::HealLink { conn });
+                }
+            }
             Fault::Damage(random) => self.damage(random),
             Fault::CutControl(slot, lasts) => self.cut_control(slot, lasts),
             Fault::ResetControl(slot) => {
@@ -125,6 +132,14 @@ impl World {
         pair.us_per_byte = 0;
         for conn in self.joints_between(a, b) {
             self.joints[conn as usize].conn.us_per_byte.set(0);
+            self.release_joint(conn);
+        }
+        Ok(())
+    }
+
+    pub fn heal_link(&mut self, conn: u32) -> Verdict {
+        let [a, b] = self.joints[conn as usize].owners.map(|owner| self.processes[owner].slot);
+        if !self.pair(a, b).cut {
             self.release_joint(conn);
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::rc::Rc;
 
-use pccl_core::exec::{Link, LinkIo};
+use pccl_core::exec::{Answers, Link, LinkIo};
 
 use super::forger::{Forger, Mood};
 use super::queue::Us;
@@ -68,6 +68,31 @@ struct Stream {
     last_arrival: Us,
     /// The writer was turned away and said that it waits for room.
     writer_waits: bool,
+    /// While nothing gets through, its system has room for so many more: what it has is not acknowledged.
+    room_while_held: Option<usize>,
+    /// Bytes that the writer's system does not know to have arrived.
+    unacked: usize,
+    /// What tells it on its way: when that is there, and for how many bytes. Not those of which it was lost.
+    acks: VecDeque<(Us, usize)>,
+    lost_acks: usize,
+}
+
+impl Stream {
+    fn room(&self, capacity_bytes: usize) -> usize {
+        let room = capacity_bytes.saturating_sub(self.bytes.len());
+        self.room_while_held.map_or(room, |most| room.min(most))
+    }
+
+    /// Takes in the acknowledgements that have come; when the last of them did.
+    fn hear(&mut self, now: Us) -> Option<Us> {
+        let mut heard = None;
+        while let Some((at, bytes)) = self.acks.front().copied().filter(|(at, _)| *at <= now) {
+            self.acks.pop_front();
+            self.unacked = self.unacked.saturating_sub(bytes);
+            heard = Some(at);
+        }
+        heard
+    }
 }
 
 pub struct Conn {
@@ -84,6 +109,8 @@ pub struct Conn {
     broken: [RefCell<Option<String>>; 2],
     /// The program at this side has ended it.
     shut: [Cell<bool>; 2],
+    /// When this side's system last heard of the other.
+    heard: [Cell<Us>; 2],
     /// What becomes of what this side writes.
     forgers: [RefCell<Forger>; 2],
 }
@@ -96,6 +123,7 @@ impl Conn {
         us_per_byte: Us,
         capacity_bytes: usize,
         moods: [Mood; 2],
+        now: Us,
     ) -> Rc<Conn> {
         Rc::new(Conn {
             index,
@@ -106,6 +134,7 @@ impl Conn {
             streams: Default::default(),
             broken: Default::default(),
             shut: Default::default(),
+            heard: [Cell::new(now), Cell::new(now)],
             forgers: moods.map(|mood| RefCell::new(Forger::new(mood))),
         })
     }
@@ -117,6 +146,7 @@ impl Conn {
             return false;
         }
         let before = stream.readable;
+        self.heard[side].set(now);
         while let Some((at, len)) = stream.under_way.front().copied() {
             if at > now {
                 break;
@@ -124,7 +154,37 @@ impl Conn {
             stream.readable += len;
             stream.under_way.pop_front();
         }
-        stream.readable > before
+        // The system says so, whatever its process does.
+        let come = stream.readable - before;
+        if come > 0 {
+            stream.acks.push_back((now + self.delay_us.get(), come));
+        }
+        come > 0
+    }
+
+    /// Nothing gets through from now on. False if nothing did before.
+    pub fn hold(&self, now: Us) -> bool {
+        if self.held.replace(true) {
+            return false;
+        }
+        for side in 0..2 {
+            self.hear(side, now);
+            let mut stream = self.streams[side].borrow_mut();
+            stream.lost_acks = stream.acks.drain(..).map(|(_, bytes)| bytes).sum();
+            stream.room_while_held = Some(stream.room(self.capacity_bytes));
+        }
+        true
+    }
+
+    fn hear(&self, side: Side, now: Us) {
+        if let Some(at) = self.streams[side].borrow_mut().hear(now) {
+            self.heard[side].set(self.heard[side].get().max(at));
+        }
+    }
+
+    /// Whether `side` has sent what is not known to have arrived.
+    pub fn is_unacked(&self, side: Side) -> bool {
+        self.streams[side].borrow().unacked > 0
     }
 
     /// Lets held bytes go again; the times at which they arrive at either side.
@@ -133,6 +193,9 @@ impl Conn {
         let mut arrivals = [None; 2];
         for side in 0..2 {
             let mut stream = self.streams[side].borrow_mut();
+            stream.room_while_held = None;
+            let lost = std::mem::take(&mut stream.lost_acks);
+            stream.acks.push_back((now + self.delay_us.get(), lost));
             let waiting: usize = stream.under_way.drain(..).map(|(_, len)| len).sum();
             if waiting > 0 {
                 let at = now + self.delay_us.get();
@@ -191,6 +254,8 @@ impl Conn {
         if passed == 0 {
             return None;
         }
+        stream.unacked += passed;
+        stream.room_while_held = stream.room_while_held.map(|room| room.saturating_sub(passed));
         let travel = self.delay_us.get() + self.us_per_byte.get() * passed as u64;
         let at = (now + travel).max(stream.last_arrival);
         match stream.under_way.back_mut() {
@@ -209,7 +274,7 @@ impl Conn {
     /// `side` wants to hear when it can write; whether it can already.
     pub fn watch_writable(&self, side: Side) -> bool {
         let mut stream = self.streams[side].borrow_mut();
-        let room = stream.bytes.len() < self.capacity_bytes || self.broken[side].borrow().is_some();
+        let room = stream.room(self.capacity_bytes) > 0 || self.broken[side].borrow().is_some();
         stream.writer_waits = !room;
         room
     }
@@ -217,7 +282,7 @@ impl Conn {
     /// The other side has taken bytes out; whether `side` waits for that.
     pub fn room(&self, side: Side) -> bool {
         let mut stream = self.streams[side].borrow_mut();
-        stream.bytes.len() < self.capacity_bytes && std::mem::take(&mut stream.writer_waits)
+        stream.room(self.capacity_bytes) > 0 && std::mem::take(&mut stream.writer_waits)
     }
 }
 
@@ -276,7 +341,7 @@ impl Link for MemLink {
             return end;
         }
         let mut stream = self.conn.streams[self.side].borrow_mut();
-        let room = self.conn.capacity_bytes.saturating_sub(stream.bytes.len());
+        let room = stream.room(self.conn.capacity_bytes);
         if room == 0 {
             return LinkIo::Blocked;
         }
@@ -309,6 +374,14 @@ impl Link for MemLink {
         true
     }
 
+    /// What is not on its way is put off by the program itself, so its system has sent all it was given.
+    fn answers(&self) -> Option<Answers> {
+        let now = self.fabric.now.get();
+        self.conn.hear(self.side, now);
+        let quiet_ms = (now - self.conn.heard[self.side].get()) / 1000;
+        Some(Answers { unacked: self.conn.is_unacked(self.side), unsent: false, quiet_ms })
+    }
+
     fn shutdown(&mut self) {
         if !self.conn.shut[self.side].replace(true) {
             let news = News::Shut { conn: self.conn.index, side: self.side };
@@ -329,7 +402,7 @@ mod tests {
 
     fn pair(bite_bytes: u64, capacity_bytes: usize) -> (Rc<Fabric>, Rc<Conn>, MemLink, MemLink) {
         let fabric = Fabric::new(1, bite_bytes);
-        let conn = Conn::new(0, 10, 0, capacity_bytes, Default::default());
+        let conn = Conn::new(0, 10, 0, capacity_bytes, Default::default(), 0);
         let end = |side| MemLink::new(conn.clone(), side, fabric.clone());
         let (a, b) = (end(0), end(1));
         (fabric, conn, a, b)
@@ -362,5 +435,43 @@ mod tests {
         assert!(matches!(news[..], [News::Shut { conn: 0, side: 0 }]));
         conn.break_side(1, "reset", false);
         assert_eq!(read(&mut b), Err(LinkIo::Closed("reset".into())));
+    }
+
+    #[test]
+    fn what_has_arrived_is_acknowledged_a_delay_later_but_not_while_nothing_gets_through() {
+        let (fabric, conn, mut a, mut b) = pair(4, 64);
+        let at = |now: Us| fabric.now.set(now);
+        let answers = |link: &MemLink| link.answers().unwrap();
+        assert!(answers(&a).has_all());
+        assert!(matches!(a.try_write(&[IoSlice::new(&[1; 4])]), LinkIo::Moved(_)));
+        at(10);
+        assert!(conn.arrive(1, 10));
+        at(19);
+        assert!(answers(&a).unacked, "the word of it is on its way");
+        at(20);
+        assert!(answers(&a).has_all());
+        at(5_020);
+        assert_eq!(answers(&a).quiet_ms, 5);
+
+        assert!(matches!(a.try_write(&[IoSlice::new(&[1; 4])]), LinkIo::Moved(_)));
+        at(5_030);
+        assert!(conn.arrive(1, 5_030));
+        at(5_035);
+        assert!(conn.hold(5_035) && !conn.hold(5_036));
+        at(9_000);
+        assert!(answers(&a).unacked && conn.is_unacked(0));
+        // The other program takes what has come, of which its system cannot tell.
+        assert!(read(&mut b).is_ok());
+        let mut taken = 0;
+        while let LinkIo::Moved(bytes) = a.try_write(&[IoSlice::new(&[1; 4])]) {
+            taken += bytes;
+        }
+        assert!(taken < 64, "what it took before is in the way: {taken}");
+        let [_, arrival] = conn.release(9_000);
+        assert_eq!(arrival, Some(9_010));
+        at(9_010);
+        assert!(conn.arrive(1, 9_010));
+        at(9_020);
+        assert!(answers(&a).has_all());
     }
 }

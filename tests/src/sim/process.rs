@@ -73,6 +73,8 @@ pub struct Process {
     before: Option<Arc<EpochInfo>>,
     timer_at: Option<Us>,
     pub frozen: bool,
+    /// When it last went on.
+    pub resumed_at: Us,
     /// What waits for the process to go on.
     put_off: Vec<Event>,
     pub control: Option<usize>,
@@ -147,6 +149,7 @@ impl World {
             before: None,
             timer_at: None,
             frozen: false,
+            resumed_at: self.now,
             put_off: Vec::new(),
             control: None,
             run: 0,
@@ -177,6 +180,7 @@ impl World {
                 Some(Bug::StateBlock) => Some(SeededBug::StateBlockForgotten),
                 Some(Bug::StateLie) => Some(SeededBug::StateBlockBelieved),
                 Some(Bug::StateMixture) => Some(SeededBug::MixtureVotes),
+                Some(Bug::DeadLink) => Some(SeededBug::DeadLinkKept),
                 _ => None,
             },
             probe_bytes: 40 * self.scenario.segment_bytes as u64,
@@ -590,6 +594,7 @@ impl World {
         if !std::mem::take(&mut this.frozen) {
             return Ok(());
         }
+        this.resumed_at = self.now;
         let waiting = std::mem::take(&mut this.put_off);
         trace!(self, "{} goes on, {} events waited", self.processes[process], waiting.len());
         for event in waiting {

@@ -37,6 +37,8 @@ pub enum Bug {
     StateLie,
     /// What a broken transfer has left of a shared state has a vote.
     StateMixture,
+    /// A connection that makes no progress is kept for ever.
+    DeadLink,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -269,6 +271,7 @@ impl World {
             Event::HostileStep { hostile } => self.hostile_step(hostile),
             Event::Fault { index } => self.fault(index),
             Event::HealPair { a, b } => self.heal_pair(a, b),
+            Event::HealLink { conn } => self.heal_link(conn),
             Event::HealControl { slot } => self.heal_control(slot),
             Event::Calm => self.calm(),
             Event::ProgressDue => self.progress_due(),

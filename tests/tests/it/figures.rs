@@ -130,6 +130,7 @@ fn the_hosts_own_congestion_control_is_used_on_a_short_path_and_another_one_on_d
             assert_eq!(link.notsent_lowat_bytes, DEFAULT_NOTSENT_LOWAT_BYTES);
             assert!(link.send_buffer_bytes > 0, "{link:?}");
             assert!(link.rtt_us > 0 && link.rtt_now_us > 0, "{link:?}");
+            assert_eq!(link.pace_bytes_per_s, None, "it is no wide-area path");
         }
     }
 }

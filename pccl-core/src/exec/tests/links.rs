@@ -2,7 +2,9 @@
 
 use super::world::{Shape, World, expected, inputs, key, peer};
 use crate::exec::Output;
+use crate::limits::NEAR_RTT_US;
 use crate::types::{DType, Epoch, OpDescriptor, ReduceOp, ScheduleChoice, Time};
+use crate::wire::frame::{FRAME_HEADER_BYTES, TRAILER_BYTES};
 
 const DESCRIPTOR: fn() -> OpDescriptor = || OpDescriptor::plain(40, DType::U32, ReduceOp::Sum);
 
@@ -147,4 +149,30 @@ fn a_link_that_has_had_its_share_asks_to_be_called_again() {
     world.hosts[0].engine.ready(link, Time(0));
     let outputs: Vec<Output> = std::iter::from_fn(|| world.hosts[0].engine.poll_output()).collect();
     assert_eq!(outputs, [Output::Again { link }]);
+}
+
+/// Of 160 bytes each peer sends the other half a share to add to and one that is summed: pieces of 64 and of 16 bytes.
+#[test]
+fn frames_on_all_links_are_as_long_as_the_path_known_at_last_asks_for() {
+    let shape = Shape { links_per_pair: 2, near_segment_bytes: Some(64), ..Shape::default() };
+    let mut world = World::new(shape);
+    let inputs = inputs(DESCRIPTOR(), 2, 2);
+    let mut frames_of_one = |rtt_us: Option<u32>, seq| {
+        for rank in 0..2 {
+            rtt_us.iter().for_each(|us| world.hosts[rank].engine.set_round_trip(peer(1 - rank), *us));
+        }
+        let before = world.hosts[0].engine.counters().clone();
+        world.start_all(key(1, 0, seq), DESCRIPTOR(), &inputs, true);
+        world.run();
+        world.commit(key(1, 0, seq), &expected(DESCRIPTOR(), &inputs));
+        let now = world.hosts[0].engine.counters();
+        let grants = (now.grants_sent - before.grants_sent) as usize * FRAME_HEADER_BYTES;
+        let around = (now.bytes_written - before.bytes_written) as usize - grants - 160;
+        assert_eq!(around % (FRAME_HEADER_BYTES + TRAILER_BYTES), 0);
+        around / (FRAME_HEADER_BYTES + TRAILER_BYTES)
+    };
+    assert_eq!(frames_of_one(None, 0), 2 * (3 + 1), "nothing is known of it");
+    assert_eq!(frames_of_one(Some(NEAR_RTT_US + 1), 1), 2 * (3 + 1));
+    assert_eq!(frames_of_one(Some(NEAR_RTT_US), 2), 2 * (1 + 1));
+    assert_eq!(frames_of_one(None, 3), 2 * (1 + 1));
 }

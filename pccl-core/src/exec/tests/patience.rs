@@ -6,7 +6,9 @@ use crate::limits::STALL_FACTOR_AMONG_OTHERS;
 use crate::types::{DType, LinkId, OpDescriptor, ReduceOp, Time};
 
 const SILENCE_MS: u64 = 100;
-const ALL: Answers = Answers { all: true, quiet_ms: 0 };
+const ALL: Answers = Answers { unacked: false, unsent: false, quiet_ms: 0 };
+/// Its system acknowledges, and has no room for more.
+const NOT_ALL: Answers = Answers { unsent: true, ..ALL };
 /// What each rank gets to write on its way to the other: far more than this.
 const HALF_A_FRAME: usize = 60;
 
@@ -114,7 +116,8 @@ fn a_link_alone_has_the_silence_time_also_while_other_pairs_move() {
 /// The last pieces of an operation: the others have nothing left to send.
 #[test]
 fn others_that_are_through_with_theirs_count_if_their_other_end_has_it() {
-    for (answers, end_ms) in [(Some(ALL), SILENCE_MS * STALL_FACTOR_AMONG_OTHERS), (None, SILENCE_MS + 10)] {
+    let (all_ms, one_ms) = (SILENCE_MS * STALL_FACTOR_AMONG_OTHERS, SILENCE_MS + 10);
+    for (answers, end_ms) in [(Some(ALL), all_ms), (Some(NOT_ALL), one_ms), (None, one_ms)] {
         let (mut world, _) = with_one_stuck(answers);
         wait_until(&mut world, 10);
         for _ in 0..10 {
@@ -142,15 +145,16 @@ fn what_was_sent_and_is_not_acknowledged_ends_a_link_although_nothing_more_is_to
     let inputs = inputs(descriptor, 2, 1);
     world.start(0, key(1, 0, 0), descriptor, &inputs[0], false);
     assert!(world.pipes[&LinkId(0)].borrow().total > 0);
-    let says = |world: &World, all, quiet_ms| {
-        world.pipes[&LinkId(0)].borrow_mut().answers = Some(Answers { all, quiet_ms });
+    let says = |world: &World, unacked, quiet_ms| {
+        let answers = Answers { unacked, unsent: false, quiet_ms };
+        world.pipes[&LinkId(0)].borrow_mut().answers = Some(answers);
     };
     assert_eq!(world.hosts[0].engine.next_deadline(), Some(Time(1_100_000)));
     // Something was acknowledged 30 ms ago.
-    says(&world, false, 30);
+    says(&world, true, 30);
     wait_until(&mut world, 1_100);
     assert_eq!(world.hosts[0].engine.next_deadline(), Some(Time(1_170_000)));
-    says(&world, true, 0);
+    says(&world, false, 0);
     wait_until(&mut world, 1_170);
     assert_eq!(
         world.hosts[0].engine.next_deadline(),
@@ -162,9 +166,9 @@ fn what_was_sent_and_is_not_acknowledged_ends_a_link_although_nothing_more_is_to
     // Idle for long, and then the path is dead.
     world.now = Time(9_000_000);
     world.start(0, key(1, 1, 0), descriptor, &inputs[0], false);
-    says(&world, false, 8_000);
+    says(&world, true, 8_000);
     wait_until(&mut world, 9_099);
-    says(&world, false, 8_099);
+    says(&world, true, 8_099);
     assert!(lost(&world).is_empty());
     wait_until(&mut world, 9_100);
     assert_eq!(lost(&world), ["stalled: acknowledged nothing for 100 ms of what it was sent"]);

@@ -22,7 +22,9 @@ pub struct Shape {
     pub unlinked: Vec<(Rank, Rank)>,
     pub planned: Option<Arc<Planned>>,
     pub piece_bytes: u32,
+    /// Of links of which nothing is known, and of those that are near, if not the same.
     pub segment_bytes: usize,
+    pub near_segment_bytes: Option<usize>,
     pub eager_bytes: usize,
     pub pump_budget_bytes: usize,
     /// Bytes a link takes or gives at once, and bytes on their way at most.
@@ -47,6 +49,7 @@ impl Default for Shape {
             planned: None,
             piece_bytes: 64,
             segment_bytes: 24,
+            near_segment_bytes: None,
             eager_bytes: MAX_EAGER_BYTES_PER_PEER,
             pump_budget_bytes: 200,
             step: 7,
@@ -115,7 +118,8 @@ impl World {
             groups: vec![group.clone()],
             ..EpochInfo::default()
         };
-        (config.near_segment_bytes, config.far_segment_bytes) = (shape.segment_bytes, shape.segment_bytes);
+        config.near_segment_bytes = shape.near_segment_bytes.unwrap_or(shape.segment_bytes);
+        config.far_segment_bytes = shape.segment_bytes;
         config.eager_bytes = shape.eager_bytes;
         config.pump_budget_bytes = shape.pump_budget_bytes;
         config.stall_ms = 100;

@@ -104,9 +104,15 @@ pub enum Input {
         peer: PeerId,
         generation: u32,
         dialled: bool,
-        /// Round trip as measured, before there was load; 0 if unknown.
+        /// The least round trip known of the path; 0 if none is.
         rtt_us: u32,
         /// Connections such a path needs.
+        pool: u16,
+    },
+    /// The path to `peer` has turned out to be shorter than `LinkUp` said.
+    PathLength {
+        peer: PeerId,
+        rtt_us: u32,
         pool: u16,
     },
     /// A data connection with `peer` ended without our order, or carried something damaged.

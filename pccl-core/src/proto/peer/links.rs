@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::io::{Admission, Output};
 use super::{Peer, State};
 use crate::limits;
-use crate::types::{PeerId, Time};
+use crate::types::{PeerId, ProbeReport, Time};
 use crate::wire::message::{LinkToken, PeerAddress, PeerMessage, ResumedLink};
 
 /// How long the end with the lower id has the widening of the pool to itself, and waits for what the other dials.
@@ -23,14 +23,67 @@ struct Link {
     /// A connection was lost since the group's epoch began, and maybe bytes with it: the epoch cannot hold.
     torn: bool,
     widen_at: Option<Time>,
-    /// A dial failed beside others that did not; it is tried again now and then, and told once.
+    /// A dial failed beside others that did not; it is tried again now and then, and told once until the pool is whole.
     short: bool,
     /// The other end was told to dial us, and none of its connections is here yet.
     theirs_due: bool,
     /// The least of its connections; 0 if unknown.
     rtt_us: u32,
-    /// Connections the path needs, as measured.
+    /// Connections the path needs by its length.
     pool: u16,
+    /// The most that came or went out in a measurement; 0 if there was none.
+    bytes_per_second: u64,
+}
+
+impl Link {
+    fn new(address: PeerAddress) -> Link {
+        Link {
+            address,
+            up: 0,
+            under_way: 0,
+            reported_failed: false,
+            reported_down: false,
+            torn: false,
+            widen_at: None,
+            short: false,
+            theirs_due: false,
+            rtt_us: 0,
+            pool: limits::DEFAULT_POOL_CONNECTIONS,
+            bytes_per_second: 0,
+        }
+    }
+
+    /// `path`: its round trip, and the connections it needs. Whether the master's figure for it, a power of two, is another now.
+    fn learn(&mut self, path: (u32, u16)) -> bool {
+        let before_us = self.rtt_us;
+        self.rtt_us = match (self.rtt_us, path.0) {
+            (0, new) => new,
+            (old, 0) => old,
+            (old, new) => old.min(new),
+        };
+        self.pool = path.1;
+        let figure = |us: u32| us.min(1 << 31).next_power_of_two();
+        figure(before_us) != figure(self.rtt_us)
+    }
+
+    /// Connections there should be: as many as the program wants, or else as the path needs. One slow moment at the first of
+    /// them may make a path look long, so more than the default wait until those are there, and have shown what it is like.
+    fn wanted(&self, own: u16) -> u16 {
+        if own > 0 {
+            return own.min(limits::MAX_POOL_CONNECTIONS);
+        }
+        let wanted = self.pool.max(connections_for_rate(self.rtt_us, self.bytes_per_second));
+        let is_confirmed = self.up >= usize::from(limits::DEFAULT_POOL_CONNECTIONS);
+        let most = if is_confirmed { limits::MAX_POOL_CONNECTIONS } else { limits::DEFAULT_POOL_CONNECTIONS };
+        wanted.min(most)
+    }
+}
+
+/// What is on its way over such a path at this rate, shared out so that no connection has more of it than its send buffer takes.
+fn connections_for_rate(rtt_us: u32, bytes_per_second: u64) -> u16 {
+    let on_its_way = u128::from(bytes_per_second) * u128::from(rtt_us) / 1_000_000;
+    let connections = on_its_way.div_ceil(limits::CONNECTION_FLIGHT_BYTES.into());
+    connections.min(limits::MAX_POOL_CONNECTIONS.into()) as u16
 }
 
 #[derive(Debug, Default)]
@@ -107,17 +160,11 @@ impl Peer {
         let in_vain = both_dial && self.config.join.pool == 1 && self.id() > peer;
         let dials = !address.addresses.is_empty() && !in_vain;
         let link = Link {
-            address: address.clone(),
-            up: 0,
             under_way: usize::from(dials),
-            reported_failed: false,
-            reported_down: false,
             torn,
             widen_at: in_vain.then(|| self.seen.plus_ms(WIDEN_AFTER_MS)),
-            short: false,
             theirs_due: both_dial,
-            rtt_us: 0,
-            pool: limits::DEFAULT_POOL_CONNECTIONS,
+            ..Link::new(address.clone())
         };
         self.links.links.insert(peer, link);
         if dials {
@@ -161,40 +208,61 @@ impl Peer {
             return;
         };
         link.up += 1;
-        link.rtt_us = match (link.rtt_us, path.0) {
-            (0, new) => new,
-            (old, 0) => old,
-            (old, new) => old.min(new),
-        };
-        link.pool = if link.up == 1 { path.1 } else { link.pool.min(path.1) };
+        let is_news = link.learn(path) || link.up == 1;
         link.theirs_due &= dialled;
         link.under_way = link.under_way.saturating_sub(usize::from(dialled));
-        let (first, rtt_us) = (link.up == 1, link.rtt_us);
+        let rtt_us = link.rtt_us;
         if dialled && link.widen_at.is_none() {
             // Both ends could dial; one of them should. The other takes over if that one cannot.
             let delay_ms = if id < peer { 0 } else { WIDEN_AFTER_MS };
             link.widen_at = Some(now.plus_ms(delay_ms));
         }
-        if first {
+        if is_news {
             self.send(PeerMessage::LinkUp { peer, generation, rtt_us });
         }
         self.widen_pools();
     }
 
-    /// Makes pools as large as the program wants them, or else as their paths need, less where there are so many
-    /// peers that descriptors run out. The size is that of the pair: connections of either end count.
+    /// `path`: its round trip, and the connections it needs. Those that are there and not needed any more do no harm.
+    pub(super) fn on_path_length(&mut self, peer: PeerId, path: (u32, u16)) {
+        let Some(link) = self.links.links.get_mut(&peer).filter(|link| link.up > 0) else { return };
+        if link.learn(path) {
+            let (generation, rtt_us) = (link.address.generation, link.rtt_us);
+            self.send(PeerMessage::LinkUp { peer, generation, rtt_us });
+        }
+    }
+
+    /// What a measurement has shown may need more connections than a path's length alone.
+    pub(super) fn note_rates(&mut self, report: &ProbeReport) {
+        let (now, id, own) = (self.seen, self.id(), self.config.join.pool);
+        let heard = report.heard.iter().map(|heard| (heard.from, heard.bytes_per_second));
+        let sent = report.sent.iter().map(|sent| (sent.to, sent.bytes_per_second));
+        for (peer, bytes_per_second) in heard.chain(sent) {
+            let Some(link) = self.links.links.get_mut(&peer) else { continue };
+            link.bytes_per_second = link.bytes_per_second.max(bytes_per_second);
+            if link.up > 0 && usize::from(link.wanted(own)) > link.up + link.under_way {
+                // Not by both ends at once.
+                let delay_ms = if id < peer { 0 } else { WIDEN_AFTER_MS };
+                link.widen_at.get_or_insert(now.plus_ms(delay_ms));
+            }
+        }
+        self.widen_pools();
+    }
+
+    /// Makes pools as large as they should be, less where there are so many peers that descriptors run out. The size is that of
+    /// the pair: connections of either end count.
     pub(super) fn widen_pools(&mut self) {
         let (now, own) = (self.seen, self.config.join.pool);
         let share = (self.config.max_data_connections / self.links.links.len().max(1)).max(1);
         let mut dials = Vec::new();
         for link in self.links.links.values_mut() {
             if link.widen_at.is_some_and(|at| at <= now) {
-                let wanted = if own == 0 { link.pool } else { own };
-                let wanted = usize::from(wanted.min(limits::MAX_POOL_CONNECTIONS)).min(share);
+                let wanted = usize::from(link.wanted(own)).min(share);
                 // The other's first connection has its place kept for a while.
                 let kept = usize::from(std::mem::take(&mut link.theirs_due) && link.up > 0);
                 link.widen_at = (kept > 0).then(|| now.plus_ms(WIDEN_AFTER_MS));
                 let missing = wanted.saturating_sub(link.up + link.under_way + kept);
+                link.short &= link.up < wanted;
                 if missing > 0 && !link.reported_down {
                     link.under_way += missing;
                     dials.push((link.address.clone(), missing as u16));
@@ -237,6 +305,29 @@ impl Peer {
         if !std::mem::replace(&mut link.reported_down, true) {
             self.log(format!("data link to peer {peer} lost: {reason}"));
             self.send(PeerMessage::LinkDown { peer, generation, reason });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_hold_what_a_path_has_on_its_way() {
+        for (rtt_us, bytes_per_second, expected) in [
+            (0, 1_250_000_000, 0),
+            (80_000, 0, 0),
+            (80_000, 1, 0),
+            (80_000, 125_000_000, 4),
+            (80_000, 1_250_000_000, 34),
+            (150_000, 1_250_000_000, 63),
+            (300_000, 1_250_000_000, 64),
+            (60, 10_000_000_000, 1),
+            (u32::MAX, u64::MAX, 64),
+        ] {
+            let connections = connections_for_rate(rtt_us, bytes_per_second);
+            assert_eq!(connections, expected, "{rtt_us} µs, {bytes_per_second} bytes a second");
         }
     }
 }

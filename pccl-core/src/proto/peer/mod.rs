@@ -74,6 +74,7 @@ impl Peer {
             Input::LinkUp { peer, generation, dialled, rtt_us, pool } => {
                 self.on_link_up(peer, generation, dialled, (rtt_us, pool))
             }
+            Input::PathLength { peer, rtt_us, pool } => self.on_path_length(peer, (rtt_us, pool)),
             Input::LinkLost { peer, reason, others_left } => self.on_link_lost(peer, reason, others_left),
             Input::DialFailed { peer, generation, reason } => self.on_dial_failed(peer, generation, reason),
             Input::OpDone { key } => self.on_op_done(key),
@@ -82,7 +83,10 @@ impl Peer {
                 self.send(PeerMessage::Observed { heard });
             }
             Input::Observed(_) => {}
-            Input::Probed(report) => self.send(PeerMessage::Probed { report }),
+            Input::Probed(report) => {
+                self.note_rates(&report);
+                self.send(PeerMessage::Probed { report });
+            }
             Input::Blocked { work, alone } => self.on_blocked(work, alone),
         }
     }

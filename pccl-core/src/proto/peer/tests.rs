@@ -1,6 +1,7 @@
 //! Given this state and this input, exactly these outputs. The conversation with a real master is tested in
 //! `proto::master`.
 
+mod links;
 mod syncs;
 
 use super::*;
@@ -194,7 +195,7 @@ fn connections_of_a_pair(mut peer: Peer, theirs_come_first: bool) -> u16 {
         peer.handle(up(false), Time(0));
         here += 1;
     }
-    for at in [0, 2_000_000, 4_000_000] {
+    for at in [0, 2_000_000, 4_000_000, 6_000_000, 8_000_000] {
         while made < dials {
             peer.handle(up(true), Time(at));
             made += 1;

@@ -40,6 +40,13 @@ pub fn everybody(stuck: Vec<String>, within_us: u64, to_do: &str) -> Verdict {
     })
 }
 
+/// A connection that is dead, and that somebody keeps although what it sent is not answered.
+pub fn dead_link(kept: Option<String>) -> Verdict {
+    ensure(kept.is_none(), G4, || {
+        format!("{}, over which nothing has come for several silence times", kept.unwrap_or_default())
+    })
+}
+
 /// A world that never comes to rest.
 pub fn events(count: u64, most: u64) -> Verdict {
     ensure(count <= most, G4, || format!("more than {most} events: something goes round in circles"))
