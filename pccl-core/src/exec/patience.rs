@@ -63,6 +63,16 @@ impl Patience {
         self.stuck_since.or(self.unasked_since)
     }
 
+    /// Of what is not acknowledged, when something was last heard. What it was given before may be what was acknowledged; of what
+    /// it was given after that the last is known and, if it was not heard of since it was asked, the first.
+    fn unanswered_since(&self, heard: Time) -> Time {
+        match (self.unasked_since, self.took_at) {
+            (Some(first), _) if first >= heard => first,
+            (_, Some(last)) => last.max(heard),
+            _ => heard,
+        }
+    }
+
     fn deadline(&self, stall_ms: u64) -> Option<Time> {
         let since = self.since()?;
         Some(self.spared_until.unwrap_or(since.plus_ms(stall_ms)))
@@ -119,8 +129,7 @@ impl<L: Link> Engine<L> {
         match conn.answers() {
             Some(answers) if answers.unacked => {
                 let heard = Time(now.0.saturating_sub(answers.quiet_ms * 1000));
-                // Whatever it was given before that may be what it acknowledged.
-                let since = conn.patience.unasked_since.map_or(heard, |given| given.max(heard));
+                let since = conn.patience.unanswered_since(heard);
                 conn.patience.unasked_since = Some(since);
                 if since.plus_ms(stall_ms) <= now {
                     let reason = |ms| format!("acknowledged nothing for {ms} ms of what it was sent");

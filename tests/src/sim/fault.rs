@@ -97,6 +97,12 @@ pub fn plan(scenario: &mut Scenario, rng: &mut Rng) {
         }
     }
     scenario.faults.sort_by_key(|(at, _)| *at);
+    // Or those that outlast the product's patience would be rare.
+    let held = |(at, fault): &(Us, Fault)| match fault {
+        Fault::HoldLink(_, lasts) => at + lasts + pace / 5,
+        _ => 0,
+    };
+    scenario.calm_at = scenario.faults.iter().map(held).fold(scenario.calm_at, Us::max);
 }
 
 fn at_some_time(scenario: &mut Scenario, rng: &mut Rng, fault: Fault) {

@@ -174,6 +174,33 @@ fn what_was_sent_and_is_not_acknowledged_ends_a_link_although_nothing_more_is_to
     assert_eq!(lost(&world), ["stalled: acknowledged nothing for 100 ms of what it was sent"]);
 }
 
+/// An operation now and then, and a path of 20 ms each way: what was given just before the link is asked cannot be answered yet.
+#[test]
+fn what_was_given_a_moment_ago_is_not_late_because_of_what_was_answered_long_ago() {
+    let descriptor = OpDescriptor::plain(1, DType::U32, ReduceOp::Sum);
+    let mut world = World::new(Shape { capacity: 1000, step: 1000, answers: Some(ALL), ..Shape::default() });
+    let says = |world: &World, unacked, quiet_ms| {
+        let answers = Answers { unacked, unsent: false, quiet_ms };
+        world.pipes[&LinkId(0)].borrow_mut().answers = Some(answers);
+    };
+    let inputs = inputs(descriptor, 2, 1);
+    world.now = Time(1_000_000);
+    world.start(0, key(1, 0, 0), descriptor, &inputs[0], false);
+    // Answered at 1.04 s. The next one begins at 1.095 s.
+    wait_until(&mut world, 1_095);
+    world.start(0, key(1, 1, 0), descriptor, &inputs[0], false);
+    says(&world, true, 60);
+    wait_until(&mut world, 1_100);
+    says(&world, true, 100);
+    wait_until(&mut world, 1_140);
+    assert_eq!(lost(&world), [""; 0], "its answer comes at 1.135 s at the soonest");
+    assert_eq!(world.hosts[0].engine.next_deadline(), Some(Time(1_195_000)));
+    // It never comes.
+    says(&world, true, 155);
+    wait_until(&mut world, 1_195);
+    assert_eq!(lost(&world), ["stalled: acknowledged nothing for 100 ms of what it was sent"]);
+}
+
 #[test]
 fn a_host_that_was_frozen_itself_gives_everybody_the_time_anew() {
     let (mut world, inputs) = with_one_stuck(Some(ALL));
