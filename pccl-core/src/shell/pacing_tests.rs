@@ -1,8 +1,8 @@
-#[cfg(target_os = "linux")]
-use super::super::node::Output;
-#[cfg(target_os = "linux")]
-use super::super::pairs::tests::{PEER, connected, with_bbr};
 use super::*;
+#[cfg(target_os = "linux")]
+use crate::shell::node::Output;
+#[cfg(target_os = "linux")]
+use crate::shell::pairs::tests::{PEER, connected, with_bbr};
 
 const CONNECTIONS: u64 = 8;
 

@@ -1,6 +1,6 @@
-use super::super::peer_links::tests::peer_loop;
 use super::*;
 use crate::net::congestion::Congestion;
+use crate::shell::peer_links::tests::peer_loop;
 use crate::types::Time;
 use tokio::net::{TcpListener, TcpStream};
 
