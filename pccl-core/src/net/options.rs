@@ -220,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_holds_little_until_it_is_left_to_the_system_again() {
         let stream = stream().await;
-        set_data_options(&stream, 1_000, &options(), 0);
+        set_data_options(&stream, 1_000, &options());
         let of = |stream| {
             let socket = SockRef::from(stream);
             (socket.recv_buffer_size().unwrap(), socket.tcp_notsent_lowat().unwrap())
