@@ -32,9 +32,13 @@ impl<L: Link> Engine<L> {
         for peer in 0..self.core.cx.peers.len() {
             let Some(slot) = self.core.cx.peers.express(peer).filter(|slot| *slot != but) else { continue };
             let Some(conn) = &mut self.conns[slot] else { continue };
-            self.core.cx.peers.mark_dirty(peer);
+            let before = self.core.cx.counters.bytes_read;
             if let Err(reason) = conn.read(&mut self.core) {
                 self.lose(slot, reason);
+            }
+            // With many peers most have nothing, and writing to each would cost more than the read that brought us here.
+            if self.core.cx.counters.bytes_read != before {
+                self.core.cx.peers.mark_dirty(peer);
             }
         }
     }

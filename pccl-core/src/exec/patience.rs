@@ -11,6 +11,9 @@ use super::tx::Freight;
 use crate::limits::STALL_FACTOR_AMONG_OTHERS;
 use crate::types::Time;
 
+/// A system counts in ticks (10 ms at most): what it says it heard was heard up to so much later.
+const HEARD_LATER_BY_US: u64 = 10_000;
+
 /// Of one link.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -67,7 +70,7 @@ impl Patience {
     /// it was given after that the last is known and, if it was not heard of since it was asked, the first.
     fn unanswered_since(&self, heard: Time) -> Time {
         match (self.unasked_since, self.took_at) {
-            (Some(first), _) if first >= heard => first,
+            (Some(first), _) if first >= heard.plus_us(HEARD_LATER_BY_US) => first,
             (_, Some(last)) => last.max(heard),
             _ => heard,
         }

@@ -100,7 +100,7 @@ impl Checked {
 
 pub(super) struct Tx {
     /// Payload of one frame; of effect from the next one on.
-    pub segment_bytes: usize,
+    segment_bytes: usize,
     /// Headers: grants first, then that of the body.
     head: Vec<u8>,
     /// How much of `head` is grants.
@@ -167,19 +167,18 @@ impl Tx {
         let begun = other.sent.next_multiple_of(FRAME_HEADER_BYTES).min(other.grants_bytes);
         let whole =
             other.sent <= other.grants_bytes && other.outgoing.as_ref().is_some_and(Outgoing::is_fresh);
-        let end = if whole { other.head.len() } else { other.grants_bytes };
-        if other.sent > other.grants_bytes || begun == end {
+        if other.sent > other.grants_bytes || begun == other.grants_bytes && !whole {
             return false;
         }
         self.clear();
-        self.head.extend(other.head.drain(begun..end));
-        self.grants_bytes = other.grants_bytes - begun;
+        self.head.extend(other.head.drain(begun..other.grants_bytes));
+        self.grants_bytes = self.head.len();
         other.grants_bytes = begun;
         if whole {
+            // Its frame is made anew: one of this link may hold less.
+            other.head.truncate(begun);
+            other.body = Body::None;
             self.outgoing = other.outgoing.take();
-            self.body = std::mem::replace(&mut other.body, Body::None);
-            self.checked = std::mem::take(&mut other.checked);
-            self.trailer = other.trailer;
         }
         if !other.under_way() {
             other.clear();

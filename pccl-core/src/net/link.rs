@@ -69,7 +69,8 @@ impl Link for TcpLink {
         answers(&tcp_info(&self.stream))
     }
 
-    /// By the ports, which no other connection of the pair has, and which both ends know unless they are translated on the way.
+    /// By the ports, which both ends know unless they are translated on the way. (Where both ends have one data port, and by chance
+    /// dialled from one port, two connections have the same.)
     fn order(&self) -> Option<u32> {
         let ports = [self.stream.local_addr().ok()?.port(), self.stream.peer_addr().ok()?.port()];
         Some(u32::from(ports[0].min(ports[1])) << 16 | u32::from(ports[0].max(ports[1])))

@@ -109,7 +109,11 @@ pub fn hold_little(_: &TcpStream) -> Option<u32> {
 pub fn hold_as_tuned(stream: &TcpStream, notsent_bytes: u32) {
     #[cfg(target_os = "linux")]
     {
-        note("SO_BUF_LOCK", nix::sys::socket::setsockopt(stream, lock::BufferLock, &0).map_err(Into::into));
+        // The program's own send buffer stays as it was set.
+        let unlocked = nix::sys::socket::getsockopt(stream, lock::BufferLock).and_then(|locks| {
+            nix::sys::socket::setsockopt(stream, lock::BufferLock, &(locks & lock::OF_SEND_BUFFER))
+        });
+        note("SO_BUF_LOCK", unlocked.map_err(Into::into));
         note("TCP_NOTSENT_LOWAT", SockRef::from(stream).set_tcp_notsent_lowat(notsent_bytes));
     }
     #[cfg(not(target_os = "linux"))]
@@ -122,6 +126,8 @@ mod lock {
 
     /// Of `asm-generic/socket.h`.
     const SO_BUF_LOCK: i32 = 72;
+    /// The bit of `SO_SNDBUF`; the other one is that of `SO_RCVBUF`.
+    pub const OF_SEND_BUFFER: i32 = 1;
 
     sockopt_impl!(
         /// Which buffers of a socket the system does not tune.
@@ -229,10 +235,12 @@ mod tests {
         // As every Linux that these tests run on.
         assert_eq!(hold_little(&stream), Some(100_000));
         assert_eq!(of(&stream), (2 * LITTLE_UNREAD_BYTES, LITTLE_UNSENT_BYTES));
-        let locked = |stream| nix::sys::socket::getsockopt(stream, lock::BufferLock).unwrap() != 0;
-        assert!(locked(&stream));
+        let locks = |stream| nix::sys::socket::getsockopt(stream, lock::BufferLock).unwrap();
+        assert_eq!(locks(&stream), 2);
+        SockRef::from(&stream).set_send_buffer_size(1 << 16).unwrap();
         hold_as_tuned(&stream, 100_000);
-        assert!(!locked(&stream) && of(&stream).0 >= tuned && of(&stream).1 == 100_000);
+        assert_eq!(locks(&stream), lock::OF_SEND_BUFFER);
+        assert!(of(&stream).0 >= tuned && of(&stream).1 == 100_000);
     }
 
     #[tokio::test]

@@ -201,6 +201,23 @@ fn what_was_given_a_moment_ago_is_not_late_because_of_what_was_answered_long_ago
     assert_eq!(lost(&world), ["stalled: acknowledged nothing for 100 ms of what it was sent"]);
 }
 
+/// The answer to the first came at once, in the tick in which it was given, and the system says it came a tick before.
+#[test]
+fn an_answer_in_the_same_tick_of_the_system_is_an_answer() {
+    let descriptor = OpDescriptor::plain(1, DType::U32, ReduceOp::Sum);
+    let mut world = World::new(Shape { capacity: 1000, step: 1000, answers: Some(ALL), ..Shape::default() });
+    let inputs = inputs(descriptor, 2, 1);
+    world.now = Time(1_000_000);
+    world.start(0, key(1, 0, 0), descriptor, &inputs[0], false);
+    wait_until(&mut world, 1_095);
+    world.start(0, key(1, 1, 0), descriptor, &inputs[0], false);
+    world.pipes[&LinkId(0)].borrow_mut().answers =
+        Some(Answers { unacked: true, unsent: false, quiet_ms: 103 });
+    wait_until(&mut world, 1_100);
+    assert_eq!(lost(&world), [""; 0], "what is not answered was given 5 ms ago");
+    assert_eq!(world.hosts[0].engine.next_deadline(), Some(Time(1_195_000)));
+}
+
 #[test]
 fn a_host_that_was_frozen_itself_gives_everybody_the_time_anew() {
     let (mut world, inputs) = with_one_stuck(Some(ALL));

@@ -7,6 +7,7 @@ use super::form::{AsBf16, AsF16, Form};
 use super::work::Work;
 use crate::kernel::cpu::Cpu;
 use crate::kernel::float_mode::StandardFloatMode;
+use crate::kernel::path::LANES;
 use crate::types::DType;
 
 /// Runs an expression with `$t` standing for the `Form` of a type of floats.
@@ -78,10 +79,15 @@ fn finite_or_zero<W: Work>(number: W) -> W {
     if number.is_finite() { number } else { W::ZERO }
 }
 
-/// What is owed once this is lost besides.
+/// What is owed once this is lost besides: a number of the type's range, whatever stood there.
+#[inline(always)]
+fn sum_owed<T: Form>(owed: T::Work, lost: T::Work) -> T::Work {
+    within::<T>(finite_or_zero(owed) + finite_or_zero(lost))
+}
+
 #[inline(always)]
 fn owed_with<T: Form>(owed: T::Cell, lost: T::Work) -> T::Cell {
-    T::store(within::<T>(finite_or_zero(T::load(owed)) + finite_or_zero(lost)))
+    T::store(sum_owed::<T>(T::load(owed), lost))
 }
 
 for_each_cpu! {
@@ -126,12 +132,21 @@ for_each_cpu! {
 }
 
 for_each_cpu! {
-    pub fn keep<T: Form>(exact: &[u8], sent: &[u8], times: u64, owed: &mut [u8]) {
+    pub fn keep<T: Form>(@path, exact: &[u8], sent: &[u8], times: u64, owed: &mut [u8]) {
         let times = T::Work::of(times as f64);
-        let pairs = T::cells(exact).iter().zip(T::cells(sent));
-        for ((&exact, &sent), owed) in pairs.zip(T::cells_mut(owed)) {
-            let lost = (T::load(exact) - T::load(sent)) * times;
-            *owed = owed_with::<T>(*owed, lost);
+        let (exact, last_exact) = T::cells(exact).as_chunks::<LANES>();
+        let (sent, last_sent) = T::cells(sent).as_chunks::<LANES>();
+        let (owed, last_owed) = T::cells_mut(owed).as_chunks_mut::<LANES>();
+        for ((exact, sent), owed) in exact.iter().zip(sent).zip(owed) {
+            let (exact, sent) = (T::load_lanes(path, exact), T::load_lanes(path, sent));
+            let mut sums = T::load_lanes(path, owed);
+            for lane in 0..LANES {
+                sums[lane] = sum_owed::<T>(sums[lane], (exact[lane] - sent[lane]) * times);
+            }
+            T::store_lanes(path, &sums, owed);
+        }
+        for ((&exact, &sent), owed) in last_exact.iter().zip(last_sent).zip(last_owed) {
+            *owed = owed_with::<T>(*owed, (T::load(exact) - T::load(sent)) * times);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::Master;
 use super::PeerEvent;
 use super::io::Event;
 use super::pairs::{Pair, PairKey, PairState};
+use crate::limits::NEAR_RTT_US;
 use crate::topo;
 use crate::types::{Epoch, GroupId, GroupInfo, PeerId, Rank, Tag, Time};
 use crate::wire::message::{EpochCause, MasterMessage, PhaseOutcome};
@@ -259,7 +260,11 @@ impl Master {
             .iter()
             .filter(|g| {
                 let layout = self.layout(g.group, &[], g.since);
-                matches!(layout, Layout::Ready(info) if (&info.order, &info.unlinked, &info.planned) != (&g.order, &g.unlinked, &g.planned))
+                let what_counts = |g: &GroupInfo| {
+                    // Of a round trip only this decides between plans: noise brings no epoch.
+                    (g.order.clone(), g.unlinked.clone(), g.planned.clone(), g.rtt_us > NEAR_RTT_US)
+                };
+                matches!(layout, Layout::Ready(info) if what_counts(&info) != what_counts(g))
             })
             .map(|g| g.group)
             .collect();

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::limits::{LINK_LOSS_GRACE_MS, MAX_TEXT_BYTES, MAX_TROUBLES, RELINK_RETRY_MS, TROUBLE_MEMORY_MS};
+use crate::limits::{
+    LINK_LOSS_GRACE_MS, MAX_TEXT_BYTES, MAX_TROUBLES, NEAR_RTT_US, RELINK_RETRY_MS, TROUBLE_MEMORY_MS,
+};
 use crate::types::{GroupId, PeerId, Time};
 
 /// The wait before a loss is judged doubles with each recent one, so that a flapping pair costs little. So often.
@@ -121,6 +123,8 @@ struct Index {
 pub enum Change {
     Nothing,
     Resolved(PairState),
+    /// The pair is known to be near, or no longer to be.
+    Distance,
 }
 
 impl Pairs {
@@ -198,11 +202,17 @@ impl Pairs {
         }
     }
 
+    /// Told again where a path turns out to be shorter than it looked.
     pub fn link_up(&mut self, from: PeerId, to: PeerId, generation: u32, rtt_us: u32) -> Change {
-        self.report(from, to, generation, |pair, side| {
+        let key = pair_key(from, to);
+        let is_far = |pairs: &Pairs| pairs.pairs.get(&key).is_some_and(|pair| pair.rtt_us() > NEAR_RTT_US);
+        let was_far = is_far(self);
+        let change = self.report(from, to, generation, |pair, side| {
             pair.up[side] = true;
             pair.rtt_us[side] = rtt_us;
-        })
+        });
+        let is_up = self.state(from, to) == PairState::Up;
+        if change == Change::Nothing && is_up && is_far(self) != was_far { Change::Distance } else { change }
     }
 
     pub fn link_failed(&mut self, from: PeerId, to: PeerId, generation: u32, reason: String) -> Change {

@@ -282,13 +282,15 @@ impl Master {
     }
 
     fn pair_changed(&mut self, from: PeerId, to: PeerId, change: Change) {
-        if let Change::Resolved(state) = change {
-            self.ready_newcomers = None;
-            // A link makes nobody hopeless: looking at all newcomers for each one would cost a crowd dearly.
-            self.newcomers_changed |= state == PairState::Failed;
-            if state == PairState::Up && self.member_group(from).is_some() && self.member_group(to).is_some()
-            {
-                self.links_changed = true;
+        let are_members = || self.member_group(from).is_some() && self.member_group(to).is_some();
+        match change {
+            Change::Nothing => {}
+            Change::Distance => self.links_changed |= are_members(),
+            Change::Resolved(state) => {
+                self.links_changed |= state == PairState::Up && are_members();
+                self.ready_newcomers = None;
+                // A link makes nobody hopeless: looking at all newcomers for each one would cost a crowd dearly.
+                self.newcomers_changed |= state == PairState::Failed;
             }
         }
     }

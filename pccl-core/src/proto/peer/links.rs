@@ -208,7 +208,8 @@ impl Peer {
             return;
         };
         link.up += 1;
-        let is_news = link.learn(path) || link.up == 1;
+        // Of a pair that was reported lost the master hears when it is linked anew.
+        let is_news = link.learn(path) && !link.reported_down || link.up == 1;
         link.theirs_due &= dialled;
         link.under_way = link.under_way.saturating_sub(usize::from(dialled));
         let rtt_us = link.rtt_us;
@@ -226,7 +227,7 @@ impl Peer {
     /// `path`: its round trip, and the connections it needs. Those that are there and not needed any more do no harm.
     pub(super) fn on_path_length(&mut self, peer: PeerId, path: (u32, u16)) {
         let Some(link) = self.links.links.get_mut(&peer).filter(|link| link.up > 0) else { return };
-        if link.learn(path) {
+        if link.learn(path) && !link.reported_down {
             let (generation, rtt_us) = (link.address.generation, link.rtt_us);
             self.send(PeerMessage::LinkUp { peer, generation, rtt_us });
         }

@@ -84,3 +84,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_round_trip_that_is_told_again_is_news_where_it_makes_the_pair_near() {
+    let mut pairs = linking();
+    pairs.link_up(id(1), id(2), 0, 9_000);
+    assert_eq!(pairs.link_up(id(2), id(1), 0, 6_000), Change::Resolved(PairState::Up));
+    assert_eq!(pairs.link_up(id(1), id(2), 0, 5_000), Change::Nothing);
+    assert_eq!(pairs.link_up(id(1), id(2), 0, 1_000), Change::Distance);
+    assert_eq!(pairs.link_up(id(2), id(1), 0, 60), Change::Nothing, "it was near");
+}

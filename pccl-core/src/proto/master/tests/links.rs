@@ -79,3 +79,27 @@ fn an_epoch_carries_the_longest_known_round_trip_of_its_members_after_a_restart_
     world.kill(3);
     assert!((300..8_192).contains(&figure(&world)), "whoever was far away is gone: {}", figure(&world));
 }
+
+#[test]
+fn a_path_that_turns_out_to_be_near_brings_an_epoch_and_other_news_of_it_brings_none() {
+    let mut world = World::of(1);
+    world.rtts = BTreeMap::from([((0, 1), 6_000)]);
+    world.join(0);
+    world.update(&[0]);
+    let group = |world: &World| world.master.epoch().group(GroupId(0)).unwrap().clone();
+    assert_eq!((group(&world).order.len(), group(&world).rtt_us), (2, 8_192));
+    for (rtt_us, since_changes, in_epoch) in [(3_000, false, 8_192), (60, true, 64), (30, false, 64)] {
+        let before = group(&world).since;
+        for n in 0..2 {
+            let peer = world.peers[1 - n].id();
+            world.peers[n].handle(peer::Input::PathLength { peer, rtt_us, pool: 1 }, world.now);
+        }
+        world.run();
+        world.update(&[0, 1]);
+        assert_eq!(
+            (group(&world).since != before, group(&world).rtt_us),
+            (since_changes, in_epoch),
+            "{rtt_us}"
+        );
+    }
+}
