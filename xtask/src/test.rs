@@ -8,7 +8,7 @@ use crate::{c, python, sim};
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Seeds of the simulator in one test run: always the same ones, so that a failure is not luck.
-const SEEDS: &str = "2000";
+const SEEDS: &str = "4000";
 
 const SEEDED_BUGS: [&str; 7] =
     ["commit-early", "partial-sum", "old-epoch", "state-block", "state-lie", "state-mixture", "dead-link"];
